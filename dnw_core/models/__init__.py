@@ -1,0 +1,1 @@
+"""The networks. ``config`` holds their settings (free of torch); ``config.build`` makes the module."""

@@ -1,0 +1,79 @@
+"""The recipe: everything that determines a trained network, except the seed.
+
+Free of torch. Its fingerprint names the folder in which a trial's result lies (``docs/architecture.md``).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from dnw_core.config import Config
+from dnw_core.models.config import NetworkConfig
+from dnw_core.wiring.config import WiringConfig
+
+DatasetName = Literal["cifar10", "digits"]
+Precision = Literal["fp32", "tf32", "bf16"]
+
+
+class DataConfig(Config):
+    """Which images, and how a training batch is augmented (facts 3)."""
+
+    dataset: DatasetName
+    crop_padding: int = Field(default=4, ge=0, le=16, description="zero pixels a side before the random crop; 0: no crop")
+    flip: bool = Field(default=True, description="mirror each training image with probability one half")
+
+
+class OptimiserConfig(Config):
+    """SGD with momentum (no Nesterov), as in every recipe of the paper (facts 3)."""
+
+    learning_rate: float = Field(default=0.1, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=1e-4, ge=0, description="on every parameter: norms, biases, unselected edges")
+
+
+class MultiStepConfig(Config):
+    """Constant learning rate, multiplied by ``factor`` from each milestone epoch on (facts 3)."""
+
+    kind: Literal["multi-step"]
+    milestones: Annotated[tuple[int, ...], Field(strict=False, description="epochs, counted from 0")]
+    factor: float = Field(default=0.1, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _check_order(self) -> MultiStepConfig:
+        if any(epoch < 0 for epoch in self.milestones) or list(self.milestones) != sorted(self.milestones):
+            raise ValueError(f"milestones are {list(self.milestones)}; they must be rising epochs from 0 on")
+        return self
+
+
+class CosineConfig(Config):
+    """Half a cosine to zero, stepped before each optimiser step: the last step has rate 0 (facts Q13)."""
+
+    kind: Literal["cosine"]
+
+
+ScheduleConfig = Annotated[MultiStepConfig | CosineConfig, Field(discriminator="kind")]
+
+
+class Recipe(Config):
+    """Everything that determines the trained network, except the seed."""
+
+    network: NetworkConfig
+    wiring: WiringConfig
+    data: DataConfig
+    optimiser: OptimiserConfig = OptimiserConfig()
+    schedule: ScheduleConfig
+    epochs: int = Field(gt=0)
+    batch_size: int = Field(gt=0, description="images a step, also in evaluation; the last batch may be smaller")
+    precision: Precision = "fp32"
+
+    def with_epochs(self, epochs: int) -> Recipe:
+        """Return the recipe compressed (or stretched) to ``epochs``: milestones move in proportion."""
+        if epochs <= 0:
+            raise ValueError(f"epochs is {epochs}; it must be at least 1")
+        schedule = self.schedule
+        if isinstance(schedule, MultiStepConfig):
+            moved = tuple(round(milestone * epochs / self.epochs) for milestone in schedule.milestones)
+            schedule = schedule.model_copy(update={"milestones": moved})
+        return self.model_copy(update={"epochs": epochs, "schedule": schedule})

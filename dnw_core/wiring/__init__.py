@@ -1,0 +1,1 @@
+"""How a graph gets its edges: one contract (``rule``), one rule a file, configurations in ``config``."""

@@ -1,0 +1,40 @@
+"""One trial to be run: what goes from the planner to the scheduler and to the process that trains.
+
+Plain, picklable, JSON-able and free of torch, ray and mlflow.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from dnw_core.config import Config
+from dnw_core.execution import Execution
+from dnw_core.recipe import Recipe
+
+
+class Resources(Config):
+    """What a trial asks of the machine it runs on."""
+
+    cpus: float = Field(default=1.0, gt=0)
+    gpus: float = Field(default=0.0, ge=0)
+
+
+class TrialSpec(Config):
+    """One table row with one seed, ready to run."""
+
+    table: str
+    row: str
+    seed: int = Field(ge=0)
+    scale: str
+    fingerprint: str
+    recipe: Recipe
+    execution: Execution
+    resources: Resources
+    results_dir: Path
+
+    @property
+    def trial_id(self) -> str:
+        """``table/row/fingerprint/seed-N``: the trial's name everywhere, and its folder in the store."""
+        return f"{self.table}/{self.row}/{self.fingerprint}/seed-{self.seed}"
