@@ -23,6 +23,8 @@ class DataConfig(Config):
     dataset: DatasetName
     crop_padding: int = Field(default=4, ge=0, le=16, description="zero pixels a side before the random crop; 0: no crop")
     flip: bool = Field(default=True, description="mirror each training image with probability one half")
+    train_images: int | None = Field(default=None, gt=0, description="use only the first n training images; None: all")
+    test_images: int | None = Field(default=None, gt=0, description="use only the first n test images; None: all")
 
 
 class OptimiserConfig(Config):

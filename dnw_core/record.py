@@ -79,6 +79,7 @@ class Cost(Config):
     macs: int  # nominal: all kept edges, all nodes with an outgoing edge
     live_macs: int
     dense_macs: int
+    applications: float = 1.0  # times the graph is applied to an image (continuous: measured mean of the last epoch)
 
 
 class Provenance(Config):

@@ -1,1 +1,6 @@
-"""."""
+"""What to reproduce: one YAML file a table, and the typed schema that reads them."""
+
+from tune_configs.loader import load_tables
+from tune_configs.schema import SCALES, Published, Row, RowResources, Scale, Table
+
+__all__ = ["SCALES", "Published", "Row", "RowResources", "Scale", "Table", "load_tables"]

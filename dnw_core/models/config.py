@@ -29,8 +29,8 @@ class TinyConfig(Config):
             raise ValueError(
                 f"input_nodes + output_nodes is {self.input_nodes + self.output_nodes}, more than nodes ({self.nodes})"
             )
-        if self.image_size % 4 or self.image_size < 16:
-            raise ValueError(f"image_size is {self.image_size}; it must be a multiple of 4 and at least 16")
+        if self.image_size % 4 or self.image_size < 32:
+            raise ValueError(f"image_size is {self.image_size}; it must be a multiple of 4 and at least 32")
         return self
 
 

@@ -1,0 +1,153 @@
+"""Our training step beside a plain one, in one run: ``python benchmarks/training_step.py``.
+
+Both do forward, loss, backward and SGD on the same parameters and batch; the plain network
+(``plain_tiny.py``) sorts all weights at each application of the graph and does nothing clever. Steps of the two alternate,
+and medians are compared. That both compute the same loss and gradients is checked first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.plain_tiny import plain_version
+from dnw_core.models.build import build_wired
+from dnw_core.models.tiny import TinyNetwork
+from dnw_core.recipe import Recipe
+from dnw_core.training.loop import make_optimiser, training_step
+from dnw_core.training.numerics import autocast, set_numerics
+from dnw_core.wiring.rule import attached_rules, effective_weights
+
+KINDS = ("tiny-static", "tiny-discrete", "tiny-continuous")
+
+
+def recipe_for(kind: str, precision: str, batch_size: int) -> Recipe:
+    """The paper's recipe for a DNW row of table tiny."""
+    return Recipe.model_validate(
+        {
+            "network": {"kind": kind},
+            "wiring": {"rule": "top-edges", "density": 0.05},
+            "data": {"dataset": "cifar10"},
+            "schedule": {"kind": "multi-step", "milestones": [80, 120]},
+            "epochs": 160,
+            "batch_size": batch_size,
+            "precision": precision,
+        }
+    )
+
+
+def plain_step(
+    recipe: Recipe, plain: nn.Module, optimiser: torch.optim.Optimizer, images: Tensor, labels: Tensor
+) -> Tensor:
+    """The same step, written plainly."""
+    optimiser.zero_grad()
+    with autocast(recipe.precision, images.device):
+        logits = plain(images)
+    loss = F.cross_entropy(logits.float(), labels)
+    loss.backward()
+    optimiser.step()
+    return loss.detach()
+
+
+def check_agreement(recipe: Recipe, ours: nn.Module, plain: nn.Module, weight: Tensor, batch: tuple[Tensor, Tensor]) -> str:
+    """Compare loss and edge gradients on a few images; return what was found."""
+    images, labels = batch[0][:16], batch[1][:16]
+    found = []
+    for network in (ours, plain):
+        weight.grad = None
+        with effective_weights(), autocast(recipe.precision, images.device):
+            logits = network(images)
+        loss = F.cross_entropy(logits.float(), labels)
+        loss.backward()
+        assert weight.grad is not None
+        found.append((loss.item(), weight.grad.clone()))
+    (loss_a, grad_a), (loss_b, grad_b) = found
+    difference = float((grad_a - grad_b).norm() / grad_b.norm())
+    limit = 2e-3 if recipe.precision == "fp32" else 1e-1
+    if abs(loss_a - loss_b) > limit or difference > limit:
+        raise SystemExit(f"the two networks disagree: loss {loss_a} and {loss_b}, gradient {difference:.2e} apart")
+    return f"loss {abs(loss_a - loss_b):.1e}, gradient {difference:.1e} (relative) apart"
+
+
+def median_seconds(steps: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, float]:
+    """Run the steps in turn, ``repeats`` times after one warm-up; return each one's median."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for repeat in range(repeats + 1):
+        for name, step in steps.items():
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            begin = time.perf_counter()
+            step()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if repeat:
+                seconds[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def compare(kind: str, precision: str, batch_size: int, repeats: int, device: torch.device) -> None:
+    """Measure one network at one precision and print a line."""
+    recipe = recipe_for(kind, precision, batch_size)
+    set_numerics(recipe.precision, device, torch.get_num_threads())
+    network, _ = build_wired(recipe.network, recipe.wiring, seed=0)
+    assert isinstance(network, TinyNetwork)
+    network.to(device)
+    (attached,) = attached_rules(network)
+    weight = attached.weight
+    assert isinstance(weight, nn.Parameter)
+    assert attached.rule.promised_edges is not None
+    plain = plain_version(network, weight, attached.rule.promised_edges)
+    optimiser = make_optimiser(recipe, network)
+    for group in optimiser.param_groups:
+        group["lr"] = 1e-4  # both train the same parameters: keep them where they are
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(batch_size, 3, 32, 32, generator=generator).to(device)
+    labels = torch.randint(0, 10, (batch_size,), generator=generator).to(device)
+    agreement = check_agreement(recipe, network, plain, weight, (images, labels))
+    medians = median_seconds(
+        {
+            "plain": lambda: plain_step(recipe, plain, optimiser, images, labels),
+            "ours": lambda: training_step(recipe, network, optimiser, images, labels),
+        },
+        repeats,
+        device,
+    )
+    ratio = medians["plain"] / medians["ours"]
+    print(
+        f"{kind:16s} {precision:5s} batch {batch_size:4d}  plain {medians['plain'] * 1e3:9.1f} ms"
+        f"  ours {medians['ours'] * 1e3:9.1f} ms  ratio {ratio:5.2f}   ({agreement})",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Parse the command line and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kind", action="append", choices=KINDS, help="network (default: all three)")
+    parser.add_argument("--precision", action="append", choices=("fp32", "tf32", "bf16"), help="default: fp32, bf16")
+    parser.add_argument("--batch-size", type=int, default=512)
+    parser.add_argument("--repeats", type=int, default=5, help="steps of each after one warm-up; the median counts")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    device = torch.device(arguments.device)
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{arguments.threads} CPU threads"
+    print(f"torch {torch.__version__}, {where}; medians of {arguments.repeats} alternating steps")
+    for kind in arguments.kind or KINDS:
+        for precision in arguments.precision or ("fp32", "bf16"):
+            compare(kind, precision, arguments.batch_size, arguments.repeats, device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Images in Parquet files, laid out as on the Hugging Face hub: shards, an image column, a label column.
+
+``img`` or ``image`` is a struct whose field ``bytes`` is a PNG or WebP file; ``label`` is an integer.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dnw_core.data.base import Split
+from dnw_core.errors import DataBroken
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_SHARD = re.compile(r"-(?P<index>\d{5})-of-(?P<count>\d{5})(-[0-9a-f]+)?\.parquet$")
+_IMAGE_COLUMNS = ("img", "image")
+_FORMATS = ("PNG", "WEBP")
+_CHUNK = 250  # images handed to a thread at a time
+
+
+class Shards(NamedTuple):
+    """The files of one split in order, and the names of those that should be there but are not."""
+
+    files: tuple[Path, ...]
+    missing: tuple[str, ...]
+
+
+def find_shards(folder: Path, split: str) -> Shards:
+    """Return the Parquet files ``<split>-*.parquet`` in ``folder``; names only, nothing is opened.
+
+    Raises:
+        DataBroken: if the files' names contradict each other (two counts, or a shard twice).
+    """
+    files = tuple(sorted(folder.glob(f"{split}-*.parquet")))
+    if not files:
+        return Shards((), (f"{split}-*.parquet",))
+    matches = [match for file in files if (match := _SHARD.search(file.name))]
+    counts = {int(match["count"]) for match in matches}
+    indices = [int(match["index"]) for match in matches]
+    if not counts:
+        return Shards(files, ())
+    if len(counts) > 1 or len(matches) < len(files) or len(set(indices)) < len(indices):
+        names = ", ".join(file.name for file in files)
+        raise DataBroken(f"{folder} holds shards of more than one version ({names}); keep one version's files")
+    count = counts.pop()
+    missing = sorted(set(range(count)) - set(indices))
+    return Shards(files, tuple(f"{split}-{index:05}-of-{count:05}.parquet" for index in missing))
+
+
+def read_shards(files: Sequence[Path], *, size: int, classes: int) -> Split:
+    """Decode all images of ``files`` (in this order) with a pool of threads.
+
+    Args:
+        files: Parquet files.
+        size: height and width that every image must have, in pixels.
+        classes: labels must be below this.
+
+    Raises:
+        DataBroken: if a file does not parse, lacks a column, or holds what is no such image or label.
+    """
+    import numpy as np
+
+    with ThreadPoolExecutor(_usable_cpus()) as pool:
+        parts = [_read_shard(file, size, classes, pool) for file in files]
+    return Split(np.concatenate([part.images for part in parts]), np.concatenate([part.labels for part in parts]))
+
+
+def _read_shard(path: Path, size: int, classes: int, pool: ThreadPoolExecutor) -> Split:
+    import numpy as np
+
+    encoded, labels = _read_columns(path)
+    images = np.empty((len(encoded), 3, size, size), dtype=np.uint8)
+    jobs = [
+        pool.submit(_decode_rows, path, encoded, range(start, min(start + _CHUNK, len(encoded))), images)
+        for start in range(0, len(encoded), _CHUNK)
+    ]
+    try:
+        for job in jobs:
+            job.result()
+    finally:
+        for job in jobs:
+            job.cancel()
+    if not ((labels >= 0) & (labels < classes)).all():
+        raise DataBroken(f"{path}: label {labels[(labels < 0) | (labels >= classes)][0]} is not in 0..{classes - 1}")
+    return Split(images, labels)
+
+
+def _read_columns(path: Path) -> tuple[list[bytes | None], npt.NDArray[np.int64]]:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            column = next((name for name in _IMAGE_COLUMNS if name in names), None)
+            if column is None or "label" not in names:
+                raise DataBroken(f"{path}: expected columns img or image, and label; found {', '.join(names)}")
+            table = file.read(columns=[column, "label"])
+        if (
+            not pa.types.is_struct(table.schema.field(column).type)
+            or table.schema.field(column).type.get_field_index("bytes") < 0
+        ):
+            raise DataBroken(f"{path}: column {column} has no field 'bytes'; found {table.schema.field(column).type}")
+        encoded = [row for chunk in table[column].chunks for row in chunk.field("bytes").to_pylist()]
+        labels = table["label"].cast(pa.int64()).to_numpy()
+        if table["label"].null_count:
+            raise DataBroken(f"{path}: some labels are missing")
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise DataBroken(f"{path} is truncated or altered, or no Parquet file: {reason}") from None
+    return encoded, np.ascontiguousarray(labels, dtype=np.int64)
+
+
+def _decode_rows(path: Path, encoded: list[bytes | None], rows: range, images: npt.NDArray[np.uint8]) -> None:
+    size = images.shape[-1]
+    for row in rows:
+        try:
+            images[row] = _decode_image(encoded[row], size)
+        except Exception as error:  # what an image decoder raises on broken input is no one family
+            raise DataBroken(f"{path}: row {row} is not an image of {size}x{size} pixels: {error}") from None
+
+
+def _decode_image(content: bytes | None, size: int) -> Any:
+    import numpy as np
+    from PIL import Image
+
+    if content is None:
+        raise ValueError("it has no bytes")
+    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        if image.size != (size, size):  # before any pixel is decoded
+            raise ValueError(f"it has {image.width}x{image.height}")
+        return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+
+
+def _usable_cpus() -> int:
+    try:
+        return min(len(os.sched_getaffinity(0)), 16)
+    except AttributeError:  # not on macOS
+        return min(os.cpu_count() or 1, 16)

@@ -1,0 +1,42 @@
+"""From a recipe and a seed to a network with its wiring rules attached."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from dnw_core.models.config import NETWORK_CLASSES, NetworkConfig
+from dnw_core.models.graph import Graph
+from dnw_core.registry import load_class
+from dnw_core.seeds import derive_seed
+from dnw_core.wiring.config import RULE_CLASSES, WiringConfig
+from dnw_core.wiring.rule import WiringRule, attach
+from dnw_core.wiring.slots import Slots
+
+
+def build_network(config: NetworkConfig, seed: int) -> nn.Module:
+    """Return the network, initialised on the CPU from ``seed`` alone; no random state outside is touched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "weights"))
+        network: nn.Module = load_class(NETWORK_CLASSES[config.kind])(config)
+    return network
+
+
+def build_rule(config: WiringConfig, slots: Slots, seed: int, name: str) -> WiringRule:
+    """Return the rule for one weight; what it draws depends on ``seed`` and ``name`` alone."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, f"wiring {name}"))
+    rule: WiringRule = load_class(RULE_CLASSES[config.rule])(config, slots, generator)
+    return rule
+
+
+def build_wired(network_config: NetworkConfig, wiring: WiringConfig, seed: int) -> tuple[nn.Module, list[Graph]]:
+    """Return the network with the rule attached to each of its graphs, and the graphs.
+
+    Raises:
+        ValueError: if a setting does not fit the network (blocks that do not add up, too few usable slots).
+    """
+    network = build_network(network_config, seed)
+    graphs: list[Graph] = network.graphs()  # type: ignore[operator]
+    for graph in graphs:
+        attach(graph.module, graph.weight_name, build_rule(wiring, graph.slots, seed, graph.name))
+    return network, graphs

@@ -1,0 +1,20 @@
+"""Working through a batch in pieces that fit into a CPU's cache.
+
+For computations that treat each image by itself. It changes no number but the order in which weight gradients are
+summed, and makes every element-wise operation several times faster (``benchmarks/training_step.py``).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+# floats of state per piece on a CPU: 32 images of 800 x 8 x 8, so that a few such tensors share a 32 MB cache
+CPU_PIECE_FLOATS = 32 * 800 * 8 * 8
+
+
+def in_pieces(inputs_bchw: Tensor, nodes: int) -> tuple[Tensor, ...]:
+    """Split a batch into cache-sized pieces on a CPU; elsewhere leave it whole."""
+    if inputs_bchw.device.type != "cpu":
+        return (inputs_bchw,)
+    height, width = inputs_bchw.shape[2:]
+    return inputs_bchw.split(max(1, CPU_PIECE_FLOATS // (nodes * height * width)))

@@ -1,0 +1,32 @@
+"""Process-wide numerical settings of a trial: threads, precision, determinism."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from dnw_core.recipe import Precision
+
+
+def set_numerics(precision: Precision, device: torch.device, threads: int) -> None:
+    """Set threads and the meaning of a float32 product, explicitly, whatever ran in this process before.
+
+    On a CPU results depend on the number of threads, so it is recorded and kept on resume. PyTorch's own default
+    lets cuDNN round float32 convolutions to TF32; ``fp32`` here means float32.
+    """
+    torch.set_num_threads(threads)
+    tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = device.type == "cuda"
+    if tf32 and device.type != "cuda":
+        warnings.warn(f"precision tf32 exists on CUDA devices only; on {device.type} it is fp32", stacklevel=2)
+
+
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """Return the context in which the network runs: bf16 rounds the operands of products, nothing else."""
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()

@@ -1,0 +1,70 @@
+"""What a trial writes beside its checkpoint: history, edges found, progress, and the record last of all."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+from torch import Tensor
+
+from dnw_core.models.graph import Graph
+from dnw_core.record import HISTORY_COLUMNS, PROGRESS_FILE, EpochMetrics, Scores
+from dnw_core.training.files import write_atomically, write_text
+
+
+def write_history(path: Path, history: list[EpochMetrics]) -> None:
+    """Write one line an epoch as Parquet, with the columns of ``record.HISTORY_COLUMNS``."""
+    schema = pa.schema(list(HISTORY_COLUMNS.items()))
+    table = pa.Table.from_pylist([line.model_dump() for line in history], schema=schema)
+    write_atomically(path, lambda temporary: parquet.write_table(table, temporary))
+
+
+def write_wiring(path: Path, graphs: list[Graph], masks: dict[str, Tensor]) -> None:
+    """Write the kept edges of every graph (see docs/architecture.md for the arrays)."""
+    arrays: dict[str, np.ndarray] = {}
+    for graph in graphs:
+        mask = masks[graph.name].cpu()
+        rows, columns = mask.nonzero(as_tuple=True)
+        live = graph.liveness(mask).edges
+        arrays[f"{graph.name}.rows"] = rows.numpy().astype(np.int32)
+        arrays[f"{graph.name}.columns"] = columns.numpy().astype(np.int32)
+        arrays[f"{graph.name}.live"] = live[rows, columns].numpy()
+        arrays[f"{graph.name}.shape"] = np.array(mask.shape[:2], dtype=np.int64)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+    write_atomically(path, write)
+
+
+def write_progress(folder: Path, epoch: int, epochs: int, metrics: EpochMetrics | None, seconds: float) -> None:
+    """Write the heartbeat that ``--status`` and the live table read."""
+    progress = {
+        "epoch": epoch,
+        "epochs": epochs,
+        "metrics": metrics.model_dump() if metrics else None,
+        "seconds": seconds,
+        "updated": time.time(),
+        "host": platform.node(),
+        "pid": os.getpid(),
+    }
+    write_text(folder / PROGRESS_FILE, json.dumps(progress))
+
+
+def scores_of(line: EpochMetrics) -> Scores:
+    """Return the scores of one epoch."""
+    return Scores(
+        epoch=line.epoch, test_accuracy=line.test_accuracy, test_loss=line.test_loss, train_loss=line.train_loss
+    )
+
+
+def best_of(history: list[EpochMetrics]) -> EpochMetrics:
+    """Return the epoch of highest test accuracy, the earliest on ties (the papers' "best": facts 0.8)."""
+    return max(history, key=lambda line: (line.test_accuracy, -line.epoch))

@@ -1,0 +1,27 @@
+"""Learning-rate schedules with the published semantics (facts 3, Q12, Q13), as a plain function of position.
+
+Nothing is stepped, so nothing must be restored: the rate at (epoch, step) is the same whether or not the trial was
+interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+
+from dnw_core.recipe import CosineConfig, Recipe
+
+
+def learning_rate(recipe: Recipe, epoch: int, step: int, steps_per_epoch: int) -> float:
+    """Return the rate of step ``step`` (from 0) in epoch ``epoch`` (from 0).
+
+    Multi-step: a milestone epoch is the first to run at the lower rate. Cosine: the t-th of T steps, counted from 1,
+    runs at half a cosine's value at t/T, so that the first is just below the base rate and the last is exactly 0.
+    """
+    base = recipe.optimiser.learning_rate
+    schedule = recipe.schedule
+    if isinstance(schedule, CosineConfig):
+        total = recipe.epochs * steps_per_epoch
+        done = epoch * steps_per_epoch + step + 1
+        return 0.5 * base * (1.0 + math.cos(math.pi * done / total))
+    passed = sum(milestone <= epoch for milestone in schedule.milestones)
+    return base * float(schedule.factor**passed)

@@ -1,0 +1,89 @@
+"""Everything that changes while a trial trains, to and from a checkpoint.
+
+Model, optimiser, position, the sums of the current epoch, history, and every random state. The data need none: what
+a batch looks like depends on (seed, epoch, step) alone, and so does the learning rate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dnw_core.record import EpochMetrics
+
+
+@dataclass
+class TrainingState:
+    """The state of one trial.
+
+    Attributes:
+        epoch: the epoch that runs now, counted from 0; equal to the number of finished epochs.
+        step: optimiser steps done in it.
+        loss_sum: sum over its images so far, on the device, float64.
+        correct: correctly classified training images so far, on the device.
+        start_masks: kept edges at its start, by graph name.
+        history: the finished epochs.
+        seconds: training time so far, over all sessions.
+        resumed: how often the trial went on from a checkpoint.
+    """
+
+    model: nn.Module
+    optimiser: torch.optim.Optimizer
+    device: torch.device
+    started_at: str
+    threads: int
+    start_masks: dict[str, Tensor]
+    epoch: int = 0
+    step: int = 0
+    loss_sum: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    correct: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.int64))
+    history: list[EpochMetrics] = field(default_factory=list)
+    seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    resumed: int = 0
+
+    def begin_epoch(self, masks: dict[str, Tensor]) -> None:
+        """Reset what is counted per epoch."""
+        self.step = 0
+        self.epoch_seconds = 0.0
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.start_masks = masks
+
+    def to_checkpoint(self) -> dict[str, Any]:
+        """Return tensors and plain values only."""
+        return {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "loss_sum": self.loss_sum,
+            "correct": self.correct,
+            "start_masks": self.start_masks,
+            "history": [line.model_dump() for line in self.history],
+            "seconds": self.seconds,
+            "epoch_seconds": self.epoch_seconds,
+            "resumed": self.resumed,
+            "started_at": self.started_at,
+            "threads": self.threads,
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Take over a checkpoint's state (``threads`` must have been set before anything was computed)."""
+        self.model.load_state_dict(saved["model"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.epoch, self.step = saved["epoch"], saved["step"]
+        self.loss_sum = saved["loss_sum"].to(self.device)
+        self.correct = saved["correct"].to(self.device)
+        self.start_masks = {name: mask.to(self.device) for name, mask in saved["start_masks"].items()}
+        self.history = [EpochMetrics.model_validate(line) for line in saved["history"]]
+        self.seconds, self.epoch_seconds = saved["seconds"], saved["epoch_seconds"]
+        self.started_at, self.resumed = saved["started_at"], saved["resumed"] + 1
+        torch.set_rng_state(saved["random"])
+        if self.device.type == "cuda" and saved["random_cuda"]:
+            torch.cuda.set_rng_state_all(saved["random_cuda"][: torch.cuda.device_count()])

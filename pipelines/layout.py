@@ -1,0 +1,76 @@
+"""Where things lie in the results folder, and the promise that no name leads out of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from dnw_core.errors import UserError
+from pipelines.spec import TrialSpec
+
+STORE_FILE = "store.json"
+LOCK_FILE = "driver.lock"
+TRIALS = "trials"
+SET_ASIDE = "set-aside"  # what was replaced or not believed; nothing reads it
+WORK_SUFFIX = ".work"
+NAME_LENGTH = 200  # bytes; file systems allow 255, and a time may be appended
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@=,+:\[\]-]*")
+_FINGERPRINT = re.compile(r"[0-9a-f]{8,64}")
+_SEED = re.compile(r"seed-(0|[1-9][0-9]*)")
+
+
+def check_name(name: str, kind: str) -> None:
+    """Check that a table's or row's id can name a folder.
+
+    Raises:
+        UserError: if it could lead elsewhere (a slash, ``..``) or is too long for a file system.
+    """
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise UserError(f"{kind} {name!r} cannot name a folder; use letters, digits and . _ - only, without '..'")
+    if len(name) > NAME_LENGTH:
+        raise UserError(
+            f"{kind} {name[:40]!r}… is {len(name)} characters long; at most {NAME_LENGTH} fit: use fewer --set"
+        )
+
+
+def trial_folder(results_dir: Path, spec: TrialSpec) -> Path:
+    """Return the folder of a finished trial.
+
+    Raises:
+        UserError: if a name is no folder's name, or a part of the way is a symbolic link.
+    """
+    check_name(spec.table, "table")
+    check_name(spec.row, "row")
+    if not _FINGERPRINT.fullmatch(spec.fingerprint):
+        raise UserError(f"fingerprint {spec.fingerprint!r} is not 8 hexadecimal digits")
+    folder = results_dir / TRIALS / spec.table / spec.row / spec.fingerprint / f"seed-{spec.seed}"
+    refuse_links(results_dir, folder)
+    refuse_links(results_dir, work_folder(folder))
+    return folder
+
+
+def work_folder(folder: Path) -> Path:
+    """Return the folder in which the trial of ``folder`` is trained."""
+    return folder.with_name(folder.name + WORK_SUFFIX)
+
+
+def seed_of(folder: Path) -> int | None:
+    """Return the seed of a finished trial's or working folder, None if it is neither."""
+    match = _SEED.fullmatch(folder.name.removesuffix(WORK_SUFFIX))
+    return int(match[1]) if match else None
+
+
+def refuse_links(results_dir: Path, path: Path) -> None:
+    """Check that no part of ``path`` below the results folder is a symbolic link (the results folder may be one).
+
+    Raises:
+        UserError: naming the link.
+    """
+    here = results_dir
+    for part in path.relative_to(results_dir).parts:
+        here = here / part
+        if here.is_symlink():
+            raise UserError(
+                f"{here} is a symbolic link, which may lead elsewhere; put the folder itself there"
+            )

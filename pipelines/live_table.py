@@ -1,0 +1,180 @@
+"""Showing a run: a table that lives in the terminal, or plain lines where the output is no terminal."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from pipelines.progress import Progress, TrialProgress
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Show = Literal["auto", "live", "plain", "none"]
+_LINE_SECONDS = 30.0
+
+
+class Display(Protocol):
+    """What the scheduler tells whoever watches. Entered for the length of a run."""
+
+    def __enter__(self) -> Display: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+    def note(self, text: str) -> None:
+        """Say one line that stays."""
+
+    def ended(self, trial: TrialProgress) -> None:
+        """Say that a trial has ended."""
+
+    def tick(self) -> None:
+        """Called often while the run lasts."""
+
+
+def make_display(progress: Progress, show: Show = "auto") -> Display:
+    """Return the display: ``auto`` is the live table in a terminal and plain lines elsewhere."""
+    if show == "none":
+        return Silent()
+    if show == "live" or (show == "auto" and sys.stdout.isatty()):
+        return LiveTable(progress)
+    return PlainLines(progress)
+
+
+class Silent:
+    """Shows nothing but what must be said."""
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        """Say one line, on standard error."""
+        print(text, file=sys.stderr, flush=True)
+
+    def ended(self, trial: TrialProgress) -> None:
+        """Say nothing."""
+
+    def tick(self) -> None:
+        """Do nothing."""
+
+
+class PlainLines(Silent):
+    """One line for each trial that ends, and every half minute one for those that run."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._said = time.monotonic()
+
+    def note(self, text: str) -> None:
+        """Say one line."""
+        print(text, flush=True)
+
+    def ended(self, trial: TrialProgress) -> None:
+        """Say how the trial ended."""
+        print(describe_end(self._progress, trial), flush=True)
+        self._said = time.monotonic()
+
+    def tick(self) -> None:
+        """Say what runs, if nothing was said for half a minute."""
+        if time.monotonic() - self._said < _LINE_SECONDS:
+            return
+        self._said = time.monotonic()
+        running = ", ".join(describe_running(trial) for trial in self._progress.running()) or "no trial"
+        left = duration(self._progress.seconds_left())
+        print(f"running: {running}; about {left} left" if left else f"running: {running}", flush=True)
+
+
+class LiveTable:
+    """A table in place: rows, seeds done, epoch, accuracy, time left. What is said stays above it."""
+
+    def __init__(self, progress: Progress) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._progress = progress
+        self._console = Console()
+        self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=4)
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> LiveTable:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._live.__exit__(kind, error, trace)
+
+    def note(self, text: str) -> None:
+        """Say one line above the table."""
+        self._console.print(text, markup=False, highlight=False)
+
+    def ended(self, trial: TrialProgress) -> None:
+        """Say a failure; a success shows in the table."""
+        if trial.state == "failed":
+            self.note(describe_end(self._progress, trial))
+
+    def tick(self) -> None:
+        """Do nothing: the table refreshes itself."""
+
+    def _render(self) -> Table:
+        from rich.table import Table
+
+        progress = self._progress
+        left = duration(progress.seconds_left())
+        title = f"{progress.count('done')} of {len(progress.trials)} trials done" + (f", about {left} left" if left else "")
+        table = Table(title=title, title_justify="left", title_style="bold")
+        for name, side in (("row", "left"), ("seeds", "right"), ("running", "right"), ("epoch", "right")):
+            table.add_column(name, justify="right" if side == "right" else "left", no_wrap=True)
+        table.add_column("accuracy %", justify="right", no_wrap=True)
+        table.add_column("work left", justify="right", no_wrap=True)
+        rows = progress.rows()
+        # what does not fit on the screen would make the table jump: rows in work come first then
+        room = max(3, self._console.height - 6)
+        if len(rows) > room:
+            rows = sorted(rows, key=lambda row: (not row.running, row.done == row.planned))[:room]
+        for row in rows:
+            failed = f" [red]{row.failed} failed[/red]" if row.failed else ""
+            table.add_row(
+                f"{row.table}/{row.row}",
+                f"{row.done}/{row.planned}{failed}",
+                str(row.running) if row.running else "",
+                f"{row.epoch}/{row.epochs}" if row.running else "",
+                "" if row.accuracy is None else f"{100 * row.accuracy:.2f}",
+                "" if row.done + row.failed == row.planned else duration(row.seconds_left),
+                style="" if row.running else "dim",
+            )
+        return table
+
+
+def describe_running(trial: TrialProgress) -> str:
+    """Return ``tiny/static-dnw seed 0 epoch 3/8``, with the accuracy when there is one."""
+    accuracy = "" if trial.accuracy is None else f" {100 * trial.accuracy:.2f} %"
+    epoch = f"{trial.epoch}/{trial.spec.recipe.epochs}"
+    return f"{trial.spec.table}/{trial.spec.row} seed {trial.spec.seed} epoch {epoch}{accuracy}"
+
+
+def describe_end(progress: Progress, trial: TrialProgress) -> str:
+    """Return the line about a trial that ended."""
+    ended = progress.count("done") + progress.count("failed")
+    name = f"[{ended}/{len(progress.trials)}] {trial.spec.table}/{trial.spec.row} seed {trial.spec.seed}"
+    if trial.state == "failed":
+        return f"{name} FAILED: {trial.reason}"
+    if trial.state == "stopped":
+        return f"{name} stopped at epoch {trial.epoch}/{trial.spec.recipe.epochs}; its checkpoint is kept"
+    accuracy = "" if trial.accuracy is None else f": {100 * trial.accuracy:.2f} %"
+    return f"{name} done{accuracy} in {duration(time.monotonic() - trial.started)}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return ``45 s``, ``12 min``, ``3.5 h``; nothing for None."""
+    if seconds is None:
+        return ""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

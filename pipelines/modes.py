@@ -1,0 +1,27 @@
+"""The four answers to "train it again?" (the words are exca's)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Mode = Literal["cached", "retry", "force", "read-only"]
+State = Literal["done", "partial", "failed", "drifted", "new", "data missing"]
+
+MODES: dict[Mode, str] = {
+    "cached": "keep results and failures, train what is missing or was interrupted",
+    "retry": "also train what failed, from its last checkpoint",
+    "force": "train everything again from the start; what was there moves to set-aside/",
+    "read-only": "train nothing; exit code 1 if something is missing",
+}
+
+
+def should_run(mode: Mode, state: State) -> bool:
+    """Whether a trial in this state is trained in this mode.
+
+    A trial whose data are missing counts as one to be trained: the run then ends before it begins, and says so.
+    """
+    if mode == "read-only":
+        return False
+    if mode == "force":
+        return True
+    return state != "done" and (state != "failed" or mode == "retry")

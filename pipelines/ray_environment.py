@@ -1,0 +1,136 @@
+"""The folders and environment variables of one Ray run, set before ray is imported and removed after it.
+
+Measured reasons (Ray 2.60): Ray writes its token world-readable into the home folder, reports usage, leaves its
+session folders behind for ever, and runs workers at niceness 15, which makes times incomparable. Its ports listen
+on every interface, so the token is what keeps others out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+_PREFIX = "dnw-ray-"
+_LOCK = "lock"
+# Ray appends about 60 characters for its sockets, and a socket's path may have 103 of them (macOS)
+_LONGEST_TEMPORARY = 30
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",  # a disabled cluster reports that it is disabled
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own turns Ctrl-C into an ordinary end
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # its experiment state is never read
+    "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "60",
+    "TUNE_RESULT_DELIM": "/",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+}
+"""What every process of a run has set: nothing phones home, and Tune keeps to scheduling."""
+
+
+def local_environment(folder: Path) -> dict[str, str]:
+    """Return the variables of a Ray of our own, whose token is the file ``folder/token``."""
+    return {
+        **QUIET,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+        "RAY_worker_niceness": "0",
+    }
+
+
+def cluster_environment() -> dict[str, str]:
+    """Return the variables for joining a running cluster: token mode wherever the user has a token.
+
+    With the mode unset Ray picks a token up for the address ``auto`` only, not for a given one.
+    """
+    variables = dict(QUIET)
+    if "RAY_AUTH_MODE" not in os.environ and has_token():
+        variables["RAY_AUTH_MODE"] = "token"
+    return variables
+
+
+def has_token() -> bool:
+    """Whether the user has set a Ray token in one of the three places where Ray looks for one."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return True
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return (Path(path) if path else Path.home() / ".ray" / "auth_token").is_file()
+
+
+@contextlib.contextmanager
+def environment(variables: Mapping[str, str], without: tuple[str, ...] = ()) -> Iterator[None]:
+    """Set the variables (and unset those ``without``) for the block, then put back what was there."""
+    names = (*variables, *without)
+    before = {name: os.environ.get(name) for name in names}
+    for name in without:
+        os.environ.pop(name, None)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def runtime_folder() -> Iterator[Path]:
+    """Make a private temporary folder with a token for this run, and remove it at the end.
+
+    Folders that a killed run left behind are removed too: the lock in each is held for as long as its owner lives.
+    """
+    base = Path(tempfile.gettempdir())
+    if len(str(base)) > _LONGEST_TEMPORARY:
+        base = Path("/tmp")  # noqa: S108 - the folder in it is made by mkdtemp, mode 0700
+    _remove_abandoned(base)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+    descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _write_private(folder / "token", secrets.token_hex(32))
+        yield folder
+    finally:
+        _remove(folder)
+        os.close(descriptor)
+
+
+def _write_private(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+
+
+def _remove(folder: Path) -> None:
+    """Remove the folder; Ray's agents may write their last lines while it goes."""
+    for _ in range(10):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.2)
+
+
+def _remove_abandoned(base: Path) -> None:
+    for folder in base.glob(f"{_PREFIX}*"):
+        try:
+            descriptor = os.open(folder / _LOCK, os.O_RDWR)
+        except OSError:  # someone else's, or just being made
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(folder)
+        except OSError:  # its owner lives
+            continue
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,145 @@
+"""MLflow as a mirror of the store: experiment = table, parent run = row, child run = seed.
+
+The store is the truth and the mirror can be made again from it at any time. It is written by the driver, never by
+a trial, and no trouble with it leaves this module: training goes on, one line says so.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines.tracker_address import (
+    artifact_root,
+    be_impatient,
+    check_reachable,
+    first_line,
+    resolve_uri,
+    sqlite_path,
+    without_password,
+)
+from pipelines.tracker_content import row_content, row_identity, trial_content
+from pipelines.tracker_runs import RowRuns, Written
+
+__all__ = ["SyncOutcome", "Tracker", "check_reachable"]
+
+log = logging.getLogger(__name__)
+Row = Mapping[str, Any]
+
+
+@dataclass
+class SyncOutcome(Written):
+    """What a sync did. ``error`` is one line when it could not be finished, ``skipped`` names unreadable trials."""
+
+    error: str | None = None
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def writes(self) -> int:
+        """Runs that were touched."""
+        return self.created + self.updated
+
+
+class Tracker:
+    """The tracker of a results folder.
+
+    Args:
+        tracking_uri: where MLflow is; None is a SQLite file inside the results folder.
+        results_dir: the results folder.
+
+    Raises:
+        UserError: if the address is of an unknown kind.
+    """
+
+    def __init__(self, tracking_uri: str | None, results_dir: Path) -> None:
+        self.results_dir = results_dir
+        self.uri = resolve_uri(tracking_uri, results_dir)
+        self._client: Any = None
+        self._experiments: dict[str, str] = {}
+
+    def __str__(self) -> str:
+        return without_password(self.uri)
+
+    def sync(self, rows: Sequence[Row]) -> SyncOutcome:
+        """Bring the rows' runs up to date with the store. Never raises; says in ``error`` what went wrong.
+
+        Args:
+            rows: the rows as the planner gives them to the report (``planner.report_rows``).
+        """
+        outcome = SyncOutcome()
+        try:
+            self._sync(rows, outcome)
+        except Exception as error:  # whatever MLflow, SQLAlchemy, requests or the disk come up with
+            log.debug("the tracker failed", exc_info=True)
+            outcome.error = first_line(error)
+            self._client = None
+            self._experiments = {}
+        return outcome
+
+    def _sync(self, rows: Sequence[Row], outcome: SyncOutcome) -> None:
+        from reports import read_trials, summarise
+
+        trials = read_trials(self.results_dir, rows)
+        summary = summarise(rows, trials, "paper").to_dict("records")
+        ended = trials[trials["status"].isin(("done", "failed"))].to_dict("records")
+        for row, line in zip(rows, summary, strict=True):
+            identity = row_identity(row["table"], row["row"], row["fingerprint"])
+            mine = [one for one in ended if row_identity(one["table"], one["row"], one["fingerprint"]) == identity]
+            if not mine:
+                continue
+            experiment = self._experiment(row["table"], str(row.get("table_title") or row["table"]))
+            runs = RowRuns(self._connect(), experiment, identity, outcome)
+            parent = runs.write_row(row_content(row, line, int(1000 * time.time())))
+            for trial in mine:
+                try:
+                    content = trial_content(self.results_dir / trial["folder"])
+                except (OSError, ValueError) as error:
+                    outcome.skipped.append(f"{trial['folder']}: {first_line(error)}")
+                    continue
+                runs.write_trial(content, parent)
+
+    def _connect(self) -> Any:
+        if self._client is None:
+            be_impatient()
+            path = sqlite_path(self.uri)
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                from mlflow.tracking import MlflowClient
+
+            for name in ("mlflow", "alembic"):
+                logging.getLogger(name).setLevel(logging.ERROR)
+            self._client = MlflowClient(tracking_uri=self.uri)
+        return self._client
+
+    def _experiment(self, name: str, title: str) -> str:
+        """Return the experiment's id; it is made (or brought back, if it was deleted) with absolute folders."""
+        if name in self._experiments:
+            return self._experiments[name]
+        client = self._connect()
+        found = client.get_experiment_by_name(name)
+        root = artifact_root(self.uri, self.results_dir)
+        if found is None:
+            place = None if root is None else (root / name).as_uri()
+            tags = {"mlflow.note.content": title}
+            experiment = str(client.create_experiment(name, artifact_location=place, tags=tags))
+        else:
+            experiment = str(found.experiment_id)
+            if found.lifecycle_stage == "deleted":
+                client.restore_experiment(experiment)
+        self._experiments[name] = experiment
+        return experiment
+
+
+def describe(outcome: SyncOutcome, seconds: float) -> str:
+    """Return one line about a sync that went through."""
+    parts = [f"{outcome.created} runs written", f"{outcome.updated} brought up to date", f"{outcome.unchanged} unchanged"]
+    skipped = itertools.islice(outcome.skipped, 3)
+    return ", ".join(parts) + f" in {seconds:.1f} s" + "".join(f"\nleft out: {text}" for text in skipped)

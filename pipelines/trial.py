@@ -1,0 +1,127 @@
+"""Run one trial: train, then commit the result or record the failure.
+
+Free of Ray and MLflow. A trial that fails is a result (a folder with a reason), not a crash: only what kills the
+process ends it without one. Heavy imports stand inside the functions, because threads and visible devices must be
+set before torch is imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dnw_core.errors import TrialFailed, UserError
+from dnw_core.execution import Execution
+from dnw_core.record import LOG_FILE, RECORD_FILE, EpochMetrics, TrialRecord, read_record
+from pipelines.spec import TrialSpec
+from pipelines.store import Store
+
+log = logging.getLogger(__name__)
+
+TRAIN = "dnw_core.training:run_trial"
+"""The function that trains, as ``module:name``; a test puts a quick one in its place."""
+
+OnEpoch = Callable[[EpochMetrics], None]
+ShouldStop = Callable[[], bool]
+
+_TAIL_LINES = 40
+_REASON_LENGTH = 500
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def run_spec(
+    spec: TrialSpec, *, on_epoch: OnEpoch | None = None, should_stop: ShouldStop | None = None, train: str = TRAIN
+) -> TrialRecord | None:
+    """Train one trial in its working folder and put the outcome into the store.
+
+    Args:
+        spec: the trial; its results folder must exist.
+        on_epoch: called with each epoch's metrics.
+        should_stop: asked every few steps; once it answers True the trial leaves a checkpoint and ends.
+        train: the function that trains, as ``module:name`` (the signature is ``run_trial``'s).
+
+    Returns:
+        The committed or failed record (a trial that was already done is not trained again), or None if it was
+        told to stop.
+    """
+    store = Store.open(spec.results_dir, create=False)
+    if (finished := committed(store, spec)) is not None:
+        return finished
+    prepare_process(spec.execution)
+    from dnw_core.training import TrialIdentity, TrialStopped
+
+    identity = TrialIdentity(table=spec.table, row=spec.row, scale=spec.scale, fingerprint=spec.fingerprint)
+    folder = store.work_folder(spec)
+    try:
+        set_threads(spec.execution.threads)
+        run_trial = load_function(train)
+        record: TrialRecord = run_trial(
+            spec.recipe, spec.seed, spec.execution, folder, identity, on_epoch=on_epoch, should_stop=should_stop
+        )
+    except TrialStopped:
+        return None
+    except (TrialFailed, UserError) as error:
+        return record_failure(store, spec, str(error))
+    except Exception as error:
+        log.exception("%s failed", spec.trial_id)
+        return record_failure(store, spec, f"{type(error).__name__}: {error}", traceback.format_exc())
+    store.commit(spec)  # False: the same trial was committed from elsewhere meanwhile, and that one stands
+    return committed(store, spec) or record
+
+
+def committed(store: Store, spec: TrialSpec) -> TrialRecord | None:
+    """Return the record of a trial that is done in the store, or None."""
+    return store.state(spec).record
+
+
+def record_failure(store: Store, spec: TrialSpec, reason: str, trace: str = "") -> TrialRecord:
+    """Record a failed trial in the store: the reason on one line, and the end of its log (with ``trace``)."""
+    line = " ".join(reason.split())[:_REASON_LENGTH] or "failed without a message"
+    tail = read_tail(store.work_folder(spec) / LOG_FILE)
+    store.record_failure(spec, line, "\n".join(part for part in (tail, trace.rstrip()) if part))
+    return read_record(store.work_folder(spec) / RECORD_FILE)
+
+
+def read_tail(path: Path, lines: int = _TAIL_LINES) -> str:
+    """Return the last lines of a text file, or nothing if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 200 * lines))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def prepare_process(execution: Execution) -> None:
+    """Set what must stand before torch is imported: thread counts, and no visible GPU for a CPU trial.
+
+    Ray leaves CUDA_VISIBLE_DEVICES unset for a trial without a GPU, which then sees all of them. Once torch is
+    loaded this comes too late and is left alone.
+    """
+    if "torch" in sys.modules:
+        return
+    for name in _THREAD_VARIABLES:
+        os.environ[name] = str(execution.threads)
+    if execution.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def set_threads(threads: int) -> None:
+    """Set torch's threads, also in a process that trained another trial before."""
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def load_function(path: str) -> Callable[..., Any]:
+    """Return the function named ``module:name``."""
+    module, _, name = path.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function

@@ -1,0 +1,53 @@
+"""What runs in Ray's worker process: one trial, its epochs reported to the driver as a few numbers.
+
+Nothing that counts goes through Ray: the result lies in the store, and a report only feeds the display.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dnw_core.record import EpochMetrics
+from pipelines.spec import TrialSpec
+from pipelines.stop_request import StopWatch
+from pipelines.trial import run_spec
+
+KEY = "trial"
+"""The one key of a Tune configuration: the trial's specification as JSON."""
+
+# a report waits for the driver; many short epochs need not all be told
+_REPORT_SECONDS = 0.5
+
+
+def make_trainable(stop_file: Path, train: str) -> Callable[[dict[str, Any]], None]:
+    """Return the function that Tune runs for each trial."""
+
+    def train_trial(config: dict[str, Any]) -> None:
+        from ray import tune
+
+        spec = TrialSpec.model_validate_json(config[KEY])
+        if spec.resources.gpus and spec.execution.device.startswith("cuda"):
+            # Ray shows the process its own share only, which is always the first device there
+            spec = spec.model_copy(update={"execution": spec.execution.model_copy(update={"device": "cuda"})})
+        told = 0.0
+
+        def on_epoch(metrics: EpochMetrics) -> None:
+            nonlocal told
+            if time.monotonic() - told >= _REPORT_SECONDS:
+                told = time.monotonic()
+                values = {"epoch": metrics.epoch + 1, "accuracy": metrics.test_accuracy, "seconds": metrics.seconds}
+                tune.report({"status": "running", **values})
+
+        watch = StopWatch(stop_file)
+        record = None if watch() else run_spec(spec, on_epoch=on_epoch, should_stop=watch, train=train)
+        if record is None:
+            tune.report({"status": "stopped"})
+        elif record.status == "failed" or record.last is None:
+            tune.report({"status": "failed", "reason": record.reason or "unknown"})
+        else:
+            tune.report({"status": "done", "accuracy": record.last.test_accuracy})
+
+    return train_trial

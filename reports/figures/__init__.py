@@ -1,0 +1,1 @@
+"""The report's pictures: one idea a file, a common look in ``style``."""

@@ -1,0 +1,106 @@
+"""The common look: colours that colour-blind readers can tell apart, quiet axes, files written in one step.
+
+Figures are drawn on Agg canvases of their own, without pyplot: no global state, no display, safe in threads.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from reports.files import write_bytes
+from reports.rows import ReportRow
+
+# Okabe & Ito (2008), ordered so that neighbours differ in lightness too; yellow is left out: too pale for lines
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
+LINE_STYLES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)))
+INK = "#222222"
+QUIET = "#6b6b6b"
+FAINT = "#b4b4b4"
+GRID = "#e4e4e4"
+LABEL_LIMIT = 44
+
+_SETTINGS: dict[Any, Any] = {
+    "text.parse_math": False,  # a dollar sign in a label is a dollar sign
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.edgecolor": QUIET,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "text.color": INK,
+}
+LineStyle: TypeAlias = str | tuple[int, tuple[float, ...]]
+
+
+@contextmanager
+def figure(width: float, height: float, dpi: int = 150) -> Iterator[Figure]:
+    """Give a blank figure (inches) drawn with the report's settings while the context is open."""
+    with mpl.rc_context(_SETTINGS), warnings.catch_warnings():
+        # a label in a script the font lacks is drawn as boxes; that is no news to the user
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        drawn = Figure(figsize=(width, height), dpi=dpi, facecolor="white")
+        FigureCanvasAgg(drawn)
+        yield drawn
+
+
+def save(drawn: Figure, path: Path) -> Path:
+    """Write the figure as PNG in one step."""
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format="png", metadata={"Software": None})
+    write_bytes(path, buffer.getvalue())
+    return path
+
+
+def quiet_axes(axes: Axes, grid: str) -> None:
+    """Take away the box, leave a faint grid along one axis (``x`` or ``y``) behind the data."""
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.grid(axis="x" if grid == "x" else "y", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def row_colours(rows: Sequence[ReportRow]) -> dict[tuple[str, str, str], tuple[str, LineStyle]]:
+    """Return each row's colour and line style; a corrected row wears the colour of the row it corrects."""
+    looks: dict[tuple[str, str, str], tuple[str, LineStyle]] = {}
+    by_name: dict[str, tuple[str, LineStyle]] = {}
+    leaders = [row for row in rows if not row.corrects] + [row for row in rows if row.corrects]
+    index = 0
+    for row in leaders:
+        look = by_name.get(row.corrects or "")
+        if look is None:
+            look = (PALETTE[index % len(PALETTE)], LINE_STYLES[index // len(PALETTE) % len(LINE_STYLES)])
+            index += 1
+        looks[row.key] = look
+        by_name.setdefault(row.row, look)
+    return looks
+
+
+def spread_apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Return positions near the wanted ones, at least ``gap`` apart and within ``low``..``high`` where they fit."""
+    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
+    gap = min(gap, (high - low) / max(len(wanted) - 1, 1))
+    placed = [0.0] * len(wanted)
+    floor = low
+    for index in order:
+        placed[index] = max(wanted[index], floor)
+        floor = placed[index] + gap
+    ceiling = high
+    for index in reversed(order):
+        placed[index] = min(placed[index], ceiling)
+        ceiling = placed[index] - gap
+    return placed

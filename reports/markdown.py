@@ -1,0 +1,185 @@
+"""``results.md``: banner, summary, and for each table its numbers, legend, figures and details."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from reports.details import row_details
+from reports.rows import ReportRow
+from reports.text import DASH, code, count, duration, escape, number, plus_minus, signed
+from reports.verdicts import ASSUMPTION, EXPLANATIONS, PAPER_SCALE, Kind
+
+Line = Mapping[str, Any]
+
+_HEADER = (
+    "Row",
+    "Ours, mean ± std (n)",
+    "95 % interval",
+    "Published (n)",
+    "Difference",
+    "Verdict",
+    "Best epoch",
+    "Live parameters",
+    "Live MACs",
+    "Epochs",
+    "Scale",
+    "Time a trial",
+)
+_RIGHT = ("Live parameters", "Live MACs", "Epochs", "Difference", "Time a trial")
+_COUNTS = (
+    "*Live* parameters and MACs (multiply-adds) count only what the forward pass uses and what can influence the "
+    "output of the network found, as a mean over seeds; each row's details give them beside the nominal (all kept "
+    "edges) and the dense count. Accuracies are test top-1 in percent at the *last* epoch; *best epoch* picks the "
+    "best test epoch, as some papers do, and is never compared. Differences are in percentage points."
+)
+
+
+@dataclass(frozen=True)
+class TableView:
+    """One table of the report: its rows, their summary lines, and its figures (paths relative to the report)."""
+
+    name: str
+    title: str
+    rows: Sequence[ReportRow]
+    lines: Sequence[Line]
+    curves: str | None = None
+    dots: str | None = None
+    wirings: Sequence[tuple[ReportRow, int, str]] = ()  # row, seed, picture
+    problems: Sequence[str] = field(default_factory=tuple)
+
+
+def render(views: Sequence[TableView], trials: pd.DataFrame, *, generated_at: str, command: str | None) -> str:
+    """Return the whole report as GitHub-flavoured Markdown (plain CommonMark readers lose only the tables)."""
+    rows = [row for view in views for row in view.rows]
+    lines = [line for view in views for line in view.lines]
+    parts = ["# Results: Discovering Neural Wirings, reproduced", *_banner(rows), _summary(lines, generated_at)]
+    if command:
+        parts.append(f"Made by {code(command)}")
+    for view in views:
+        parts += _table(view, trials)
+    parts += [
+        "---",
+        "The numbers behind this page: `results.csv` and `results.parquet` (one line a row), `trials.csv` and "
+        "`trials.parquet` (one line a seed).",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _banner(rows: Sequence[ReportRow]) -> list[str]:
+    scales = sorted({row.scale for row in rows if row.scale != PAPER_SCALE})
+    if not scales:
+        return []
+    names = " and ".join(code(scale) for scale in scales)
+    heading = " and ".join(escape(scale).upper() for scale in scales)
+    also = "" if all(row.scale != PAPER_SCALE for row in rows) else " Rows at `paper` scale are marked as such below."
+    return [
+        f"> ## {heading} SCALE: THIS IS NO REPRODUCTION\n>\n"
+        f"> Scale {names} proves that every step runs, from the recipe to this page. It says nothing about the "
+        f"accuracy of a method, and no number here may be compared with a published one. "
+        f"Only `--scale paper` trains as published.{also}"
+    ]
+
+
+def _summary(lines: Sequence[Line], generated_at: str) -> str:
+    complete = sum(line["done"] == line["planned"] for line in lines)
+    done = sum(int(line["done"]) for line in lines)
+    planned = sum(int(line["planned"]) for line in lines)
+    scales = ", ".join(dict.fromkeys(str(line["scale"]) for line in lines))
+    kinds = [Kind(line["verdict_kind"]) for line in lines]
+    verdicts = ", ".join(f"{kinds.count(kind)} {escape(kind)}" for kind in Kind if kind in kinds)
+    return (
+        f"*{escape(generated_at)} · scale {escape(scales) or DASH}*\n\n"
+        f"**{complete} of {len(lines)} rows are complete** ({done} of {planned} trials done). "
+        f"Verdicts: {verdicts or 'none'}."
+    )
+
+
+def _table(view: TableView, trials: pd.DataFrame) -> list[str]:
+    parts = [f"## {escape(view.title)}", f"Table {code(view.name)}"]
+    pairs = list(zip(view.rows, view.lines, strict=True))
+    groups = (
+        ("", [pair for pair in pairs if not pair[0].extra and not pair[0].variant]),
+        ("### Extra rows, not in the paper", [pair for pair in pairs if pair[0].extra and not pair[0].variant]),
+        ("### Variants, made with `--set`", [pair for pair in pairs if pair[0].variant]),
+    )
+    for heading, members in groups:
+        if members:
+            parts += ([heading] if heading else []) + [_grid(members)]
+    parts.append(_legend([Kind(line["verdict_kind"]) for line in view.lines]))
+    if view.curves:
+        parts += ["### Learning curves", f"![learning curves]({view.curves})", _curves_caption(view.rows)]
+    if view.dots:
+        parts += ["### Ours against published", f"![ours against published]({view.dots})"]
+    if view.wirings:
+        parts += ["### The wiring found", _gallery(view.wirings)]
+    parts += [f"- {escape(problem)}" for problem in view.problems]
+    parts.append("### How each row was made")
+    parts += [row_details(row, line, trials) for row, line in pairs]
+    return parts
+
+
+def _grid(pairs: Sequence[tuple[ReportRow, Line]]) -> str:
+    ruler = "|".join(" ---: " if name in _RIGHT else " --- " for name in _HEADER)
+    rows = ["| " + " | ".join(_HEADER) + " |", f"|{ruler}|"]
+    rows += ["| " + " | ".join(_cells(row, line)) + " |" for row, line in pairs]
+    return "\n".join(rows)
+
+
+def _cells(row: ReportRow, line: Line) -> list[str]:
+    n = int(line["n"])
+    return [
+        f"{escape(row.label)}<br>{code(row.row)}",
+        f"**{plus_minus(line['mean'], line['std'])}** ({n})" if n else DASH,
+        _interval(line),
+        _published(line),
+        signed(line["difference"]),
+        f"**{escape(line['verdict'])}**" + (f"<br>{escape(line['reason'])}" if pd.notna(line["reason"]) else ""),
+        plus_minus(line["best_mean"], line["best_std"]),
+        count(line["live_parameters"]),
+        count(line["live_macs"]),
+        number(float(line["epochs"]), 0) if pd.notna(line["epochs"]) else DASH,
+        escape(row.scale),
+        duration(line["seconds"]),
+    ]
+
+
+def _interval(line: Line) -> str:
+    if pd.isna(line["ci_low"]):
+        return DASH
+    # an accuracy cannot leave 0..100, the interval of a few seeds can; the data files hold it uncut
+    return f"{number(max(line['ci_low'], 0.0))} to {number(min(line['ci_high'], 100.0))}"
+
+
+def _published(line: Line) -> str:
+    if pd.isna(line["published_mean"]):
+        return DASH
+    text = plus_minus(line["published_mean"], line["published_std"])
+    if pd.isna(line["published_std"]):
+        return text
+    assumed = "\\*" if line["published_n_assumed"] else ""
+    return f"{text} ({line['published_n']}{assumed})"
+
+
+def _legend(kinds: Sequence[Kind]) -> str:
+    words = [f"- **{escape(kind)}**: {EXPLANATIONS[kind]}" for kind in Kind if kind in kinds]
+    return "\n".join(["**Verdicts**", "", *words, "", ASSUMPTION + " " + _COUNTS])
+
+
+def _curves_caption(rows: Sequence[ReportRow]) -> str:
+    text = "Test accuracy after each epoch: the line is the mean of the seeds, the band runs from worst to best seed."
+    if any(row.comparable for row in rows):
+        text += " The dashed line is the published mean."
+    return f"*{text}*"
+
+
+def _gallery(wirings: Sequence[tuple[ReportRow, int, str]]) -> str:
+    """Return the pictures three in a line."""
+    across = min(3, len(wirings))
+    cells = [f"![{escape(row.label)}, seed {seed}]({picture})" for row, seed, picture in wirings]
+    cells += [""] * (-len(cells) % across)
+    rows = ["| " + " | ".join(cells[start : start + across]) + " |" for start in range(0, len(cells), across)]
+    return "\n".join([rows[0], "|" + " :---: |" * across, *rows[1:]])

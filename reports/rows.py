@@ -1,0 +1,120 @@
+"""The rows a report shows, as the pipeline hands them over: what was planned and what was published."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pandas as pd
+
+from reports.verdicts import PAPER_SCALE
+
+
+@dataclass(frozen=True)
+class ReportRow:
+    """One row to be shown. Published numbers are in percent and None where nothing was published."""
+
+    table: str
+    row: str
+    fingerprint: str
+    seeds: tuple[int, ...]  # planned
+    scale: str
+    label: str
+    table_title: str
+    epochs: int | None = None
+    extra: bool = False  # not in the paper
+    variant: bool = False  # changed with --set
+    corrects: str | None = None  # the row whose corrected variant this is
+    published_mean: float | None = None
+    published_std: float | None = None
+    published_n: int | None = None
+    published_n_is: str | None = None  # "stated" or "assumed"
+    published_origin: str | None = None
+    published_spread_is: str | None = None  # "std", "sem" or "ci95"; other text counts as "std"
+    notes: tuple[str, ...] = ()
+    command: str | None = None  # makes the row again
+    blocked: str | None = None  # why it cannot be run now (its data are missing)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Where the row's trials lie: table, row, fingerprint."""
+        return self.table, self.row, self.fingerprint
+
+    @property
+    def n_assumed(self) -> bool:
+        """Whether the number of published runs is an assumption."""
+        return self.published_n is None or self.published_n_is == "assumed"
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the row was run as published and has a published number."""
+        return self.scale == PAPER_SCALE and not self.variant and self.published_mean is not None
+
+
+_FIELDS = tuple(field.name for field in fields(ReportRow))
+_SYNONYMS = {"data_missing": "blocked"}
+_REQUIRED = ("table", "row", "fingerprint", "seeds")
+_TEXTS = (
+    "table_title",
+    "label",
+    "corrects",
+    "published_origin",
+    "published_n_is",
+    "published_spread_is",
+    "command",
+    "blocked",
+)
+Rows = Sequence[Mapping[str, Any]] | pd.DataFrame
+
+
+def parse_rows(rows: Rows, scale: str) -> list[ReportRow]:
+    """Return the rows with every absent value at its default (``scale`` for a row that does not name its own).
+
+    Raises:
+        ValueError: for a row without its id, fingerprint or seeds, an unknown field, or a row given twice.
+    """
+    given = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else rows
+    parsed = [_parse({str(name): value for name, value in row.items()}, scale) for row in given]
+    seen: set[tuple[str, str, str]] = set()
+    for row in parsed:
+        if row.key in seen:
+            raise ValueError(f"row {'/'.join(row.key)} is given twice; each row may be shown once")
+        seen.add(row.key)
+    return parsed
+
+
+def _parse(given: Mapping[str, Any], scale: str) -> ReportRow:
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        field = _SYNONYMS.get(name, name)
+        if field not in _FIELDS:
+            near = difflib.get_close_matches(name, _FIELDS, n=1)
+            raise ValueError(f"unknown row field {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        if not _absent(value):
+            values[field] = value
+    for name in _REQUIRED:
+        if name not in values:
+            raise ValueError(f"row {values.get('row', '?')!r} has no {name!r}")
+    for name in _TEXTS:
+        if name in values:
+            values[name] = str(values[name])
+    for name in ("published_mean", "published_std"):
+        if name in values:
+            values[name] = float(values[name])
+    for name in ("published_n", "epochs"):
+        if name in values:
+            values[name] = int(values[name])
+    notes = values.get("notes", ())
+    values["notes"] = (notes,) if isinstance(notes, str) else tuple(str(note) for note in notes)
+    values["seeds"] = tuple(sorted({int(seed) for seed in values["seeds"]}))
+    values["scale"] = str(values.get("scale", scale))
+    values.setdefault("label", str(values["row"]))
+    values.setdefault("table_title", str(values["table"]))
+    return ReportRow(**values)
+
+
+def _absent(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))

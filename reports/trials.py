@@ -1,0 +1,136 @@
+"""The store as frames: one line a trial found, one line an epoch. Accuracies are in percent here."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reports.records import COSTS, HISTORY_FILE, PROVENANCE_TEXTS, read_trial
+from reports.rows import ReportRow, Rows, parse_rows
+from reports.verdicts import PAPER_SCALE
+
+log = logging.getLogger(__name__)
+
+_SEED_FOLDER = re.compile(r"seed-(\d{1,9})(\.work)?")
+_LONGEST_NAME = 255  # of a folder, on every file system in use
+
+# status: done | failed | running (also: was interrupted) | unreadable
+TRIAL_COLUMNS: dict[str, str] = {
+    "table": "string",
+    "row": "string",
+    "fingerprint": "string",
+    "seed": "Int64",
+    "planned": "boolean",  # part of the report's numbers
+    "status": "string",
+    "reason": "string",
+    "scale": "string",
+    "epochs": "Int64",
+    "epochs_done": "Int64",
+    "accuracy": "float64",  # percent, last epoch
+    "test_loss": "float64",
+    "train_loss": "float64",
+    "best_accuracy": "float64",  # percent, best epoch on the test set
+    "best_epoch": "Int64",  # counted from 0
+    **dict.fromkeys(COSTS, "Int64"),
+    "seconds": "float64",
+    "peak_memory_bytes": "Int64",
+    **dict.fromkeys(PROVENANCE_TEXTS, "string"),
+    "dirty": "boolean",
+    "threads": "Int64",
+    "resumed": "Int64",
+    "packages": "string",  # JSON
+    "log_tail": "string",
+    "folder": "string",  # below the results folder
+}
+_HISTORY_NUMBERS = ("epoch", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+HISTORY_COLUMNS: dict[str, str] = {
+    "table": "string",
+    "row": "string",
+    "fingerprint": "string",
+    "seed": "Int64",
+    **dict.fromkeys(_HISTORY_NUMBERS, "float64"),  # accuracies in percent
+}
+
+
+def frame(records: list[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:
+    """Return the records as a frame with exactly these typed columns, also when there is no record."""
+    data = {name: pd.Series([record.get(name) for record in records], dtype=kind) for name, kind in columns.items()}
+    return pd.DataFrame(data, columns=list(columns))
+
+
+def read_trials(results_dir: Path, rows: Rows) -> pd.DataFrame:
+    """Return one line per trial found for the rows (``TRIAL_COLUMNS``), in the rows' order, then by seed.
+
+    A folder that cannot be read becomes a line with status ``unreadable`` and the reason; it never raises.
+    A seed that stands both finished and unfinished counts as finished.
+    """
+    records: list[dict[str, Any]] = []
+    for row in parse_rows(rows, PAPER_SCALE):
+        for seed, folder in _seed_folders(results_dir, row):
+            identity = {"table": row.table, "row": row.row, "fingerprint": row.fingerprint, "seed": seed}
+            values = read_trial(folder, identity)
+            place = {"planned": seed in row.seeds, "folder": folder.relative_to(results_dir).as_posix()}
+            records.append(values | identity | place)
+    return frame(records, TRIAL_COLUMNS)
+
+
+def read_history(results_dir: Path, trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the epochs of the finished trials (``HISTORY_COLUMNS``), accuracies in percent.
+
+    A trial without a usable ``history.parquet`` is left out, with a line in the log.
+    """
+    parts = []
+    for trial in trials[trials["status"] == "done"].to_dict("records"):
+        try:
+            part = _read_history_file(results_dir / trial["folder"] / HISTORY_FILE)
+        except (OSError, pa.ArrowException, ValueError, KeyError) as error:
+            log.warning("%s/%s cannot be drawn: %s", trial["folder"], HISTORY_FILE, str(error).splitlines()[0])
+            continue
+        for name in ("table", "row", "fingerprint", "seed"):
+            part[name] = trial[name]
+        parts.append(part)
+    if not parts:
+        return frame([], HISTORY_COLUMNS)
+    together = pd.concat(parts, ignore_index=True)
+    return together[list(HISTORY_COLUMNS)].astype(HISTORY_COLUMNS)
+
+
+def _read_history_file(path: Path) -> pd.DataFrame:
+    columns = list(_HISTORY_NUMBERS)
+    # partitioning=None: folder names such as row@key=value are not columns
+    part: pd.DataFrame = pq.read_table(path, columns=columns, partitioning=None).to_pandas().astype("float64")
+    for name in ("train_accuracy", "test_accuracy"):
+        part[name] = 100 * part[name]
+    return part.sort_values("epoch")
+
+
+def _seed_folders(results_dir: Path, row: ReportRow) -> Iterator[tuple[int, Path]]:
+    """Yield each seed found with its folder: the finished one where there are both."""
+    if not all(_is_folder_name(part) for part in row.key):
+        return
+    found: dict[int, Path] = {}
+    try:
+        folders = sorted((results_dir / "trials").joinpath(*row.key).iterdir())
+    except OSError:  # nothing was run yet, or it is not a folder
+        return
+    for folder in folders:
+        match = _SEED_FOLDER.fullmatch(folder.name)
+        if match is None or str(int(match[1])) != match[1]:
+            continue
+        seed = int(match[1])
+        if seed not in found or not folder.name.endswith(".work"):
+            found[seed] = folder
+    yield from sorted(found.items())
+
+
+def _is_folder_name(name: str) -> bool:
+    """Whether the name stands for one folder, not for a way out of the results folder."""
+    unsafe = name in ("", ".", "..") or any(character in name for character in "/\\\0")
+    return not unsafe and len(name.encode("utf-8", "surrogatepass")) <= _LONGEST_NAME

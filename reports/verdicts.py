@@ -1,0 +1,111 @@
+"""The verdict words: what each means, and which one a row gets. This is the one place that defines them.
+
+Precedence, first that holds:
+
+1. ``failed``          every planned seed has ended, and at least one of them failed;
+2. ``missing``         nothing of the row has been started (for instance because its data are not there);
+3. ``partial k/n``     fewer seeds done than planned;
+4. ``not comparable``  any scale but paper, a ``--set`` variant, or no published number;
+5. ``matches``         TOST shows the means to be within one point, even if Welch also shows a tiny difference;
+6. ``differs +/−``     Welch shows a difference in that direction;
+7. ``undecided``       neither, also for a single seed.
+
+A verdict at any scale but paper carries that scale in brackets: it is no reproduction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from reports.statistics import ALPHA, ASSUMED_RUNS, MARGIN, Comparison
+
+PAPER_SCALE = "paper"
+
+
+class Kind(StrEnum):
+    """The verdict words."""
+
+    MATCHES = "matches"
+    DIFFERS_UP = "differs +"
+    DIFFERS_DOWN = "differs −"
+    UNDECIDED = "undecided: too few seeds"
+    NOT_COMPARABLE = "not comparable"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    MISSING = "missing"
+
+
+_LEVEL = f"{100 - 100 * ALPHA:g} %"
+
+EXPLANATIONS: dict[Kind, str] = {
+    Kind.MATCHES: (
+        f"ours lies within {MARGIN:g} percentage point of the published mean with {_LEVEL} confidence "
+        "(two one-sided Welch t-tests; one-sample tests where no spread is published)"
+    ),
+    Kind.DIFFERS_UP: f"ours is higher (Welch's two-sided t-test, p < {ALPHA:g}) and not shown to be that near",
+    Kind.DIFFERS_DOWN: f"ours is lower (Welch's two-sided t-test, p < {ALPHA:g}) and not shown to be that near",
+    Kind.UNDECIDED: "neither of the above can be shown: the seeds are too few for their spread",
+    Kind.NOT_COMPARABLE: (
+        "not run as published (a scale other than paper, or changed with `--set`), or nothing was published for it"
+    ),
+    Kind.PARTIAL: "fewer seeds are done than planned; the rest was not started, still runs or was interrupted",
+    Kind.FAILED: "every planned seed has ended and at least one failed; the reason stands in the row's details",
+    Kind.MISSING: "nothing of this row has been run yet",
+}
+# stands under the legend of every table
+ASSUMPTION = (
+    f"A published n marked `*` is not known and assumed to be {ASSUMED_RUNS}. "
+    "± is the standard deviation over seeds (n−1); the interval is the 95 % t interval of our mean."
+)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How many of a row's planned seeds are in which state."""
+
+    planned: int
+    done: int
+    failed: int = 0
+    running: int = 0
+    unreadable: int = 0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One word, and the text of the verdict column (``partial 3/5 (smoke)``)."""
+
+    kind: Kind
+    text: str
+
+
+def decide(progress: Progress, comparison: Comparison | None, *, comparable: bool, scale: str) -> Verdict:
+    """Return the row's verdict.
+
+    Args:
+        progress: the planned seeds by state.
+        comparison: the tests against the published number; None for a single seed or without a number.
+        comparable: whether the row was run as published and has a published number.
+        scale: the scale it was run at.
+    """
+    kind = _kind(progress, comparison, comparable=comparable and scale == PAPER_SCALE)
+    text = f"{kind} {progress.done}/{progress.planned}" if kind is Kind.PARTIAL else str(kind)
+    return Verdict(kind, text if scale == PAPER_SCALE else f"{text} ({scale})")
+
+
+def _kind(progress: Progress, comparison: Comparison | None, *, comparable: bool) -> Kind:
+    if progress.failed and progress.done + progress.failed >= progress.planned:
+        return Kind.FAILED
+    if not progress.done + progress.failed + progress.running + progress.unreadable:
+        return Kind.MISSING
+    if progress.done < progress.planned:
+        return Kind.PARTIAL
+    if not comparable:
+        return Kind.NOT_COMPARABLE
+    if comparison is None:
+        return Kind.UNDECIDED
+    if comparison.equal:
+        return Kind.MATCHES
+    if comparison.different:
+        return Kind.DIFFERS_UP if comparison.difference > 0 else Kind.DIFFERS_DOWN
+    return Kind.UNDECIDED

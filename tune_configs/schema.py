@@ -1,0 +1,166 @@
+"""What one table file holds: the typed schema of ``tune_configs/*.yaml``, and the rows that come of it.
+
+Free of torch. The recipe of a row at a scale is laid together in this order, later ones on top::
+
+    table recipe  <  recipe of the row that it corrects  <  row recipe  <  table scale  <  row scale
+
+and then compressed to the scale's epochs, so that a schedule keeps its shape.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from pydantic import Field, model_validator
+
+from dnw_core.config import Config, fingerprint
+from dnw_core.recipe import Recipe
+
+Scale = Literal["smoke", "short", "paper"]
+SCALES: tuple[Scale, ...] = get_args(Scale)
+
+
+class RowResources(Config):
+    """What a trial of a row asks of a machine."""
+
+    cpus: float = Field(default=1.0, gt=0, description="cores; the whole ones become torch threads on a CPU")
+    gpus: float = Field(default=1.0, gt=0, description="share of a GPU that a trial takes when it is trained on one")
+
+    @model_validator(mode="after")
+    def _check_gpus(self) -> RowResources:
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(f"gpus is {self.gpus}; it must be a share of one GPU (up to 1) or a whole number")
+        return self
+
+
+class Published(Config):
+    """A number as it stands in the paper, in percent."""
+
+    mean: float = Field(ge=0, le=100, description="test accuracy in percent")
+    spread: float | None = Field(default=None, ge=0, description="what stands after the ±, in points")
+    spread_is: Literal["std", "sem", "ci95"] | None = Field(default=None, description="what the spread is")
+    n: int | None = Field(default=None, ge=1, description="runs behind the mean")
+    n_is: Literal["stated", "assumed"] | None = Field(default=None, description="where n comes from")
+    origin: str = Field(min_length=1, description="where the number is printed")
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> Published:
+        if (self.spread is None) != (self.spread_is is None):
+            raise ValueError("spread and spread_is belong together; give both or neither")
+        if (self.n is None) != (self.n_is is None):
+            raise ValueError("n and n_is belong together; give both or neither")
+        return self
+
+
+class ScaleFile(Config):
+    """How a scale differs from the recipe as published."""
+
+    recipe: dict[str, Any] = Field(default_factory=dict, description="settings laid over the row's recipe")
+    epochs: int | None = Field(default=None, gt=0, description="compress the recipe to so many epochs")
+    epochs_fraction: float | None = Field(default=None, gt=0, le=1, description="compress it to this fraction")
+    resources: RowResources | None = None
+
+    @model_validator(mode="after")
+    def _check_epochs(self) -> ScaleFile:
+        if self.epochs is not None and self.epochs_fraction is not None:
+            raise ValueError("epochs and epochs_fraction exclude each other; give one")
+        if "epochs" in self.recipe:
+            raise ValueError("recipe.epochs would leave the schedule behind; give epochs beside recipe, not in it")
+        return self
+
+
+class ScalesFile(Config):
+    """The settings of each scale."""
+
+    smoke: ScaleFile = ScaleFile()
+    short: ScaleFile = ScaleFile()
+    paper: ScaleFile = ScaleFile()
+
+    def at(self, scale: Scale) -> ScaleFile:
+        """Return the settings of one scale."""
+        found: ScaleFile = getattr(self, scale)
+        return found
+
+
+class SeedCounts(Config):
+    """How many seeds a row gets when ``--seeds`` is not given."""
+
+    smoke: int = Field(default=2, ge=1)
+    short: int = Field(default=2, ge=1)
+    paper: int = Field(default=5, ge=1)
+
+    def at(self, scale: Scale) -> int:
+        """Return the number of one scale."""
+        count: int = getattr(self, scale)
+        return count
+
+
+class TableFile(Config):
+    """The head of a table file: everything but its rows' content."""
+
+    id: str
+    title: str = Field(min_length=1)
+    source: str = Field(min_length=1)
+    default_seeds: SeedCounts = SeedCounts()
+    recipe: dict[str, Any] = Field(description="settings that the rows have in common")
+    scales: ScalesFile = ScalesFile()
+    rows: dict[str, Any] = Field(min_length=1, description="row id -> row")
+
+
+class RowFile(Config):
+    """One row of a table file."""
+
+    label: str = Field(min_length=1, description="the row's name as the paper prints it")
+    published: Published | None = None
+    extra: bool = Field(default=False, description="stands beside the published rows, has no published number")
+    corrects: str | None = Field(default=None, description="row whose recipe this one starts from and corrects")
+    recipe: dict[str, Any] = Field(default_factory=dict, description="settings laid over the table's recipe")
+    scales: ScalesFile = ScalesFile()
+    notes: list[str] = Field(default_factory=list, description="a sentence for each odd choice")
+
+    @model_validator(mode="after")
+    def _check_published(self) -> RowFile:
+        if self.extra and self.published is not None:
+            raise ValueError("an extra row has no published number; drop published or extra")
+        if not self.extra and self.published is None:
+            raise ValueError("a row needs its published number, or extra: true")
+        return self
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row, ready at every scale."""
+
+    table: str
+    id: str
+    label: str
+    published: Published | None
+    extra: bool
+    corrects: str | None
+    notes: tuple[str, ...]
+    recipes: dict[Scale, Recipe]
+    resources: dict[Scale, RowResources]
+
+    def recipe_at(self, scale: Scale) -> Recipe:
+        """Return the recipe at a scale."""
+        return self.recipes[scale]
+
+    def resources_at(self, scale: Scale) -> RowResources:
+        """Return what a trial of the row asks for at a scale."""
+        return self.resources[scale]
+
+    def fingerprint_at(self, scale: Scale) -> str:
+        """Return the fingerprint of the recipe at a scale."""
+        return fingerprint(self.recipes[scale])
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the paper."""
+
+    id: str
+    title: str
+    source: str
+    default_seeds: SeedCounts
+    rows: dict[str, Row]
