@@ -59,7 +59,9 @@ def plain_step(
     return loss.detach()
 
 
-def check_agreement(recipe: Recipe, ours: nn.Module, plain: nn.Module, weight: Tensor, batch: tuple[Tensor, Tensor]) -> str:
+def check_agreement(
+    recipe: Recipe, ours: nn.Module, plain: nn.Module, weight: Tensor, batch: tuple[Tensor, Tensor]
+) -> str:
     """Compare loss and edge gradients on a few images; return what was found."""
     images, labels = batch[0][:16], batch[1][:16]
     found = []

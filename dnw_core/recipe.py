@@ -21,7 +21,9 @@ class DataConfig(Config):
     """Which images, and how a training batch is augmented (facts 3)."""
 
     dataset: DatasetName
-    crop_padding: int = Field(default=4, ge=0, le=16, description="zero pixels a side before the random crop; 0: no crop")
+    crop_padding: int = Field(
+        default=4, ge=0, le=16, description="zero pixels a side before the random crop; 0: no crop"
+    )
     flip: bool = Field(default=True, description="mirror each training image with probability one half")
     train_images: int | None = Field(default=None, gt=0, description="use only the first n training images; None: all")
     test_images: int | None = Field(default=None, gt=0, description="use only the first n test images; None: all")

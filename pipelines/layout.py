@@ -71,6 +71,4 @@ def refuse_links(results_dir: Path, path: Path) -> None:
     for part in path.relative_to(results_dir).parts:
         here = here / part
         if here.is_symlink():
-            raise UserError(
-                f"{here} is a symbolic link, which may lead elsewhere; put the folder itself there"
-            )
+            raise UserError(f"{here} is a symbolic link, which may lead elsewhere; put the folder itself there")

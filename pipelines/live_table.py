@@ -13,6 +13,7 @@ from pipelines.progress import Progress, TrialProgress
 if TYPE_CHECKING:
     from rich.table import Table
 
+Raised = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 Show = Literal["auto", "live", "plain", "none"]
 _LINE_SECONDS = 30.0
 
@@ -22,7 +23,7 @@ class Display(Protocol):
 
     def __enter__(self) -> Display: ...
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    def __exit__(self, *error: *Raised) -> None: ...
 
     def note(self, text: str) -> None:
         """Say one line that stays."""
@@ -49,7 +50,7 @@ class Silent:
     def __enter__(self) -> Silent:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: *Raised) -> None:
         pass
 
     def note(self, text: str) -> None:
@@ -105,8 +106,8 @@ class LiveTable:
         self._live.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._live.__exit__(kind, error, trace)
+    def __exit__(self, *error: *Raised) -> None:
+        self._live.__exit__(*error)
 
     def note(self, text: str) -> None:
         """Say one line above the table."""
@@ -125,7 +126,9 @@ class LiveTable:
 
         progress = self._progress
         left = duration(progress.seconds_left())
-        title = f"{progress.count('done')} of {len(progress.trials)} trials done" + (f", about {left} left" if left else "")
+        title = f"{progress.count('done')} of {len(progress.trials)} trials done"
+        if left:
+            title += f", about {left} left"
         table = Table(title=title, title_justify="left", title_style="bold")
         for name, side in (("row", "left"), ("seeds", "right"), ("running", "right"), ("epoch", "right")):
             table.add_column(name, justify="right" if side == "right" else "left", no_wrap=True)

@@ -66,7 +66,9 @@ def apply_overrides(recipe: Recipe, overrides: Iterable[Override]) -> Recipe:
             raise UserError(f"--set {one.key} names a section; set one of {inside}")
         if one.key not in known and _section(one.key) not in restarted:
             raise UserError(f"--set {one.key}: unknown key{nearest(one.key, known)}")
-    stretched = {one.key for one in overrides} >= {"epochs"} and not any(one.key.startswith("schedule.") for one in overrides)
+    stretched = {one.key for one in overrides} >= {"epochs"} and not any(
+        one.key.startswith("schedule.") for one in overrides
+    )
     laid = merge(_locate(values), _nest(one for one in overrides if not (stretched and one.key == "epochs")))
     changed = validate(Recipe, laid)
     if not stretched:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from dnw_core.config import fingerprint, flatten
@@ -62,7 +62,6 @@ class Plan:
     rows: tuple[PlannedRow, ...]
     trials: tuple[PlannedTrial, ...]
     measured: bool  # every estimate rests on finished trials
-    at_once: int | None = None  # trials that fit on this machine together; None: unknown
 
     def to_run(self) -> list[PlannedTrial]:
         """Return the trials that will be trained."""
@@ -130,11 +129,12 @@ def make_plan(
     estimator = Estimator.from_records(history)
     specs = [(row, _spec(row, seed, scale, store.results_dir, placement)) for row in rows for seed in row.seeds]
     states = store.states([spec for _, spec in specs])
-    missing = _missing_data([row.recipe.data.dataset for row in rows], placement, rows) if check_data else {}
     drifts = {row.name: _drift(row, scale, history) for row in rows}
+    judged = [_judge(spec, stored, drifts[row.name]) for (row, spec), stored in zip(specs, states, strict=True)]
+    wanted = [spec for (_, spec), (state, _) in zip(specs, judged, strict=True) if should_run(mode, state)]
+    missing = _missing_data(wanted) if check_data else {}
     trials = []
-    for (row, spec), stored in zip(specs, states, strict=True):
-        state, detail = _judge(spec, stored, drifts[row.name])
+    for (_, spec), stored, (state, detail) in zip(specs, states, judged, strict=True):
         runs = should_run(mode, state)
         no_data = missing.get(spec.recipe.data.dataset)
         if runs and no_data is not None:
@@ -156,11 +156,6 @@ def describe_changes(old: Recipe, new: Recipe) -> list[str]:
         for name in names
         if before.get(name, nothing) != after.get(name, nothing)
     ]
-
-
-def with_runs(plan: Plan, at_once: int | None) -> Plan:
-    """Return the plan with the number of trials that fit on this machine at once."""
-    return replace(plan, at_once=at_once)
 
 
 def _spec(row: PlannedRow, seed: int, scale: Scale, results_dir: Path, placement: Placement) -> TrialSpec:
@@ -206,14 +201,14 @@ def _drift(row: PlannedRow, scale: Scale, history: Sequence[TrialRecord]) -> str
     return f"since {closest}: {'; '.join(changes[:_MOST_CHANGES])}{more}"
 
 
-def _missing_data(datasets: Sequence[str], placement: Placement, rows: Sequence[PlannedRow]) -> dict[str, str]:
+def _missing_data(specs: Sequence[TrialSpec]) -> dict[str, str]:
+    """Return, for each data set that is not there, why it is not believed to be."""
     from dnw_core.data import check_dataset
 
     missing: dict[str, str] = {}
-    for name in dict.fromkeys(datasets):
-        asked = next(row.row.resources_at("smoke") for row in rows if row.recipe.data.dataset == name)
+    for name, spec in {spec.recipe.data.dataset: spec for spec in specs}.items():
         try:
-            check_dataset(name, placement.execution(asked))
+            check_dataset(name, spec.execution)
         except DataMissing as error:
             missing[name] = str(error)
     return missing

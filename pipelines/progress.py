@@ -1,4 +1,4 @@
-"""How far a run is: the state of every trial, and what follows from it for each row. Knows nothing of Ray or screens."""
+"""How far a run is: the state of every trial, and what follows for each row. Knows nothing of Ray or screens."""
 
 from __future__ import annotations
 

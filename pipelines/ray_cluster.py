@@ -21,7 +21,7 @@ from typing import Any
 from dnw_core.errors import UserError
 from pipelines.ray_environment import QUIET, cluster_environment, environment, local_environment, runtime_folder
 
-CONNECT_SECONDS = 20.0
+CONNECT_SECONDS = 18.0
 OBJECT_STORE_BYTES = 200 * 2**20  # trials pass a few hundred bytes each; Ray's default is 30 % of the memory
 _SHIPPED = ("dnw_core", "tune_configs", "pipelines", "reports")
 _TRY = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
@@ -58,6 +58,7 @@ def connect(cluster: str | None) -> Iterator[Path]:
 
             try:
                 ray.init(log_to_driver=False, logging_level="ERROR", **options)
+                _silence_raylet()
                 yield folder
             finally:
                 ray.shutdown()
@@ -72,6 +73,14 @@ def _local_options(folder: Path) -> dict[str, Any]:
     }
 
 
+def _silence_raylet() -> None:
+    """Keep Ray's half page about each process that died off the screen; the driver says it in a line."""
+    with contextlib.suppress(ImportError, AttributeError):  # no public way; without it the text is only longer
+        from ray._private.ray_logging import global_worker_stdstream_dispatcher
+
+        global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
+
+
 def resolve_address(cluster: str) -> str:
     """Return ``host:port`` for what ``--cluster`` was given.
 
@@ -84,10 +93,14 @@ def resolve_address(cluster: str) -> str:
         if not address:
             raise UserError("no Ray cluster is known here; give --cluster HOST:PORT or set RAY_ADDRESS")
     if address.startswith("ray://"):
-        raise UserError(f"{address} is a Ray Client address; give the head's own, HOST:6379, from a node of the cluster")
+        raise UserError(
+            f"{address} is a Ray Client address; give the head's own, HOST:6379, from a node of the cluster"
+        )
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/@]+):(\d{1,5})", address)
     if match is None or not 0 < int(match[2]) < 65536:
-        raise UserError(f"--cluster {address!r} is not an address; give HOST:PORT of the head, for example 10.0.0.1:6379")
+        raise UserError(
+            f"--cluster {address!r} is not an address; give HOST:PORT of the head, for example 10.0.0.1:6379"
+        )
     return address
 
 
@@ -114,7 +127,7 @@ def try_address(address: str, limit: float = CONNECT_SECONDS) -> None:
         raise UserError(f"no Ray cluster answers at {address} ({error.strerror or error}); is it running?") from None
     left = limit - (time.monotonic() - begun)
     try:
-        result = subprocess.run(
+        result = subprocess.run(  # noqa: S603 - our own interpreter, and an address of a checked form
             [sys.executable, "-c", _TRY, address],
             capture_output=True,
             text=True,
@@ -123,8 +136,8 @@ def try_address(address: str, limit: float = CONNECT_SECONDS) -> None:
         )
     except subprocess.TimeoutExpired:
         raise UserError(
-            f"the Ray cluster at {address} did not take the connection within {limit:.0f} s; is it Ray, is its token set "
-            "here (RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH), and is this machine one of its nodes?"
+            f"the Ray cluster at {address} did not take the connection within {limit:.0f} s; is it Ray, is its token "
+            "set here (RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH), and is this machine one of its nodes?"
         ) from None
     if result.returncode:
         raise UserError(f"cannot join the Ray cluster at {address}: {_last_line(result.stderr)}")

@@ -26,12 +26,11 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",  # a disabled cluster reports that it is disabled
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the old output can be silenced, the new one prints a box at verbosity 0
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own turns Ctrl-C into an ordinary end
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # its experiment state is never read
     "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "60",
-    "TUNE_RESULT_DELIM": "/",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
 }
@@ -39,9 +38,14 @@ QUIET = {
 
 
 def local_environment(folder: Path) -> dict[str, str]:
-    """Return the variables of a Ray of our own, whose token is the file ``folder/token``."""
+    """Return the variables of a Ray of our own, whose token is the file ``folder/token``.
+
+    Workers start with the driver's environment, but know neither its ``sys.path`` nor where this project lies.
+    """
+    root = str(Path(__file__).resolve().parents[1])
     return {
         **QUIET,
+        "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH")))),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
         "RAY_worker_niceness": "0",

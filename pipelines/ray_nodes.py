@@ -59,7 +59,9 @@ def check_resources(specs: Sequence[TrialSpec], nodes: Sequence[Node]) -> None:
     for spec in specs:
         asked = spec.resources
         if not any(node.fits(asked) for node in nodes):
-            there = ", ".join(map(str, sorted(nodes, key=lambda node: (-node.gpus, -node.cpus))[:5])) or "no node at all"
+            there = (
+                ", ".join(map(str, sorted(nodes, key=lambda node: (-node.gpus, -node.cpus))[:5])) or "no node at all"
+            )
             raise UserError(
                 f"{spec.table}/{spec.row} asks for {asked.cpus:g} CPU and {asked.gpus:g} GPU on one machine, "
                 f"and none has that: there is {there}"

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines.live_table import Display, Show, make_display
+from pipelines.planner import Plan
 from pipelines.progress import Progress, RowKey
 from pipelines.ray_cluster import connect, is_loopback
 from pipelines.ray_nodes import check_nodes, check_resources, living_nodes
@@ -46,8 +49,7 @@ def run(
     store: Store,
     cluster: str | None = None,
     show: Show = "auto",
-    done_before: Mapping[RowKey, int] | None = None,
-    seconds: Mapping[RowKey, float] | None = None,
+    plan: Plan | None = None,
     on_finished: Callable[[TrialSpec], None] | None = None,
     train: str = TRAIN,
 ) -> ScheduleOutcome:
@@ -58,18 +60,18 @@ def run(
         store: the open store they are written to; the caller holds its lock.
         cluster: None for this machine, else the address of a running Ray cluster (or ``auto``).
         show: ``auto`` is a live table in a terminal and plain lines elsewhere.
-        done_before: for the display: seeds per (table, row) that are done already.
-        seconds: estimated seconds of one trial per (table, row); the longest are started first.
+        plan: where the trials come from: tells which rows take longest (they start first) and what is done already.
         on_finished: called in the driver with each trial that ended; it must return at once and not raise.
         train: the function that trains, as ``module:name``.
 
     Raises:
         UserError: if the cluster cannot be used, or a trial fits on none of its machines.
     """
-    ordered = longest_first(specs, seconds or {})
+    seconds = estimates(plan)
+    ordered = longest_first(specs, seconds)
     if not ordered:
         return ScheduleOutcome(0, 0, 0, interrupted=False)
-    progress = Progress(ordered, done_before, seconds)
+    progress = Progress(ordered, done_before(plan, specs), seconds)
     display = make_display(progress, show)
     results_dir = ordered[0].results_dir
 
@@ -83,6 +85,22 @@ def run(
             with stop.on_signals(), display:  # again: ray.init sets a handler of its own for SIGTERM
                 errors = _fit(ordered, progress, display, stop, folder, on_finished, train)
         return _recount(store, ordered, errors, interrupted=stop.requested)
+
+
+def estimates(plan: Plan | None) -> dict[RowKey, float]:
+    """Return the estimated seconds of one whole trial of each row that will be run."""
+    return {
+        (trial.spec.table, trial.spec.row): trial.estimated_seconds * trial.spec.recipe.epochs / trial.epochs_left
+        for trial in (plan.to_run() if plan else ())
+        if trial.epochs_left
+    }
+
+
+def done_before(plan: Plan | None, specs: Sequence[TrialSpec]) -> dict[RowKey, int]:
+    """Return how many seeds of each row were done before, for the display."""
+    rows = {(spec.table, spec.row) for spec in specs}
+    done = [trial.spec for trial in (plan.trials if plan else ()) if trial.state == "done" and not trial.runs]
+    return dict(Counter(key for spec in done if (key := (spec.table, spec.row)) in rows))
 
 
 def longest_first(specs: Sequence[TrialSpec], seconds: Mapping[RowKey, float]) -> list[TrialSpec]:
@@ -159,6 +177,7 @@ def _fit(
     )
     if stop.requested:
         return {}
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it logs whole trials for what is said in a line here
     try:
         tuner.fit()
     except KeyboardInterrupt:  # the second one

@@ -54,7 +54,9 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     numbers = [int(part) for part in parts]
     if "," not in text:
         if not 1 <= numbers[0] <= MOST_SEEDS:
-            raise UserError(f"--seeds {text} is not between 1 and {MOST_SEEDS}; one seed by its name is written '{text},'")
+            raise UserError(
+                f"--seeds {text} is not between 1 and {MOST_SEEDS}; one seed by its name is written '{text},'"
+            )
         return tuple(range(numbers[0]))
     if len(set(numbers)) < len(numbers):
         raise UserError(f"--seeds {text!r} names a seed twice; name each once")

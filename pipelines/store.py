@@ -32,9 +32,9 @@ from dnw_core.record import (
 from pipelines import layout
 from pipelines.files import read_json, sync, write_text
 from pipelines.spec import TrialSpec
+from pipelines.store_schema import STORE_SCHEMA, check_schema, make_writable
 from pipelines.verify import NotBelievedError, read_own_record, verify_finished
 
-STORE_SCHEMA = 1
 _CHECKPOINTS = (CHECKPOINT_FILE, "checkpoint.previous.pt")  # the second one while the first is being replaced
 
 
@@ -79,12 +79,12 @@ class Store:
             UserError: if it is no folder, cannot be written to, or belongs to a newer version of this project.
         """
         if create:
-            _make_writable(results_dir)
+            make_writable(results_dir)
         elif results_dir.exists() and not results_dir.is_dir():
             raise UserError(f"results folder {results_dir} is a file; give a folder with --results-dir")
         path = results_dir / layout.STORE_FILE
         if path.exists():
-            _check_schema(path)
+            check_schema(path)
         elif create:
             write_text(path, json.dumps({"schema": STORE_SCHEMA}) + "\n")
         return cls(results_dir)
@@ -139,28 +139,23 @@ class Store:
         """
         folder = self.folder(spec)
         work = layout.work_folder(folder)
-        try:
-            record = verify_finished(work, spec)
-        except NotBelievedError as error:
-            if self.state(spec).kind == "done":  # another process committed this very folder
-                return False
-            raise CommitRefusedError(f"{spec.trial_id} cannot be committed: {error}") from None
-        _sync_only(work, record)
-        for _attempt in range(2):
+        trouble: Exception | None = None
+        for _attempt in range(3):
             try:
+                _sync_only(work, verify_finished(work, spec))
                 os.rename(work, folder)  # noqa: PTH104 - the one call that counts; Path.rename is the same
-            except OSError as error:
+            except (NotBelievedError, OSError) as error:  # OSError also when another process renames it under us
+                trouble = error
                 state = self.state(spec)
                 if state.kind == "done":
                     _drop(work)
                     return False
-                if state.damaged is None:
-                    raise CommitRefusedError(f"{spec.trial_id} cannot be committed: {error}") from None
-                self.set_aside(spec)
+                if state.damaged is not None:
+                    self.set_aside(spec)
             else:
                 sync(folder.parent)
                 return True
-        raise CommitRefusedError(f"{spec.trial_id} cannot be committed: {folder} keeps coming back damaged")
+        raise CommitRefusedError(f"{spec.trial_id} cannot be committed: {trouble}") from None
 
     def record_failure(self, spec: TrialSpec, reason: str, log_tail: str | None = None) -> None:
         """Leave the reason of a failure in the working folder; the checkpoint stays for ``--mode retry``."""
@@ -220,29 +215,6 @@ class Store:
                         yield stored
 
 
-def _make_writable(results_dir: Path) -> None:
-    probe = results_dir / f".probe-{uuid.uuid4().hex}"
-    try:
-        results_dir.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"results folder {results_dir} cannot be written to ({reason}); give --results-dir") from None
-
-
-def _check_schema(path: Path) -> None:
-    values = read_json(path)
-    schema = values.get("schema") if isinstance(values, dict) else None
-    if not isinstance(schema, int):
-        raise UserError(f"{path} does not say its schema; restore it or give another --results-dir")
-    if schema > STORE_SCHEMA:
-        raise UserError(
-            f"{path} was written by a newer version of this project (schema {schema}, this one reads up to "
-            f"{STORE_SCHEMA}); use that version or another --results-dir"
-        )
-
-
 def _epochs_done(work: Path, spec: TrialSpec) -> int:
     values = read_json(work / PROGRESS_FILE)
     epoch = values.get("epoch") if isinstance(values, dict) else None
@@ -259,7 +231,7 @@ def _sync_only(work: Path, record: TrialRecord) -> None:
         if path.name == RECORD_FILE or path.name in record.files:
             sync(path)
         elif path.is_file() or path.is_symlink():
-            path.unlink()
+            path.unlink(missing_ok=True)
     sync(work)
 
 

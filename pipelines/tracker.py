@@ -6,8 +6,8 @@ a trial, and no trouble with it leaves this module: training goes on, one line s
 
 from __future__ import annotations
 
-import itertools
 import logging
+import threading
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -62,6 +62,7 @@ class Tracker:
         self.uri = resolve_uri(tracking_uri, results_dir)
         self._client: Any = None
         self._experiments: dict[str, str] = {}
+        self._lock = threading.Lock()
 
     def __str__(self) -> str:
         return without_password(self.uri)
@@ -74,7 +75,8 @@ class Tracker:
         """
         outcome = SyncOutcome()
         try:
-            self._sync(rows, outcome)
+            with self._lock:
+                self._sync(rows, outcome)
         except Exception as error:  # whatever MLflow, SQLAlchemy, requests or the disk come up with
             log.debug("the tracker failed", exc_info=True)
             outcome.error = first_line(error)
@@ -86,7 +88,7 @@ class Tracker:
         from reports import read_trials, summarise
 
         trials = read_trials(self.results_dir, rows)
-        summary = summarise(rows, trials, "paper").to_dict("records")
+        summary: list[dict[str, Any]] = summarise(rows, trials, "paper").to_dict("records")  # type: ignore[assignment]
         ended = trials[trials["status"].isin(("done", "failed"))].to_dict("records")
         for row, line in zip(rows, summary, strict=True):
             identity = row_identity(row["table"], row["row"], row["fingerprint"])
@@ -140,6 +142,5 @@ class Tracker:
 
 def describe(outcome: SyncOutcome, seconds: float) -> str:
     """Return one line about a sync that went through."""
-    parts = [f"{outcome.created} runs written", f"{outcome.updated} brought up to date", f"{outcome.unchanged} unchanged"]
-    skipped = itertools.islice(outcome.skipped, 3)
-    return ", ".join(parts) + f" in {seconds:.1f} s" + "".join(f"\nleft out: {text}" for text in skipped)
+    counts = f"{outcome.created} runs written, {outcome.updated} brought up to date, {outcome.unchanged} unchanged"
+    return f"{counts} in {seconds:.1f} s" + "".join(f"\nleft out: {text}" for text in outcome.skipped[:3])

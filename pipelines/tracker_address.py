@@ -96,7 +96,9 @@ def check_reachable(uri: str | None, results_dir: Path) -> None:
     shown = without_password(full)
     trouble = _within(REACH_SECONDS, lambda: _ask(full))
     if trouble is not None:
-        raise UserError(f"the tracking server {shown} cannot be used: {trouble}; without --tracking-uri a local file serves")
+        raise UserError(
+            f"the tracking server {shown} cannot be used: {trouble}; leave --tracking-uri out to do without"
+        )
 
 
 def without_password(uri: str) -> str:

@@ -31,7 +31,7 @@ class BackgroundSync:
         rows: Sequence[Mapping[str, Any]],
         *,
         warn: Callable[[str], None] | None = None,
-        limit: float = 120.0,
+        limit: float = 20.0,
     ) -> None:
         self._tracker = tracker
         self._rows = {(row["table"], row["row"], row["fingerprint"]): row for row in rows}

@@ -165,6 +165,7 @@ def artifacts(content: Content, scratch: Path) -> Iterator[Path]:
 
 def _trial_tags(record: TrialRecord) -> dict[str, str]:
     tags: dict[str, Any] = {
+        "trial_id": f"{row_identity(record.table, record.row, record.fingerprint)}/seed-{record.seed}",
         "table": record.table,
         "row": record.row,
         "seed": record.seed,

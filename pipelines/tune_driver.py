@@ -109,7 +109,8 @@ class Watcher(_DriverOnly, tune.Callback):  # type: ignore[misc]  # Ray is not t
     def _end(self, key: str, state: State, accuracy: float | None, reason: str | None) -> None:
         self._progress.end(key, state, accuracy=accuracy, reason=reason)
         trial = self._progress.trials[key]
-        self._display.ended(trial)
+        if state != "stopped" or trial.epoch:  # those that had hardly begun are many, and lost nothing
+            self._display.ended(trial)
         if self._on_finished is not None and state != "stopped":
             self._on_finished(trial.spec)
 

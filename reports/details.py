@@ -78,6 +78,7 @@ def _cost(line: Mapping[str, Any]) -> str | None:
         f"parameters {count(line['live_parameters'])} live of {count(line['parameters'])}, "
         f"edges {count(line['live_edges'])} live of {count(line['edges'])}, "
         f"MACs {count(line['live_macs'])} live of {count(line['macs'])} ({count(line['dense_macs'])} if dense)"
+        + (f"; the graph is applied {line['applications']:.4g} times an image" if line["applications"] > 1 else "")
     )
 
 

@@ -12,6 +12,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from reports.text import encodable
+
 RECORD_VERSION = 1
 RECORD_FILE = "trial.json"
 HISTORY_FILE = "history.parquet"
@@ -63,6 +65,7 @@ def read_trial(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
         return _unfinished(folder, identity)
     except (UnreadableError, OSError) as error:
         reason = str(error) if isinstance(error, UnreadableError) else f"cannot be read ({error.strerror or error})"
+        reason = encodable(reason)
         return {"status": "unreadable", "reason": reason}
 
 
@@ -129,6 +132,7 @@ def _values(record: dict[str, Any]) -> dict[str, Any]:
         "best_accuracy": _percent(best, "best"),
         "best_epoch": _whole(best, "epoch"),
         **{name: _whole(cost, name) for name in COSTS},
+        "applications": _real(cost, "applications"),
         "seconds": _real(record, "train_seconds"),
         "peak_memory_bytes": _whole(record, "peak_memory_bytes"),
         **{name: _text(provenance.get(name)) for name in PROVENANCE_TEXTS},
@@ -178,7 +182,7 @@ def _object(values: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+    return None if value is None else encodable(value)
 
 
 def _whole(values: dict[str, Any], name: str) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from reports.text import encodable
 from reports.verdicts import PAPER_SCALE
 
 
@@ -100,7 +101,7 @@ def _parse(given: Mapping[str, Any], scale: str) -> ReportRow:
             raise ValueError(f"row {values.get('row', '?')!r} has no {name!r}")
     for name in _TEXTS:
         if name in values:
-            values[name] = str(values[name])
+            values[name] = encodable(values[name])
     for name in ("published_mean", "published_std"):
         if name in values:
             values[name] = float(values[name])
@@ -108,9 +109,11 @@ def _parse(given: Mapping[str, Any], scale: str) -> ReportRow:
         if name in values:
             values[name] = int(values[name])
     notes = values.get("notes", ())
-    values["notes"] = (notes,) if isinstance(notes, str) else tuple(str(note) for note in notes)
+    values["notes"] = (notes,) if isinstance(notes, str) else tuple(encodable(note) for note in notes)
     values["seeds"] = tuple(sorted({int(seed) for seed in values["seeds"]}))
-    values["scale"] = str(values.get("scale", scale))
+    for name in ("table", "row", "fingerprint"):
+        values[name] = encodable(values[name])
+    values["scale"] = encodable(values.get("scale", scale))
     values.setdefault("label", str(values["row"]))
     values.setdefault("table_title", str(values["table"]))
     return ReportRow(**values)

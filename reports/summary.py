@@ -46,6 +46,7 @@ SUMMARY_COLUMNS: dict[str, str] = {
     "dense_macs": "float64",
     "live_edges": "float64",
     "edges": "float64",
+    "applications": "float64",
     "epochs": "Int64",
     "seconds": "float64",  # mean a finished trial
     "done": "Int64",
@@ -55,7 +56,7 @@ SUMMARY_COLUMNS: dict[str, str] = {
     "missing": "Int64",
     "reason": "string",  # of the first failure, or why the row cannot be run
 }
-_COSTS = ("live_parameters", "parameters", "live_macs", "macs", "dense_macs", "live_edges", "edges")
+_COSTS = ("live_parameters", "parameters", "live_macs", "macs", "dense_macs", "live_edges", "edges", "applications")
 
 
 def summarise(rows: Rows, trials: pd.DataFrame, scale: str) -> pd.DataFrame:

@@ -17,6 +17,11 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]|~$])")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
+def encodable(text: object) -> str:
+    """Return the text with whatever UTF-8 cannot hold (lone surrogates, legal in JSON) replaced by ``?``."""
+    return str(text).encode("utf-8", "replace").decode("utf-8")
+
+
 def plain(text: object, limit: int | None = None) -> str:
     """Return the text on one line, without control or direction characters, cut to ``limit`` characters."""
     kept = "".join(_visible(character) for character in str(text))

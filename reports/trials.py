@@ -39,6 +39,7 @@ TRIAL_COLUMNS: dict[str, str] = {
     "best_accuracy": "float64",  # percent, best epoch on the test set
     "best_epoch": "Int64",  # counted from 0
     **dict.fromkeys(COSTS, "Int64"),
+    "applications": "float64",  # of the graph to an image
     "seconds": "float64",
     "peak_memory_bytes": "Int64",
     **dict.fromkeys(PROVENANCE_TEXTS, "string"),

@@ -43,7 +43,7 @@ def row(name: str = "static-dnw", **changes: Any) -> dict[str, Any]:
         "published_origin": "the paper's poster",
         "published_spread_is": "the standard deviation over runs",
         "notes": [],
-        "fingerprint": hashlib.sha256(name.encode()).hexdigest()[:8],
+        "fingerprint": hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:8],
         "seeds": [0, 1, 2, 3, 4],
         "epochs": 60,
         "scale": "paper",
@@ -125,7 +125,7 @@ def identity(given: dict[str, Any], seed: int) -> dict[str, Any]:
     return names | {"version": 1, "seed": seed}
 
 
-def cost(live_edges: int) -> dict[str, int]:
+def cost(live_edges: int) -> dict[str, float]:
     """Return the tiny network's cost with so many live edges."""
     return {
         "parameters": 41_458,
@@ -139,6 +139,7 @@ def cost(live_edges: int) -> dict[str, int]:
         "macs": 12_300_000,
         "live_macs": 12_300_000 - 64 * (KEPT - live_edges),
         "dense_macs": 51_000_000,
+        "applications": 5.0,
     }
 
 
@@ -183,7 +184,7 @@ def _write_wiring(path: Path, dead: int, rng: np.random.Generator, edges: tuple[
         edges = (slots // NODES).astype(np.int32), (slots % NODES).astype(np.int32)
     live = np.ones(len(edges[0]), dtype=bool)
     live[:dead] = False
-    np.savez_compressed(
+    np.savez(
         path,
         **{"graph.rows": edges[0], "graph.columns": edges[1], "graph.live": live, "graph.shape": np.array([800, 800])},
     )

@@ -36,7 +36,7 @@ def run_trial(
     on_epoch: Callable[[EpochMetrics], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> TrialRecord:
-    """Write a finished trial; ``fails``, ``raises``, ``dies-once``, ``always-dies``, ``slow``, ``deaf`` in the row do that."""
+    """Write a finished trial, or fail, raise, die, be slow or deaf as the row's name says."""
     row = identity.row
     started = datetime.now(UTC)
     with (folder / "log.txt").open("a") as log:

@@ -90,13 +90,11 @@ def _describe(config_type: type[Config], located: Located, error: ValidationErro
         missing = ".".join([*names, str(path[-1])])
         return f"{node.where}: the key {missing!r} is missing{about}"
     if kind == "union_tag_invalid":
-        tag = node.get(context["discriminator"].strip("'"))
-        expected = [name.strip(" '") for name in context["expected_tags"].split(",")]
-        found = context["tag"]
-        at = tag.where if tag else node.where
-        return f"{at}: {dotted}.{context['discriminator']} is unknown: {found!r}".replace("'", "", 2) + (
-            nearest(str(found), expected) + about
-        )
+        name, found = context["discriminator"].strip("'"), context["tag"]
+        tag = node.get(name)
+        expected = [one.strip(" '") for one in context["expected_tags"].split(",")]
+        hint = nearest(str(found), expected)
+        return f"{tag.where if tag else node.where}: {dotted}.{name} is unknown: {found!r}{hint}{about}"
     if kind == "union_tag_not_found":
         return f"{node.where}: {dotted or 'the section'} needs the key {context['discriminator']}{about}"
     return f"{node.where}: {dotted or 'the section'}: {_plain_message(problem)}{about}"

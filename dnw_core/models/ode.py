@@ -107,7 +107,13 @@ def _combine(state: Tensor, slopes: list[Tensor], factors: list[float]) -> Tenso
 class _Integrate(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, prepare: PrepareField, rtol: float, atol: float, evaluations: list[int], start: Tensor, *params: Tensor
+        ctx: Any,
+        prepare: PrepareField,
+        rtol: float,
+        atol: float,
+        evaluations: list[int],
+        start: Tensor,
+        *params: Tensor,
     ) -> Tensor:
         end, steps, count = solve(prepare(*params), start, rtol=rtol, atol=atol)
         evaluations.append(count)

@@ -95,7 +95,12 @@ class TinyNetwork(nn.Module):
     def pool(self, maps_bchw: Tensor) -> Tensor:
         """Average the patch of each map: [b, c, h, w] to [b, c]."""
         start = self.pool_start()
-        return maps_bchw[:, :, start : start + 2, start : start + 2].float().mean(dim=(2, 3))
+        return at_least_float32(maps_bchw[:, :, start : start + 2, start : start + 2]).mean(dim=(2, 3))
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Widen half precision to float32: statistics and means are never taken in less. Float64 stays."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def node_operation(x_bchw: Tensor, kernel_c1kk: Tensor, padding: int = 1) -> Tensor:
@@ -111,7 +116,7 @@ def node_norm(x_bchw: Tensor, weight_c: Tensor, bias_c: Tensor) -> Tensor:
 
     Written as a layer norm over the pixels, in whichever of the two memory orders the maps already lie.
     """
-    x_bchw = x_bchw.float()  # statistics are always taken in float32
+    x_bchw = at_least_float32(x_bchw)
     normalise = partial(F.layer_norm, normalized_shape=x_bchw.shape[2:], eps=NORM_EPS)
     channel_major = x_bchw.permute(1, 0, 2, 3)
     if channel_major.is_contiguous():

@@ -10,7 +10,7 @@ from dnw_core.models.config import TinyContinuousConfig
 from dnw_core.models.edges import EdgeProduct
 from dnw_core.models.graph import Liveness
 from dnw_core.models.ode import integrate
-from dnw_core.models.tiny import TinyNetwork, node_operation, node_norm
+from dnw_core.models.tiny import TinyNetwork, at_least_float32, node_norm, node_operation
 from dnw_core.wiring.slots import Slots
 
 
@@ -44,7 +44,11 @@ class TinyContinuous(TinyNetwork):
         padding = (0, 0, 0, 0, 0, self.config.nodes - self.config.input_nodes)
         parameters = (self.node_op.weight, self.edges.weight, self.norm_weight, self.norm_bias)
         state, evaluations = integrate(
-            prepare_field, F.pad(start.float(), padding), parameters, rtol=self.config.rtol, atol=self.config.atol
+            prepare_field,
+            F.pad(at_least_float32(start), padding),
+            parameters,
+            rtol=self.config.rtol,
+            atol=self.config.atol,
         )
         self._evaluations += evaluations
         self._solutions += 1

@@ -14,7 +14,7 @@ from dnw_core.models.config import TinyDiscreteConfig
 from dnw_core.models.edges import EdgeProduct
 from dnw_core.models.graph import Liveness
 from dnw_core.models.pieces import in_pieces
-from dnw_core.models.tiny import TinyNetwork, node_operation, node_norm
+from dnw_core.models.tiny import TinyNetwork, node_norm, node_operation
 from dnw_core.wiring.slots import Slots
 
 

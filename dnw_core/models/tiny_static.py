@@ -18,7 +18,7 @@ from dnw_core.models.config import TinyStaticConfig
 from dnw_core.models.edges import EdgeProduct
 from dnw_core.models.graph import Liveness
 from dnw_core.models.pieces import in_pieces
-from dnw_core.models.tiny import TinyNetwork, node_operation, node_norm
+from dnw_core.models.tiny import TinyNetwork, at_least_float32, node_norm, node_operation
 from dnw_core.wiring.slots import Slots
 
 
@@ -94,7 +94,7 @@ class TinyStatic(TinyNetwork):
         # the last block's maps are summed up; its output nodes get one more contribution, needed at the patch only
         patch = self._operate_patch(block, self._normalise(block, sending))
         own = self.pool(sending[:, -self.config.output_nodes :])
-        return own + product(patch).float().mean(dim=(2, 3))
+        return own + at_least_float32(product(patch)).mean(dim=(2, 3))
 
     def _normalise(self, block: Block, maps_bchw: Tensor) -> Tensor:
         own = slice(block.start, block.stop)

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from dnw_core.config import Config
-from dnw_core.data import load_dataset
+from dnw_core.data import ImageDataset, load_dataset
 from dnw_core.data.batches import DeviceImages
+from dnw_core.errors import UserError
 from dnw_core.execution import Execution
 from dnw_core.models.build import build_wired
 from dnw_core.recipe import Recipe
@@ -30,6 +31,7 @@ from dnw_core.record import (
     EpochMetrics,
     TrialRecord,
 )
+from dnw_core.seeds import derive_seed
 from dnw_core.training import results
 from dnw_core.training.checkpoint import PREVIOUS_FILE, CheckpointKey, load_checkpoint, save_checkpoint
 from dnw_core.training.files import sha256_of, write_text
@@ -106,6 +108,7 @@ class _Run:
         threads = saved["threads"] if saved else execution.threads
         set_numerics(recipe.precision, self.device, threads)
         self.dataset = load_dataset(recipe.data.dataset, execution)
+        _check_fit(recipe, self.dataset)
         self.dataset = self.dataset.limited(recipe.data.train_images, recipe.data.test_images)
         self.train_images = DeviceImages.training(self.dataset, self.device)
         self.test_images = DeviceImages.test(self.dataset, self.device)
@@ -126,6 +129,7 @@ class _Run:
             self.state.restore(saved)
             log.write(f"resumed at epoch {self.state.epoch}, step {self.state.step} ({threads} threads)")
         else:
+            torch.manual_seed(derive_seed(seed, "training"))  # nothing that ran in this process before may show
             self.state.begin_epoch(self.masks())
             log.write(f"{identity.table}/{identity.row} {identity.fingerprint} seed {seed} on {self.device}")
         self.clock = time.monotonic()
@@ -134,9 +138,7 @@ class _Run:
     def masks(self) -> dict[str, Tensor]:
         """Kept edges by graph name; asserts the promised counts."""
         by_module = {(id(rule.module), rule.weight_name): rule for rule in attached_rules(self.network)}
-        return {
-            graph.name: by_module[id(graph.module), graph.weight_name].edges().clone() for graph in self.graphs
-        }
+        return {graph.name: by_module[id(graph.module), graph.weight_name].edges().clone() for graph in self.graphs}
 
     def train(self, on_epoch: Callable[[EpochMetrics], None], should_stop: Callable[[], bool]) -> None:
         """Run the epochs that are left."""
@@ -253,12 +255,20 @@ class _Run:
             ),
             train_seconds=state.seconds,
             peak_memory_bytes=peak_memory_bytes(self.device),
-            files={
-                name: sha256_of(folder / name) for name in (HISTORY_FILE, WIRING_FILE, CHECKPOINT_FILE, LOG_FILE)
-            },
+            files={name: sha256_of(folder / name) for name in (HISTORY_FILE, WIRING_FILE, CHECKPOINT_FILE, LOG_FILE)},
         )
         write_text(folder / RECORD_FILE, record.model_dump_json(indent=2) + "\n")
         return record
+
+
+def _check_fit(recipe: Recipe, dataset: ImageDataset) -> None:
+    size = dataset.train_images.shape[-1]
+    if recipe.network.image_size != size:
+        raise UserError(f"the network takes {recipe.network.image_size}-pixel images, {dataset.name} has {size}")
+    if recipe.network.classes != len(dataset.classes):
+        raise UserError(
+            f"the network has {recipe.network.classes} classes, {dataset.name} has {len(dataset.classes)} classes"
+        )
 
 
 def _now() -> str:

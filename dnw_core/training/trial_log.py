@@ -26,7 +26,9 @@ class TrialLog:
         self._file.flush()
 
     def __enter__(self) -> TrialLog:
-        def show(message: Any, category: Any, filename: str, lineno: int, file: TextIO | None = None, line: Any = None) -> None:
+        def show(
+            message: Any, category: Any, filename: str, lineno: int, file: TextIO | None = None, line: Any = None
+        ) -> None:
             self.write(f"{category.__name__}: {message}")
 
         warnings.showwarning = show

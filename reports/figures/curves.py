@@ -23,7 +23,7 @@ Looks = Mapping[tuple[str, str, str], tuple[str, LineStyle]]
 
 
 def draw_curves(title: str, rows: Sequence[ReportRow], history: pd.DataFrame, looks: Looks, path: Path) -> Path | None:
-    """Draw a table's learning curves, the published rows above the extra ones; None if there is nothing to draw.
+    """Draw a table's learning curves, published rows above extra ones and variants; None if there are none.
 
     The published means stand as dashed lines at paper scale only: elsewhere they would invite a comparison
     that means nothing.
@@ -32,8 +32,8 @@ def draw_curves(title: str, rows: Sequence[ReportRow], history: pd.DataFrame, lo
     panels = [
         (name, members)
         for name, members in (
-            ("published rows", [row for row in rows if not row.extra and len(curves[row.key])]),
-            ("extra rows", [row for row in rows if row.extra and len(curves[row.key])]),
+            ("published rows", [row for row in rows if not _apart(row) and len(curves[row.key])]),
+            ("extra rows", [row for row in rows if _apart(row) and len(curves[row.key])]),
         )
         if members
     ]
@@ -57,6 +57,10 @@ def draw_curves(title: str, rows: Sequence[ReportRow], history: pd.DataFrame, lo
         for (axes, (_, members)), height in zip(zip(grid[:, 0], panels, strict=True), heights, strict=True):
             _label(axes, members, curves, looks, panel_inches=height)
         return save(drawn, path)
+
+
+def _apart(row: ReportRow) -> bool:
+    return row.extra or row.variant
 
 
 def _title(title: str, name: str, rows: Sequence[ReportRow]) -> str:

@@ -100,7 +100,8 @@ def _limits(lines: Sequence[Mapping[Any, Any]], trials: pd.DataFrame) -> tuple[f
 
     Two seeds give intervals of up to 12.7 standard errors; shown in full they would flatten all else.
     """
-    values = [float(value) for value in trials.loc[trials["status"] == "done", "accuracy"] if pd.notna(value)]
+    counted = (trials["status"] == "done") & trials["planned"]
+    values = [float(value) for value in trials.loc[counted, "accuracy"] if pd.notna(value)]
     for line in lines:
         for name in ("mean", "published_mean"):
             if pd.notna(line[name]):

@@ -28,6 +28,7 @@ _LARGEST_ARCHIVE = 1 << 30  # bytes unpacked
 _BORDER = (124, 60, 40, 112)  # pixels round each matrix: left, top, right, bottom
 _HEAD = 110  # pixels
 _NARROWEST = 520
+_TICK_ROOM = 90  # pixels a tick label needs
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def wiring_picture(npz_path: Path, out_png: Path, *, title: str = "") -> Path:
             # the pixels go straight onto the canvas, the axes stand round them: nothing is resampled
             drawn.figimage(_image(graph, raster), xo=x, yo=y, origin="upper")
             axes = drawn.add_axes((x / wide, y / tall, raster.wide / wide, raster.tall / tall), facecolor="none")
-            _frame(axes, graph, named=len(graphs) > 1)
+            _frame(axes, graph, raster, named=len(graphs) > 1)
         marks = [
             Line2D([], [], color=colour, marker="s", linestyle="", markersize=6, label=name)
             for name, colour in (("live edge", LIVE), ("dead edge", DEAD))
@@ -153,14 +154,15 @@ def _image(graph: Graph, raster: _Raster) -> np.ndarray[Any, np.dtype[np.uint8]]
     return image
 
 
-def _frame(axes: Axes, graph: Graph, *, named: bool) -> None:
+def _frame(axes: Axes, graph: Graph, raster: _Raster, *, named: bool) -> None:
     axes.set_xlim(-0.5, graph.shape[1] - 0.5)
     axes.set_ylim(graph.shape[0] - 0.5, -0.5)  # node 0 at the top, as in a matrix
     axes.set_xlabel("sending node", fontsize=9)
     axes.set_ylabel("receiving node", fontsize=9)
     axes.tick_params(labelsize=8, length=3)
-    for locator in (axes.xaxis, axes.yaxis):
-        locator.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=True))
+    for axis, length in ((axes.xaxis, raster.wide), (axes.yaxis, raster.tall)):
+        ticks = min(8, max(1, length // _TICK_ROOM))
+        axis.set_major_locator(MaxNLocator(nbins=ticks, steps=[1, 2, 5, 10], integer=True))
     for spine in axes.spines.values():
         spine.set_linewidth(0.6)
     if named:

@@ -1,0 +1,198 @@
+"""The command: plan, train what is missing, track, report."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dnw_core.errors import UserError
+from pipelines import listing
+from pipelines.cli_options import COMMAND, Options, parse_options
+from pipelines.commands import resume_command, row_command
+from pipelines.lock import driver_lock, lock_owner
+from pipelines.overrides import parse_overrides
+from pipelines.placement import Placement, settle_device
+from pipelines.planner import Plan, PlannedRow, make_plan, plan_rows
+from pipelines.preflight import check_cluster, check_data, make_room
+from pipelines.report_rows import report_rows
+from pipelines.selection import select_rows
+from pipelines.store import Store
+from tune_configs import Table, load_tables
+
+ALL_DONE, NOT_ALL_DONE, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+_MOST_FAILURES = 10
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; a user's mistake is one line on standard error."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return run_command(parse_options(words), words)
+    except UserError as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print(f"\nstopped; what was finished is kept. To go on: {resume_command(words)}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `--plan | head`: nobody reads any more, and that is no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ALL_DONE
+
+
+def run_command(options: Options, words: Sequence[str]) -> int:
+    """Do what the options say and return the exit code.
+
+    Raises:
+        UserError: for anything that is the user's to mend, before anything is trained.
+    """
+    tables = load_tables()
+    overrides = parse_overrides(options.settings)
+    rows = select_rows(tables, only=options.only, table_ids=options.tables, extra=options.extra)
+    if options.list:
+        return _print(listing.list_lines(tables, rows))
+    planned = plan_rows(tables, rows, options.scale, seeds=options.seeds, overrides=overrides)
+    store = Store.open(options.results_dir)
+
+    if options.plan:
+        plan = _plan(planned, options, store, planning=True)
+        return _print(listing.plan_lines(plan, _at_once(plan, options)))
+    if options.status:
+        plan = _plan(planned, options, store, planning=True)
+        return _print(listing.status_lines(plan, store, lock_owner(options.results_dir)))
+    if options.report_only or options.mode == "read-only":
+        plan = _plan(planned, options, store, planning=True)
+        _write_report(_rows(plan, tables, store, options), options, words)
+        return ALL_DONE if options.report_only else _finish(plan, options)
+
+    store = Store.open(options.results_dir, create=True)
+    with driver_lock(options.results_dir):
+        plan = _plan(planned, options, store)
+        if _train(plan, tables, store, options):
+            print(f"stopped; what was finished is kept. To go on: {resume_command(words)}", file=sys.stderr)
+            return INTERRUPTED
+        after = _plan(planned, options, store, recount=True)
+        _write_report(_rows(after, tables, store, options), options, words)
+    return _finish(after, options)
+
+
+def _plan(
+    rows: list[PlannedRow], options: Options, store: Store, *, planning: bool = False, recount: bool = False
+) -> Plan:
+    placement = Placement(
+        device=settle_device(
+            options.device,
+            cluster=options.cluster is not None,
+            trials_per_gpu=options.trials_per_gpu,
+            planning=planning,
+        ),
+        threads=options.threads,
+        trials_per_gpu=options.trials_per_gpu,
+        checkpoint_minutes=options.checkpoint_minutes,
+        data_dir=options.data_dir,
+        cache_dir=options.cache_dir,
+        download=options.download,
+    )
+    return make_plan(
+        rows,
+        options.scale,
+        store,
+        placement,
+        mode="read-only" if recount else options.mode,
+        check_data=options.cluster is None,
+    )
+
+
+def _train(plan: Plan, tables: dict[str, Table], store: Store, options: Options) -> bool:
+    """Train what the plan says and mirror it in the tracker; return whether Ctrl-C ended it."""
+    from pipelines.tracker import Tracker, check_reachable
+
+    check_reachable(options.tracking_uri, options.results_dir)
+    check_data(plan, local=options.cluster is None, say=_say)
+    if options.cluster is not None and plan.to_run():
+        check_cluster(options.cluster)
+    tracker = Tracker(options.tracking_uri, options.results_dir)
+    _say(f"scale {options.scale}; " + listing.total_line(plan, _at_once(plan, options)))
+    interrupted = False
+    rows = _rows(plan, tables, store, options)
+    if plan.to_run():
+        from pipelines import schedule
+        from pipelines.tracker_background import BackgroundSync
+
+        make_room(plan, store, _say)
+        with BackgroundSync(tracker, rows) as sync:
+            specs = [trial.spec for trial in plan.to_run()]
+            outcome = schedule.run(specs, plan=plan, store=store, cluster=options.cluster, on_finished=sync.finished)
+        interrupted = outcome.interrupted
+    if not interrupted:
+        synced = tracker.sync(rows)
+        if synced.error is not None:
+            _say(
+                f"warning: the tracker could not be brought up to date ({synced.error}); "
+                "pipelines/sync_mlflow.py does it later"
+            )
+    return interrupted
+
+
+def _rows(plan: Plan, tables: dict[str, Table], store: Store, options: Options) -> list[dict[str, Any]]:
+    return report_rows(
+        plan,
+        tables,
+        store,
+        lambda row, seeds: row_command(row, seeds, options.scale, options.data_dir, options.download),
+    )
+
+
+def _write_report(rows: list[dict[str, Any]], options: Options, words: Sequence[str]) -> None:
+    from reports import build_report
+
+    if not options.results_dir.is_dir():
+        raise UserError(f"there is no results folder {options.results_dir}; train first, or give --results-dir")
+    command = shlex.join(["python", COMMAND, *words])
+    try:
+        paths = build_report(options.results_dir, rows, scale=options.scale, command=command)
+    except OSError as error:
+        raise UserError(f"the report cannot be written to {options.results_dir} ({error.strerror or error})") from None
+    _say(f"report: {_short(paths.markdown)}")
+
+
+def _finish(plan: Plan, options: Options) -> int:
+    """Say how it ended and return the exit code."""
+    failed = [trial for trial in plan.trials if trial.state == "failed"]
+    missing = [trial for trial in plan.trials if trial.state not in ("done", "failed")]
+    for trial in failed[:_MOST_FAILURES]:
+        _say(f"failed: {trial.spec.trial_id}: {trial.detail}")
+    done = len(plan.trials) - len(failed) - len(missing)
+    _say(f"{done} of {len(plan.trials)} trials done, {len(failed)} failed, {len(missing)} missing")
+    if failed:
+        _say("to try the failed ones again: the same command with --mode retry")
+    database = options.results_dir / "mlflow" / "mlflow.db"
+    if options.tracking_uri is None and database.exists():
+        uri = shlex.quote(f"sqlite:///{database}")
+        _say(f"runs: mlflow server --backend-store-uri {uri} --host 127.0.0.1 --port 5000")
+    return NOT_ALL_DONE if failed or missing else ALL_DONE
+
+
+def _at_once(plan: Plan, options: Options) -> int | None:
+    """Return how many of the plan's trials this machine takes together; None for a cluster or on GPUs."""
+    runs = plan.to_run()
+    if options.cluster is not None or not runs or runs[0].spec.resources.gpus:
+        return None
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(len(runs), int(cores / max(trial.spec.resources.cpus for trial in runs))))
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _print(lines: list[str]) -> int:
+    print("\n".join(lines), flush=True)
+    return ALL_DONE
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

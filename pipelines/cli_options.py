@@ -1,0 +1,254 @@
+"""The options of ``reproduce_all.py``: what they are called, what they mean, and clear words when one is mistyped."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from dnw_core.errors import UserError
+from pipelines.modes import MODES, Mode
+from pipelines.placement import DeviceChoice
+from pipelines.selection import parse_seeds
+from tune_configs.schema import SCALES, Scale
+from tune_configs.validation import nearest
+
+COMMAND = "pipelines/reproduce_all.py"
+DEVICES: tuple[DeviceChoice, ...] = ("auto", "cpu", "cuda")
+
+_EXAMPLES = """\
+examples:
+  python pipelines/reproduce_all.py
+      every row, two seeds, on small images that come along: minutes on a laptop, and no reproduction
+  python pipelines/reproduce_all.py --scale paper --only 'tiny/static-*' --plan
+      what the published rows would take, and what of it is done already
+  python pipelines/reproduce_all.py --scale short --seeds 2 --data-dir ~/data --download
+      4 of 160 epochs on CIFAR-10
+  python pipelines/reproduce_all.py --only tiny/static-dnw --set optimiser.learning_rate=0.05
+      a variant of a row
+  python pipelines/reproduce_all.py --cluster 10.0.0.1:6379 --results-dir /shared/results
+      the paper's recipes on a Ray cluster that is already running
+
+exit codes: 0 all done; 1 a trial failed or is missing; 2 a mistake in the command; 130 after Ctrl-C
+(the same command goes on where it was stopped)
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line, typed."""
+
+    scale: Scale
+    tables: tuple[str, ...]
+    only: tuple[str, ...]
+    extra: bool
+    seeds: tuple[int, ...] | None
+    settings: tuple[str, ...]
+    mode: Mode
+    plan: bool
+    list: bool
+    status: bool
+    report_only: bool
+    cluster: str | None
+    device: DeviceChoice
+    trials_per_gpu: int | None
+    threads: int | None
+    checkpoint_minutes: float
+    results_dir: Path
+    data_dir: Path | None
+    cache_dir: Path | None
+    tracking_uri: str | None
+    download: bool
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+def parse_options(argv: Sequence[str] | None = None) -> Options:
+    """Parse the command line.
+
+    Raises:
+        UserError: for anything that cannot be meant; a mistyped option is answered with the nearest one.
+        SystemExit: after ``--help``.
+    """
+    parser = make_parser()
+    values, unknown = parser.parse_known_args(argv)
+    if unknown:
+        name = unknown[0].partition("=")[0]
+        if name.startswith("-"):
+            known = [option for action in parser._actions for option in action.option_strings]
+            raise UserError(f"unknown option {name}{nearest(name, known)}")
+        raise UserError(f"unexpected argument {unknown[0]!r}; rows are named with --only, tables with --table")
+    return Options(
+        scale=values.scale or ("paper" if values.cluster else "smoke"),
+        tables=tuple(values.table),
+        only=tuple(values.only),
+        extra=not values.no_extra,
+        seeds=values.seeds,
+        settings=tuple(values.set),
+        mode=values.mode,
+        plan=values.plan,
+        list=values.list,
+        status=values.status,
+        report_only=values.report_only,
+        cluster=values.cluster,
+        device=values.device,
+        trials_per_gpu=values.trials_per_gpu,
+        threads=values.threads,
+        checkpoint_minutes=values.checkpoint_minutes,
+        results_dir=_absolute(values.results_dir),
+        data_dir=_absolute(values.data_dir) if values.data_dir else None,
+        cache_dir=_absolute(values.cache_dir) if values.cache_dir else None,
+        tracking_uri=values.tracking_uri,
+        download=values.download,
+    )
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser (for its help text as well)."""
+    parser = _Parser(
+        prog="reproduce_all.py",
+        description="Trains the rows of the paper's tables, each with several seeds, and reports which rows hold.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    what = parser.add_argument_group("what to train")
+    what.add_argument(
+        "--scale",
+        type=_one_of("scale", SCALES),
+        metavar="SCALE",
+        help="smoke: proves that everything runs, on small images; short: the real images, a fraction of the epochs; "
+        "paper: as published (default: smoke, with --cluster paper)",
+    )
+    what.add_argument("--table", action="append", default=[], metavar="TABLE", help="only this table; repeatable")
+    what.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="only rows whose table/row matches, e.g. 'tiny/static-*'; repeatable",
+    )
+    what.add_argument("--no-extra", action="store_true", help="only published rows, no corrected ones beside them")
+    what.add_argument(
+        "--seeds",
+        type=_seeds,
+        metavar="N|LIST",
+        help="5: seeds 0 to 4; 0,1,2: these ones; 7,: this one (default: the table's number for the scale)",
+    )
+    what.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a setting of the recipe, e.g. optimiser.learning_rate=0.05; the run is a named variant, "
+        "never compared with a published number; repeatable",
+    )
+    what.add_argument(
+        "--mode",
+        type=_one_of("mode", tuple(MODES)),
+        default="cached",
+        metavar="MODE",
+        help="; ".join(f"{name}: {text}" for name, text in MODES.items()) + " (default: cached)",
+    )
+    _add_looking(parser)
+    _add_where(parser)
+    return parser
+
+
+def _add_looking(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("look, and train nothing")
+    looking = group.add_mutually_exclusive_group()
+    looking.add_argument("--plan", action="store_true", help="print what would be trained and how long it takes")
+    looking.add_argument("--list", action="store_true", help="print tables, rows and published numbers")
+    looking.add_argument(
+        "--status", action="store_true", help="print how far each row is, also while a run is going on"
+    )
+    looking.add_argument("--report-only", action="store_true", help="write the report from the results there are")
+
+
+def _add_where(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("where and how fast (changes no result)")
+    group.add_argument(
+        "--cluster",
+        nargs="?",
+        const="auto",
+        metavar="ADDRESS",
+        help="use the running Ray cluster at host:port; without an address: RAY_ADDRESS or the one this machine is in",
+    )
+    group.add_argument(
+        "--device",
+        type=_one_of("device", DEVICES),
+        default="auto",
+        metavar="DEVICE",
+        help="cpu, cuda, or auto: cuda where there is a GPU, and on a cluster (default: auto)",
+    )
+    group.add_argument(
+        "--trials-per-gpu", type=_positive, metavar="N", help="trials that share a GPU (default: the row's own share)"
+    )
+    group.add_argument("--threads", type=_positive, metavar="N", help="CPU threads a trial (default: the row's own)")
+    group.add_argument(
+        "--checkpoint-minutes",
+        type=_minutes,
+        default=5.0,
+        metavar="M",
+        help="time between checkpoints; 0: after every epoch (default: 5)",
+    )
+    group.add_argument("--results-dir", default="results", metavar="FOLDER", help="default: ./results")
+    group.add_argument(
+        "--data-dir", metavar="FOLDER", help="where the data sets lie (default: in the user's data folder)"
+    )
+    group.add_argument("--cache-dir", metavar="FOLDER", help="decoded images (default: in the user's cache folder)")
+    group.add_argument("--download", action="store_true", help="fetch a data set that is missing, checksum verified")
+    group.add_argument(
+        "--tracking-uri", metavar="URI", help="MLflow server or database (default: a SQLite file in the results folder)"
+    )
+
+
+def _one_of(kind: str, known: Sequence[str]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in known:
+            raise argparse.ArgumentTypeError(f"there is no {kind} {text!r}{nearest(text, known)}")
+        return text
+
+    return parse
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        return parse_seeds(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("--seeds ")) from None
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 10_000):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
+    if not 0 <= minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes; give 0 or more")
+    return minutes
+
+
+def _absolute(text: str) -> Path:
+    if not text:
+        raise UserError("a folder's name is empty; leave the option out for the default")
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise UserError(f"{text!r}: {error}") from None
+
+
+__all__ = ["COMMAND", "Options", "make_parser", "parse_options"]

@@ -1,0 +1,44 @@
+"""Command lines to print: the one that makes a row again, and the one that goes on after Ctrl-C."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipelines.cli_options import COMMAND
+from pipelines.overrides import split_variant
+from pipelines.planner import PlannedRow
+from pipelines.selection import seeds_text
+from tune_configs import Scale
+
+
+def row_command(
+    row: PlannedRow, seeds: Sequence[int], scale: Scale, data_dir: Path | None = None, download: bool = False
+) -> str:
+    """Return the command that trains one row again with these seeds."""
+    words = ["python", COMMAND, "--scale", scale, "--only", f"{row.table.id}/{row.row.id}"]
+    words += ["--seeds", seeds_text(seeds)]
+    for setting in split_variant(row.id)[1]:
+        words += ["--set", setting]
+    if row.recipe.data.dataset != "digits":  # which needs no folder
+        words += ["--data-dir", str(data_dir)] if data_dir else []
+        words += ["--download"] if download else []
+    return shlex.join(words)
+
+
+def resume_command(argv: Sequence[str]) -> str:
+    """Return the command that goes on with an interrupted run.
+
+    ``--mode force`` is left out: what it set aside is gone from its place, and what it trained since is kept.
+    """
+    kept: list[str] = []
+    skip = False
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        if skip:
+            skip = False
+        elif word == "--mode" and following == "force":
+            skip = True
+        elif word != "--mode=force":
+            kept.append(word)
+    return shlex.join(["python", COMMAND, *kept])

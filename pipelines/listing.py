@@ -1,0 +1,138 @@
+"""What ``--list``, ``--plan`` and ``--status`` print. Plain text: it is read by eyes, grep and tests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from pipelines.files import read_json
+from pipelines.layout import work_folder
+from pipelines.lock import LockOwner
+from pipelines.planner import Plan, PlannedTrial
+from pipelines.selection import seeds_text
+from pipelines.store import Store
+from tune_configs import Published, Row, Table
+
+_MOST_DETAILS = 3
+
+
+def list_lines(tables: dict[str, Table], rows: Sequence[Row]) -> list[str]:
+    """Return the tables with their rows and published numbers."""
+    lines = []
+    for table in tables.values():
+        members = [row for row in rows if row.table == table.id]
+        if not members:
+            continue
+        lines += [f"{table.id}: {table.title}", f"  from {table.source}"]
+        cells = [(f"{row.table}/{row.id}", row.label, published_text(row.published)) for row in members]
+        lines += [f"  {line}" for line in _columns(cells)] + [""]
+    return lines[:-1]
+
+
+def published_text(published: Published | None) -> str:
+    """Return ``80.9 ± 0.6 (n 5, assumed)``, or that there is none."""
+    if published is None:
+        return "extra, nothing published"
+    spread = "" if published.spread is None else f" ± {published.spread:g}"
+    runs = "" if published.n is None else f" (n {published.n}, {published.n_is})"
+    return f"{published.mean:g}{spread}{runs}"
+
+
+def plan_lines(plan: Plan, at_once: int | None) -> list[str]:
+    """Return what would be trained, what is there, and how long it takes.
+
+    Args:
+        plan: the plan.
+        at_once: trials that fit on this machine together; None if that is not known.
+    """
+    cells = [("row", "fingerprint", "seeds", "state", "epochs left", "time")]
+    for row in plan.rows:
+        trials = plan.of(row)
+        seconds = sum(trial.estimated_seconds for trial in trials)
+        epochs = sum(trial.epochs_left for trial in trials)
+        time = duration(seconds) if epochs else ""
+        cells.append((row.name, row.fingerprint, seeds_text(row.seeds), _counts(trials), str(epochs), time))
+    lines = [f"scale {plan.scale}, mode {plan.mode}", *_columns(cells), *_details(plan.trials), ""]
+    return [*lines, total_line(plan, at_once)]
+
+
+def total_line(plan: Plan, at_once: int | None) -> str:
+    """Return trials, epochs and hours of the whole plan in one line."""
+    runs = plan.to_run()
+    done = sum(trial.state == "done" for trial in plan.trials)
+    text = f"{len(plan.rows)} rows, {len(plan.trials)} trials: {done} done, {len(runs)} to be trained"
+    if not runs:
+        return text
+    seconds = sum(trial.estimated_seconds for trial in runs)
+    source = "from finished trials" if plan.measured else "a rough guess until trials of each kind have finished"
+    text += f", {sum(trial.epochs_left for trial in runs)} epochs, about {hours(seconds)} one after another"
+    if at_once is not None and at_once > 1:
+        longest = max(trial.estimated_seconds for trial in runs)
+        text += f", {hours(max(seconds / at_once, longest))} with {at_once} at once"
+    return f"{text} ({source})"
+
+
+def status_lines(plan: Plan, store: Store, owner: LockOwner | None) -> list[str]:
+    """Return how far each row is, and who works on it."""
+    cells = [("row", "seeds done", "state", "accuracy %", "now")]
+    for row in plan.rows:
+        trials = plan.of(row)
+        done = [trial.stored.record for trial in trials if trial.state == "done"]
+        scores = [100 * record.last.test_accuracy for record in done if record is not None and record.last is not None]
+        mean = f"{sum(scores) / len(scores):.2f}" if scores else ""
+        now = ", ".join(text for trial in trials if (text := _progress(trial, store)))
+        cells.append((row.name, f"{len(done)}/{len(trials)}", _counts(trials), mean, now))
+    working = f"at work: {owner}" if owner else "no driver is at work on this folder"
+    return [f"scale {plan.scale}; {working}", *_columns(cells), *_details(plan.trials)]
+
+
+def duration(seconds: float) -> str:
+    """Return a time to read: ``45 s``, ``12 min``, ``3.5 h``, ``2.1 days``."""
+    for limit, unit, name in ((90, 1, "s"), (5400, 60, "min")):
+        if seconds < limit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
+def hours(seconds: float) -> str:
+    """Return a time in hours, finely enough for a short one."""
+    return f"{seconds / 3600:.2g} h" if seconds < 36000 else f"{seconds / 3600:.0f} h"
+
+
+def _counts(trials: Iterable[PlannedTrial]) -> str:
+    counts = Counter(trial.state for trial in trials)
+    return ", ".join(f"{count} {state}" for state, count in counts.items())
+
+
+def _details(trials: Sequence[PlannedTrial]) -> list[str]:
+    """Return a line for each thing worth saying, once for all the seeds it is said of."""
+    seeds: dict[tuple[str, str, str], list[int]] = {}
+    for trial in trials:
+        if trial.detail:
+            seeds.setdefault((f"{trial.spec.table}/{trial.spec.row}", trial.state, trial.detail), []).append(
+                trial.spec.seed
+            )
+    missing = {detail for _, state, detail in seeds if state == "data missing"}
+    lines = [
+        f"  {name} seed {', '.join(map(str, which))}: {state}: {detail}"
+        for (name, state, detail), which in seeds.items()
+        if state != "data missing"
+    ]
+    return [*lines, *(f"  data missing: {detail}" for detail in sorted(missing))]
+
+
+def _progress(trial: PlannedTrial, store: Store) -> str:
+    if trial.state not in ("partial", "new", "drifted"):
+        return ""
+    values = read_json(work_folder(store.folder(trial.spec)) / "progress.json")
+    if not isinstance(values, dict) or not isinstance(values.get("epoch"), int):
+        return ""
+    metrics = values.get("metrics")
+    accuracy = metrics.get("test_accuracy") if isinstance(metrics, dict) else None
+    score = f" {100 * accuracy:.1f} %" if isinstance(accuracy, float) else ""
+    return f"seed {trial.spec.seed} epoch {values['epoch']}/{trial.spec.recipe.epochs}{score}"
+
+
+def _columns(cells: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]

@@ -1,0 +1,119 @@
+"""The rows as the report and the tracker get them: plain dicts, planned and published side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from dnw_core.config import fingerprint
+from dnw_core.errors import UserError
+from pipelines.commands import row_command
+from pipelines.overrides import apply_overrides, parse_overrides, split_variant
+from pipelines.planner import Plan, PlannedRow
+from pipelines.store import Store
+from tune_configs import Scale, Table
+
+CommandOf = Callable[[PlannedRow, Sequence[int]], str]
+
+
+def report_rows(plan: Plan, tables: dict[str, Table], store: Store, command: CommandOf) -> list[dict[str, Any]]:
+    """Return the rows of a report: the planned ones, and whatever else of their tables has results.
+
+    A row's seeds are the planned ones and those that lie in the store: asking for seeds 3 and 4 after 0 to 2
+    reports five.
+
+    Args:
+        plan: what was planned.
+        tables: all tables.
+        store: the results.
+        command: gives the command that makes a row again.
+    """
+    meant = {row.table.id for row in plan.rows}
+    blocked = {(t.spec.table, t.spec.row): t.detail for t in plan.trials if t.state == "data missing"}
+    found = rows_in_store({name: tables[name] for name in tables if name in meant}, store, plan.scale)
+    return _rows([*plan.rows, *found], tables, plan.scale, command, blocked)
+
+
+def rows_in_store(tables: dict[str, Table], store: Store, scale: Scale) -> list[PlannedRow]:
+    """Return every row and variant that has results at the scale under its present fingerprint, with their seeds."""
+    seeds: dict[tuple[str, str, str], set[int]] = {}
+    for stored in store.records():
+        record = stored.record
+        seeds.setdefault((record.table, record.row, record.fingerprint), set()).add(record.seed)
+    rows = []
+    for (table, row_id, found), present in seeds.items():
+        planned = _present_row(tables, table, row_id, scale)
+        if planned is not None and planned.fingerprint == found:
+            rows.append(PlannedRow(planned.table, planned.row, row_id, planned.recipe, found, tuple(sorted(present))))
+    return rows
+
+
+def all_rows(tables: dict[str, Table], store: Store, scale: Scale) -> list[dict[str, Any]]:
+    """Return ``report_rows`` for everything that has results at the scale (to rebuild the tracker)."""
+
+    def command(row: PlannedRow, seeds: Sequence[int]) -> str:
+        return row_command(row, seeds, scale)
+
+    return _rows(rows_in_store(tables, store, scale), tables, scale, command, {})
+
+
+def _rows(
+    rows: Iterable[PlannedRow],
+    tables: dict[str, Table],
+    scale: Scale,
+    command: CommandOf,
+    blocked: dict[tuple[str, str], str],
+) -> list[dict[str, Any]]:
+    merged: dict[tuple[str, str], PlannedRow] = {}
+    seeds: dict[tuple[str, str], set[int]] = {}
+    for row in rows:
+        merged.setdefault((row.table.id, row.id), row)
+        seeds.setdefault((row.table.id, row.id), set()).update(row.seeds)
+    place = {(table.id, name): (i, j) for i, table in enumerate(tables.values()) for j, name in enumerate(table.rows)}
+    ordered = sorted(merged, key=lambda key: (place[key[0], merged[key].row.id], key[1] != merged[key].row.id, key[1]))
+    return [_row(merged[key], tuple(sorted(seeds[key])), scale, command, blocked.get(key)) for key in ordered]
+
+
+def _row(
+    row: PlannedRow, seeds: tuple[int, ...], scale: Scale, command: CommandOf, missing: str | None
+) -> dict[str, Any]:
+    variant = row.id != row.row.id
+    published = None if variant else row.row.published
+    settings = ", ".join(split_variant(row.id)[1])
+    return {
+        "table": row.table.id,
+        "table_title": row.table.title,
+        "row": row.id,
+        "label": f"{row.row.label} with {settings}" if variant else row.row.label,
+        "extra": row.row.extra,
+        "variant": variant,
+        "corrects": row.row.corrects,
+        "published_mean": published.mean if published else None,
+        "published_std": published.spread if published else None,
+        "published_n": published.n if published else None,
+        "published_origin": published.origin if published else None,
+        "published_spread_is": published.spread_is if published else None,
+        "notes": list(row.row.notes),
+        "fingerprint": row.fingerprint,
+        "seeds": seeds,
+        "epochs": row.recipe.epochs,
+        "scale": scale,
+        "command": command(row, seeds),
+        "data_missing": missing,
+    }
+
+
+def _present_row(tables: dict[str, Table], table_id: str, row_id: str, scale: Scale) -> PlannedRow | None:
+    """Return the row or variant as the tables define it today; None if they do not know it any more."""
+    base, settings = split_variant(row_id)
+    table = tables.get(table_id)
+    row = table.rows.get(base) if table is not None else None
+    if table is None or row is None:
+        return None
+    recipe = row.recipe_at(scale)
+    if settings:
+        try:
+            recipe = apply_overrides(recipe, parse_overrides(settings))
+        except UserError:  # a setting that is gone
+            return None
+    return PlannedRow(table, row, row_id, recipe, fingerprint(recipe), ())

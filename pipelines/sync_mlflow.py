@@ -1,0 +1,91 @@
+"""Rebuilds the tracker from the results folder: ``python pipelines/sync_mlflow.py --help``.
+
+Everything that lies in the store is mirrored, at any scale and of any fingerprint; what is there already is left
+alone. It only reads the store, so it may run beside a training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__" and not __package__:
+    # run as a script, Python puts this folder first, where `import pipelines` finds nothing: the root takes its place
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry or ".").resolve() != here)]
+
+from dnw_core.errors import UserError
+from pipelines.report_rows import all_rows
+from pipelines.store import Store
+from pipelines.tracker import Tracker, check_reachable, describe
+from tune_configs import SCALES, load_tables
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0 in step, 1 the tracker failed half-way, 2 the user's mistake."""
+    parser = argparse.ArgumentParser(prog="sync_mlflow.py", description="Rebuild the tracker from the results folder.")
+    parser.add_argument("--results-dir", type=Path, default=Path("results"), help="default: ./results")
+    parser.add_argument("--tracking-uri", help="default: the SQLite file in the results folder")
+    options = parser.parse_args(argv)
+    try:
+        return sync_all(options.results_dir.expanduser().resolve(), options.tracking_uri)
+    except UserError as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
+
+
+def sync_all(results_dir: Path, tracking_uri: str | None) -> int:
+    """Mirror everything in the results folder; return the exit code.
+
+    Raises:
+        UserError: if there is no such folder, or the tracker cannot be reached.
+    """
+    if not results_dir.is_dir():
+        raise UserError(f"there is no results folder {results_dir}; give --results-dir")
+    rows = stored_rows(Store.open(results_dir))
+    if not rows:
+        raise UserError(f"{results_dir} holds no finished or failed trial yet; give another --results-dir")
+    check_reachable(tracking_uri, results_dir)
+    tracker = Tracker(tracking_uri, results_dir)
+    begun = time.monotonic()
+    outcome = tracker.sync(rows)
+    if outcome.error is not None:
+        print(f"error: {tracker}: {outcome.error}; the same command goes on from there", file=sys.stderr)
+        return 1
+    print(f"{tracker}: {describe(outcome, time.monotonic() - begun)}")
+    return 0
+
+
+def stored_rows(store: Store) -> list[dict[str, Any]]:
+    """Return a report row for all that the store holds: as the tables know it, else by its record alone."""
+    tables = load_tables()
+    known = [row for scale in SCALES for row in all_rows(tables, store, scale)]
+    rows = {(row["table"], row["row"], row["fingerprint"]): row for row in known}
+    for stored in store.records():
+        record = stored.record
+        key = (record.table, record.row, record.fingerprint)
+        row = rows.setdefault(
+            key,
+            {
+                "table": record.table,
+                "row": record.row,
+                "fingerprint": record.fingerprint,
+                "seeds": (),
+                "scale": record.scale,
+                "epochs": record.recipe.epochs,
+                "variant": True,  # not as the tables have it today: never compared with a published number
+            },
+        )
+        row["seeds"] = tuple(sorted({*row["seeds"], record.seed}))
+    return list(rows.values())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""The three tiny networks against facts 1.2 to 1.5 and against a plain float64 computation of the same function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import reference_tiny as reference
+import torch
+from torch import Tensor, nn
+
+from dnw_core.models.build import build_wired
+from dnw_core.models.config import TinyContinuousConfig, TinyDiscreteConfig, TinyStaticConfig
+from dnw_core.wiring.config import TopEdgesConfig
+from dnw_core.wiring.rule import attached_rules, effective_weights
+
+CONFIGS: dict[str, Any] = {
+    "tiny-static": TinyStaticConfig,
+    "tiny-discrete": TinyDiscreteConfig,
+    "tiny-continuous": TinyContinuousConfig,
+}
+SMALL = {"nodes": 44, "input_nodes": 8, "output_nodes": 6}
+IMAGES = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+LABELS = torch.tensor([1, 0, 7])
+
+
+def small(kind: str, density: float = 0.3, **settings: Any) -> nn.Module:
+    """A small network of this kind with every parameter moved off its initial value (norms would hide mistakes)."""
+    if kind == "tiny-static":
+        settings = {"block_nodes": 12, **settings}
+    config = CONFIGS[kind](kind=kind, **SMALL, **settings)
+    network, _ = build_wired(config, TopEdgesConfig(rule="top-edges", density=density), seed=0)
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return network
+
+
+def parameters_of(network: nn.Module) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Float64 leaves for the reference, the dense weight among them, and the mask of kept edges."""
+    (attached,) = attached_rules(network)
+    p = {name: value.detach().double().requires_grad_() for name, value in network.named_parameters()}
+    dense = p["edges.parametrizations.weight.original"]
+    return p, dense, attached.edges()
+
+
+def straight_through(dense: Tensor, mask: Tensor) -> Tensor:
+    """Masked value, full gradient, written without a custom function."""
+    return dense + (dense * mask - dense).detach()
+
+
+def reference_logits(network: Any, p: dict[str, Tensor], edges: Tensor, images: Tensor) -> Tensor:
+    config = network.config
+    row = 2 if config.readout_crop == "reference" else 3
+    common = {"outputs": config.output_nodes, "row": row}
+    if isinstance(config, TinyStaticConfig):
+        bounds = [0, *range(config.input_nodes, config.nodes + 1, config.block_nodes)]
+        return reference.static(p, edges, images, bounds=bounds, **common)
+    if isinstance(config, TinyDiscreteConfig):
+        return reference.discrete(p, edges, images, steps=config.steps, **common)
+    return reference.continuous(p, edges, images, clamp=config.ode_start == "reference", **common)
+
+
+@pytest.mark.parametrize("variant", ["reference", "corrected"])
+@pytest.mark.parametrize("kind", ["tiny-static", "tiny-discrete"])
+@pytest.mark.parametrize("density", [0.1, 0.3])
+def test_logits_and_every_gradient_agree_with_float64(kind: str, variant: str, density: float) -> None:
+    """Loss, and its gradient for every parameter, as the plain float64 computation has them (sparse and dense way)."""
+    network = small(kind, density, readout_crop=variant)
+    p, dense, mask = parameters_of(network)
+    logits = reference_logits(network, p, straight_through(dense, mask), IMAGES.double())
+    loss = nn.functional.cross_entropy(logits, LABELS)
+    loss.backward()
+
+    with effective_weights():
+        ours = nn.functional.cross_entropy(network(IMAGES), LABELS)
+        ours.backward()
+    assert ours.item() == pytest.approx(loss.item(), rel=2e-5)
+    largest = max(float(value.grad.norm()) for value in p.values() if value.grad is not None)
+    for name, parameter in network.named_parameters():
+        expected = p[name].grad
+        assert expected is not None
+        assert parameter.grad is not None
+        # a bias before a norm has a true gradient of zero: compare against the largest gradient
+        assert float((parameter.grad.double() - expected).norm()) < 2e-5 * largest, name
+
+
+@pytest.mark.parametrize("variant", ["reference", "corrected"])
+def test_continuous_agrees_with_a_fine_fixed_grid(variant: str) -> None:
+    """At a tight tolerance dopri5's logits are those of 400 classical Runge-Kutta steps in float64 (Q8, Q9 both ways)."""
+    network = small("tiny-continuous", rtol=1e-6, atol=1e-6, readout_crop=variant, ode_start=variant)
+    p, dense, mask = parameters_of(network)
+    with torch.no_grad():
+        expected = reference_logits(network, p, dense * mask, IMAGES.double())
+        assert torch.allclose(network(IMAGES).double(), expected, atol=2e-4)
+
+
+def test_ode_start_variants_differ() -> None:
+    """Q9 matters: clamping the start state changes the logits."""
+    a, b = (small("tiny-continuous", ode_start=variant) for variant in ("reference", "corrected"))
+    b.load_state_dict(a.state_dict())
+    assert not torch.allclose(a(IMAGES), b(IMAGES), atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", sorted(CONFIGS))
+def test_pooling_reads_the_patch_of_its_variant(kind: str) -> None:
+    """Q8, by gradient: rows and columns 2-3 of the 8x8 map (reference) or 3-4 (corrected), each with weight 1/4."""
+    for variant, rows in (("reference", [2, 3]), ("corrected", [3, 4])):
+        network: Any = small(kind, readout_crop=variant)
+        maps = torch.zeros(1, 1, 8, 8, requires_grad=True)
+        network.pool(maps).sum().backward()
+        assert maps.grad is not None
+        expected = torch.zeros(8, 8)
+        expected[rows[0] : rows[1] + 1, rows[0] : rows[1] + 1] = 0.25
+        assert torch.equal(maps.grad[0, 0], expected)
+
+
+@pytest.mark.parametrize("kind", sorted(CONFIGS))
+def test_sizes_at_the_published_settings(kind: str) -> None:
+    """Facts 1.2: 41,458 parameters without the node norm's affine ones, 43,058 with, 651,058 allocated."""
+    network: Any
+    network, graphs = build_wired(CONFIGS[kind](kind=kind), TopEdgesConfig(rule="top-edges", density=0.05), 0)
+    (attached,) = attached_rules(network)
+    cost = network.cost({graphs[0].name: attached.edges()})
+    assert cost.edges == 32_000
+    assert cost.parameters == 41_458
+    assert cost.parameters_with_norm == 43_058
+    assert cost.parameters_allocated == 651_058 == sum(value.numel() for value in network.parameters())
+    assert sum(value.numel() for value in network.stem.parameters()) == 1_248
+    assert network.node_op.weight.numel() == 7_200
+    bound = 800**-0.5
+    assert 0.99 * bound < float(attached.weight.detach().abs().max()) <= bound
+
+
+@pytest.mark.parametrize("kind", sorted(CONFIGS))
+def test_pieces_change_nothing_but_the_order_of_sums(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch worked through in pieces of one image gives the whole batch's logits and gradients."""
+    network = small(kind)
+    found = []
+    for floats in (10**9, 1):
+        monkeypatch.setattr("dnw_core.models.pieces.CPU_PIECE_FLOATS", floats)
+        network.zero_grad()
+        with effective_weights():
+            logits = network(IMAGES)
+            nn.functional.cross_entropy(logits, LABELS).backward()
+        found.append((logits.detach(), [value.grad.clone() for value in network.parameters()]))  # type: ignore[union-attr]
+    (logits_a, grads_a), (logits_b, grads_b) = found
+    assert torch.allclose(logits_a, logits_b, atol=1e-5)
+    for a, b in zip(grads_a, grads_b, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", sorted(CONFIGS))
+def test_bf16_stays_near_fp32(kind: str) -> None:
+    """Rounded operands move the logits by some percent, not more, and gradients stay finite."""
+    network = small(kind)
+    exact = network(IMAGES).detach()
+    with torch.autocast("cpu", dtype=torch.bfloat16), effective_weights():
+        rounded = network(IMAGES).float()
+    nn.functional.cross_entropy(rounded, LABELS).backward()
+    assert not torch.equal(exact, rounded)
+    assert float((exact - rounded.detach()).norm() / exact.norm()) < 0.1
+    assert all(bool(value.grad.isfinite().all()) for value in network.parameters() if value.grad is not None)
+
+
+def test_settings_that_do_not_fit_are_refused() -> None:
+    """Blocks that do not add up; more inputs and outputs than nodes; an image size the stem cannot halve twice."""
+    with pytest.raises(ValueError, match="block_nodes \\(100\\) does not divide"):
+        build_wired(
+            TinyStaticConfig(kind="tiny-static", block_nodes=100), TopEdgesConfig(rule="top-edges", density=0.05), 0
+        )
+    with pytest.raises(ValueError, match="more than nodes"):
+        TinyDiscreteConfig(kind="tiny-discrete", nodes=50)
+    with pytest.raises(ValueError, match="multiple of 4 and at least 32"):
+        TinyDiscreteConfig(kind="tiny-discrete", image_size=30)
+
+
+def test_building_leaves_the_random_state_alone() -> None:
+    """Initialisation depends on the seed alone and moves no random state outside."""
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    first = small("tiny-static")
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(12)
+    for a, b in zip(first.parameters(), small("tiny-static").parameters(), strict=True):
+        assert torch.equal(a, b)

@@ -1,0 +1,142 @@
+"""Reproducible to the bit on a CPU, whether or not the trial was killed and resumed in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_trials import small_recipe, train
+
+from dnw_core.record import CHECKPOINT_FILE, HISTORY_FILE, LOG_FILE, WIRING_FILE, EpochMetrics
+from dnw_core.training import TrialStopped
+
+CASES = [
+    ("tiny-static", "top-edges", "fp32"),
+    ("tiny-discrete", "fixed-random", "fp32"),
+    ("tiny-discrete", "top-edges", "bf16"),
+    ("tiny-continuous", "top-edges", "fp32"),
+]
+
+
+def final_state(folder: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(folder / CHECKPOINT_FILE, weights_only=True)
+    return state
+
+
+def assert_same_result(a: Path, b: Path) -> None:
+    """Weights, buffers, momentum, random state, history and edges are equal to the bit."""
+    left, right = final_state(a), final_state(b)
+    for name, value in left["model"].items():
+        assert torch.equal(value, right["model"][name]), name
+    for index, entry in left["optimiser"]["state"].items():
+        assert torch.equal(entry["momentum_buffer"], right["optimiser"]["state"][index]["momentum_buffer"])
+    assert torch.equal(left["random"], right["random"])
+    for one, other in zip(left["history"], right["history"], strict=True):
+        assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+    with np.load(a / WIRING_FILE) as one, np.load(b / WIRING_FILE) as other:
+        assert sorted(one) == sorted(other)
+        for name in one:
+            assert np.array_equal(one[name], other[name])
+
+
+@pytest.mark.parametrize(("kind", "rule", "precision"), CASES)
+def test_stopped_between_any_two_steps_and_resumed(kind: str, rule: str, precision: str, tmp_path: Path) -> None:
+    """Stopped again and again in the middle of epochs, the trial ends with the undisturbed one's bits."""
+    recipe = small_recipe(kind, rule, precision=precision)
+    train(recipe, tmp_path / "whole")
+    for _ in range(20):
+        try:
+            record = train(recipe, tmp_path / "broken", should_stop=_after(2))
+            break
+        except TrialStopped:
+            continue
+    assert record.provenance is not None
+    assert record.provenance.resumed >= 2
+    assert_same_result(tmp_path / "whole", tmp_path / "broken")
+
+
+def _after(calls: int) -> Any:
+    left = [calls]
+
+    def stop() -> bool:
+        left[0] -= 1
+        return left[0] < 0
+
+    return stop
+
+
+@pytest.fixture(autouse=True)
+def _ask_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dnw_core.training.trial.SECONDS_BETWEEN_STOP_CHECKS", 0.0)
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from tiny_trials import small_recipe, train
+train(small_recipe(epochs=6), Path({folder!r}), checkpoint_minutes=1e-9)
+"""
+
+
+def test_sigkill_in_the_middle_then_resumed(tmp_path: Path) -> None:
+    """A process killed with SIGKILL loses at most the work since its last checkpoint, and no bit of the result."""
+    recipe = small_recipe(epochs=6)
+    train(recipe, tmp_path / "whole")
+    folder = tmp_path / "killed"
+    code = KILLED.format(tests=str(Path(__file__).parent), folder=str(folder))
+    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        log = folder / LOG_FILE
+        if log.exists() and "epoch 1:" in log.read_text("utf-8"):
+            break
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the trial ended before it could be killed"
+    assert not (folder / "trial.json").exists()
+    record = train(recipe, folder)
+    assert record.provenance is not None
+    assert record.provenance.resumed == 1
+    assert_same_result(tmp_path / "whole", folder)
+
+
+def test_finished_but_not_written_down(tmp_path: Path) -> None:
+    """Killed between the last checkpoint and the record: nothing is trained again."""
+    recipe = small_recipe()
+    train(recipe, tmp_path / "trial")
+    (tmp_path / "trial" / "trial.json").unlink()
+    (tmp_path / "trial" / HISTORY_FILE).unlink()
+    epochs: list[EpochMetrics] = []
+    record = train(recipe, tmp_path / "trial", on_epoch=epochs.append)
+    assert epochs == []
+    assert record.last is not None
+    assert record.last.epoch == 1
+
+
+def test_threads_of_the_start_are_kept_on_resume(tmp_path: Path) -> None:
+    """Results depend on the number of threads, so a resumed trial keeps the one it began with."""
+    recipe = small_recipe()
+    with pytest.raises(TrialStopped):
+        train(recipe, tmp_path / "trial", threads=2, should_stop=_after(1))
+    record = train(recipe, tmp_path / "trial", threads=1)
+    assert record.provenance is not None
+    assert record.provenance.threads == 2
+    train(recipe, tmp_path / "whole", threads=2)
+    assert_same_result(tmp_path / "whole", tmp_path / "trial")
+
+
+def test_other_seeds_give_other_weights(tmp_path: Path) -> None:
+    """The comparison above can fail: another seed has other bits."""
+    train(small_recipe(), tmp_path / "a", seed=0)
+    train(small_recipe(), tmp_path / "b", seed=1)
+    with pytest.raises(AssertionError):
+        assert_same_result(tmp_path / "a", tmp_path / "b")

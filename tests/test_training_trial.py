@@ -1,0 +1,128 @@
+"""One trial: what it writes, what it refuses, and the golden loss curve."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pyarrow import parquet
+from tiny_trials import small_recipe, train
+
+from dnw_core.errors import TrialFailed, UserError
+from dnw_core.record import HISTORY_COLUMNS, HISTORY_FILE, PROGRESS_FILE, WIRING_FILE, EpochMetrics, read_record
+from dnw_core.training.files import sha256_of
+
+GOLDEN = Path(__file__).parent / "golden" / "loss_curves.json"
+
+
+def test_record_history_and_wiring_agree(tmp_path: Path) -> None:
+    """The record can be read back, its hashes hold, and the files tell the same story."""
+    epochs: list[EpochMetrics] = []
+    recipe = small_recipe(epochs=3)
+    record = train(recipe, tmp_path, on_epoch=epochs.append)
+    assert read_record(tmp_path / "trial.json") == record
+    assert record.status == "done"
+    assert record.recipe == recipe
+    for name, digest in record.files.items():
+        assert sha256_of(tmp_path / name) == digest
+    history = parquet.read_table(tmp_path / HISTORY_FILE)
+    assert {field.name: str(field.type) for field in history.schema} == {
+        name: {"float64": "double"}.get(kind, kind) for name, kind in HISTORY_COLUMNS.items()
+    }
+    assert history.to_pylist() == [line.model_dump() for line in epochs]
+    assert record.last is not None
+    assert record.best is not None
+    assert record.last.epoch == 2
+    assert record.last.test_accuracy == epochs[-1].test_accuracy
+    assert record.best.test_accuracy == max(line.test_accuracy for line in epochs)
+    kept = round(0.15 * 44 * 44 + 0.5)
+    assert all(line.edges == kept for line in epochs)
+    assert record.cost is not None
+    assert record.cost.edges == kept
+    with np.load(tmp_path / WIRING_FILE) as wiring:
+        assert len(wiring["graph.rows"]) == len(wiring["graph.columns"]) == kept
+        assert int(wiring["graph.live"].sum()) == record.cost.live_edges == epochs[-1].live_edges
+        assert wiring["graph.shape"].tolist() == [44, 44]
+    progress = json.loads((tmp_path / PROGRESS_FILE).read_text("utf-8"))
+    assert progress["epoch"] == progress["epochs"] == 3
+
+
+def test_swapped_edges_are_counted(tmp_path: Path) -> None:
+    """A fixed random graph swaps none; DNW's first epoch swaps some."""
+    fixed: list[EpochMetrics] = []
+    train(small_recipe(rule="fixed-random"), tmp_path / "fixed", on_epoch=fixed.append)
+    assert [line.edges_swapped for line in fixed] == [0, 0]
+    moving: list[EpochMetrics] = []
+    train(small_recipe(), tmp_path / "dnw", on_epoch=moving.append)
+    assert moving[0].edges_swapped > 0
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial_with_its_reason(tmp_path: Path) -> None:
+    """A learning rate of 1e30 diverges: TrialFailed with the epoch and the step, and no record of success."""
+    recipe = small_recipe("tiny-discrete", optimiser={"learning_rate": 1e30})
+    with pytest.raises(TrialFailed, match="the training loss is not finite \\(epoch 0, by step [1-3]\\)"):
+        train(recipe, tmp_path)
+    assert not (tmp_path / "trial.json").exists()
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    """Ten classes of digits: far above chance after a few epochs."""
+    recipe = small_recipe(
+        "tiny-discrete",
+        epochs=8,
+        data={"dataset": "digits", "flip": False, "crop_padding": 0, "train_images": 1000, "test_images": 300},
+        schedule={"kind": "cosine"},
+    )
+    record = train(recipe, tmp_path)
+    assert record.last is not None
+    assert record.last.test_accuracy > 0.6
+
+
+def test_a_setting_that_does_not_fit_is_the_users_mistake(tmp_path: Path) -> None:
+    """A data set of another image size or more classes than the network has: one sentence before training."""
+    network = {"kind": "tiny-discrete", "nodes": 44, "input_nodes": 8, "output_nodes": 6, "classes": 4}
+    with pytest.raises(UserError, match="10 classes"):
+        train(small_recipe(network=network), tmp_path)
+
+
+def curve(kind: str, rule: str, tmp_path: Path) -> list[list[float]]:
+    lines: list[EpochMetrics] = []
+    train(small_recipe(kind, rule, epochs=3), tmp_path / f"{kind}-{rule}", on_epoch=lines.append)
+    return [[line.train_loss, line.test_loss, line.test_accuracy, line.edges_swapped] for line in lines]
+
+
+def machine() -> str:
+    return f"torch {torch.__version__.split('+')[0]}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"),
+    [("tiny-static", "top-edges"), ("tiny-static", "fixed-random"), ("tiny-discrete", "top-edges"),
+     ("tiny-continuous", "top-edges")],
+)  # fmt: skip
+def test_golden_loss_curve(kind: str, rule: str, tmp_path: Path) -> None:
+    """A refactoring must reproduce these losses: exactly on the kind of CPU and torch that made them, else closely.
+
+    After a change that is meant to alter results: ``python tests/test_training_trial.py`` writes the file anew.
+    """
+    golden = json.loads(GOLDEN.read_text("utf-8"))
+    found = curve(kind, rule, tmp_path)
+    expected = golden["curves"][f"{kind} {rule}"]
+    if machine() == golden["machine"]:
+        assert found == expected
+    else:
+        assert np.allclose(found[0][:2], expected[0][:2], rtol=2e-2)
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    pairs = [("tiny-static", "top-edges"), ("tiny-static", "fixed-random"), ("tiny-discrete", "top-edges"),
+             ("tiny-continuous", "top-edges")]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        curves = {f"{kind} {rule}": curve(kind, rule, Path(folder)) for kind, rule in pairs}
+    GOLDEN.parent.mkdir(exist_ok=True)
+    GOLDEN.write_text(json.dumps({"machine": machine(), "curves": curves}, indent=1) + "\n", encoding="utf-8")
