@@ -7,6 +7,7 @@ compute the same function; ``training_step.py`` checks that before it measures.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ class KeepLargest(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, keep: int) -> Tensor:
+        """Masked weight."""
         order = weight.abs().flatten().argsort()
         effective = weight.clone()
         effective.view(-1)[order[: weight.numel() - keep]] = 0
@@ -32,6 +34,7 @@ class KeepLargest(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
+        """The gradient, unchanged."""
         return grads[0], None
 
 
@@ -72,7 +75,7 @@ class PlainStatic(PlainTiny):
         rest = self.config.nodes - self.config.input_nodes
         state = torch.cat([inputs, inputs.new_zeros(len(inputs), rest, *inputs.shape[2:])], dim=1)
         kernel = self.edges()
-        for start, stop in zip(bounds, bounds[1:], strict=False):
+        for start, stop in pairwise(bounds):
             own = slice(start, stop)
             maps = F.relu(self.norm(state[:, own], own))
             maps = F.conv2d(maps, self.node_op.weight[own], padding=1, groups=stop - start)

@@ -1,8 +1,9 @@
 """Our training step beside a plain one, in one run: ``python benchmarks/training_step.py``.
 
-Both do forward, loss, backward and SGD on the same parameters and batch; the plain network
-(``plain_tiny.py``) sorts all weights at each application of the graph and does nothing clever. Steps of the two alternate,
-and medians are compared. That both compute the same loss and gradients is checked first.
+Both do forward, loss, backward and SGD on the same parameters and batch; the plain network (``plain_tiny.py``)
+sorts all weights at each application of the graph and does nothing clever. Steps of the two alternate, and medians
+are compared, each precision against the plain network at the same precision and at fp32. That both compute the same
+loss and gradients is checked first.
 """
 
 from __future__ import annotations

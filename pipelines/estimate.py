@@ -11,42 +11,46 @@ from dnw_core.record import TrialRecord
 
 TRAINING_IMAGES: dict[str, int] = {"cifar10": 50_000, "digits": 1_437}
 
-# Seconds to train one image once (evaluation included), fp32: on one CPU core, on a data-centre GPU. Rough on
-# purpose: a plan needs "minutes or days", and the first finished trial of a kind replaces them.
+# Seconds to train one image once (evaluation included), fp32: on one CPU core (measured), on a data-centre GPU
+# (a guess). Rough on purpose: a plan needs "minutes or days", and the first finished trial of a kind replaces them.
 ROUGH_SECONDS_PER_IMAGE: dict[str, tuple[float, float]] = {
-    "tiny-static": (2.5e-3, 6e-5),
-    "tiny-discrete": (1.2e-2, 1e-4),
-    "tiny-continuous": (1e-1, 6e-4),
+    "tiny-static": (2e-3, 6e-5),
+    "tiny-discrete": (9e-3, 1e-4),
+    "tiny-continuous": (1.1e-1, 6e-4),
 }
 UNKNOWN_KIND = (1e-2, 2e-4)
+ROUGH_NODES = 800  # the graph that the rough figures are for; a smaller one takes less (exponent measured)
+NODES_EXPONENT = 1.4
+
+NetworkKey = tuple[str, int, str]  # kind, nodes (0 where the network has no such setting), device kind
 
 
 @dataclass(frozen=True)
 class Estimator:
-    """Seconds per image, measured by (network kind, device kind)."""
+    """Seconds per image, measured on networks of the same kind and size on the same kind of device."""
 
-    measured: dict[tuple[str, str], float]
+    measured: dict[NetworkKey, float]
 
     @classmethod
     def from_records(cls, records: Iterable[TrialRecord]) -> Estimator:
-        """Learn from finished trials; the median of those of a network and device kind counts."""
-        found: dict[tuple[str, str], list[float]] = {}
+        """Learn from finished trials; the median counts."""
+        found: dict[NetworkKey, list[float]] = {}
         for record in records:
             if record.status != "done" or record.provenance is None or record.train_seconds <= 0:
                 continue
-            key = (record.recipe.network.kind, _device_kind(record.provenance.device))
-            found.setdefault(key, []).append(record.train_seconds / (record.recipe.epochs * images(record.recipe)))
+            each = record.train_seconds / (record.recipe.epochs * images(record.recipe))
+            found.setdefault(_key(record.recipe, record.provenance.device), []).append(each)
         return cls({key: median(values) for key, values in found.items()})
 
     def knows(self, recipe: Recipe, device: str) -> bool:
         """Whether the estimate rests on finished trials."""
-        return (recipe.network.kind, _device_kind(device)) in self.measured
+        return _key(recipe, device) in self.measured
 
     def seconds(self, recipe: Recipe, epochs: int, device: str) -> float:
         """Return the seconds that so many epochs take."""
-        kind = _device_kind(device)
-        rough = ROUGH_SECONDS_PER_IMAGE.get(recipe.network.kind, UNKNOWN_KIND)[kind == "cuda"]
-        return epochs * images(recipe) * self.measured.get((recipe.network.kind, kind), rough)
+        key = _key(recipe, device)
+        each = self.measured[key] if key in self.measured else _rough(key)
+        return epochs * images(recipe) * each
 
 
 def images(recipe: Recipe) -> int:
@@ -54,5 +58,12 @@ def images(recipe: Recipe) -> int:
     return TRAINING_IMAGES.get(recipe.data.dataset, 50_000)
 
 
-def _device_kind(device: str) -> str:
-    return "cuda" if device.startswith("cuda") else "cpu"
+def _key(recipe: Recipe, device: str) -> NetworkKey:
+    nodes: int = getattr(recipe.network, "nodes", 0)
+    return recipe.network.kind, nodes, "cuda" if device.startswith("cuda") else "cpu"
+
+
+def _rough(key: NetworkKey) -> float:
+    kind, nodes, device = key
+    each = ROUGH_SECONDS_PER_IMAGE.get(kind, UNKNOWN_KIND)[device == "cuda"]
+    return each * (nodes / ROUGH_NODES) ** NODES_EXPONENT if nodes else each

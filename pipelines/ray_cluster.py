@@ -58,7 +58,6 @@ def connect(cluster: str | None) -> Iterator[Path]:
 
             try:
                 ray.init(log_to_driver=False, logging_level="ERROR", **options)
-                _silence_raylet()
                 yield folder
             finally:
                 ray.shutdown()
@@ -71,14 +70,6 @@ def _local_options(folder: Path) -> dict[str, Any]:
         "object_store_memory": OBJECT_STORE_BYTES,
         "_temp_dir": str(folder),
     }
-
-
-def _silence_raylet() -> None:
-    """Keep Ray's half page about each process that died off the screen; the driver says it in a line."""
-    with contextlib.suppress(ImportError, AttributeError):  # no public way; without it the text is only longer
-        from ray._private.ray_logging import global_worker_stdstream_dispatcher
-
-        global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
 
 
 def resolve_address(cluster: str) -> str:

@@ -21,11 +21,13 @@ _PREFIX = "dnw-ray-"
 _LOCK = "lock"
 # Ray appends about 60 characters for its sockets, and a socket's path may have 103 of them (macOS)
 _LONGEST_TEMPORARY = 30
+_TOKEN = secrets.token_hex(32)  # one a process: Ray reads its token once, and a second run would be refused
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",  # a disabled cluster reports that it is disabled
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^A worker died or was killed while executing",  # half a page; we say it in a line
     "RAY_AIR_NEW_OUTPUT": "0",  # the old output can be silenced, the new one prints a box at verbosity 0
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own turns Ctrl-C into an ordinary end
@@ -103,7 +105,7 @@ def runtime_folder() -> Iterator[Path]:
     descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        _write_private(folder / "token", secrets.token_hex(32))
+        _write_private(folder / "token", _TOKEN)
         yield folder
     finally:
         _remove(folder)

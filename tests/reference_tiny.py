@@ -6,6 +6,8 @@ is a dense product with the masked matrix, node by node in the static case.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -85,7 +87,7 @@ def static(p: dict[str, Tensor], edges: Tensor, images: Tensor, *, bounds: list[
     """Block after block; each block's nodes send to all later nodes, at the latest to the outputs."""
     nodes = len(edges)
     state = start_state(p, images, nodes)
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in pairwise(bounds):
         own = slice(start, stop)
         maps = normalise_instance(state[:, own], p["norm_weight"][own], p["norm_bias"][own]).clamp(min=0)
         maps = convolve(maps, p["node_op.weight"][own])

@@ -10,6 +10,7 @@ from dnw_core.models.tiny import node_norm
 
 
 def problem(density: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A weight of this density, an input and an output gradient."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(30, 20, generator=generator) * (torch.rand(30, 20, generator=generator) < density)
     x = torch.randn(4, 20, 6, 5, generator=generator)

@@ -16,6 +16,7 @@ def prepare(matrix: Tensor) -> object:
 
 
 def problem() -> tuple[Tensor, Tensor]:
+    """A matrix and a start state."""
     generator = torch.Generator().manual_seed(0)
     matrix = torch.randn(5, 5, generator=generator, dtype=torch.float64) * 2
     start = torch.randn(4, 5, 2, 2, generator=generator, dtype=torch.float64)

@@ -51,6 +51,7 @@ def straight_through(dense: Tensor, mask: Tensor) -> Tensor:
 
 
 def reference_logits(network: Any, p: dict[str, Tensor], edges: Tensor, images: Tensor) -> Tensor:
+    """The plain float64 computation for this network."""
     config = network.config
     row = 2 if config.readout_crop == "reference" else 3
     common = {"outputs": config.output_nodes, "row": row}
@@ -66,7 +67,7 @@ def reference_logits(network: Any, p: dict[str, Tensor], edges: Tensor, images: 
 @pytest.mark.parametrize("kind", ["tiny-static", "tiny-discrete"])
 @pytest.mark.parametrize("density", [0.1, 0.3])
 def test_logits_and_every_gradient_agree_with_float64(kind: str, variant: str, density: float) -> None:
-    """Loss, and its gradient for every parameter, as the plain float64 computation has them (sparse and dense way)."""
+    """Loss, and its gradient for every parameter, as the plain float64 computation has them (sparse and dense)."""
     network = small(kind, density, readout_crop=variant)
     p, dense, mask = parameters_of(network)
     logits = reference_logits(network, p, straight_through(dense, mask), IMAGES.double())
@@ -88,7 +89,7 @@ def test_logits_and_every_gradient_agree_with_float64(kind: str, variant: str, d
 
 @pytest.mark.parametrize("variant", ["reference", "corrected"])
 def test_continuous_agrees_with_a_fine_fixed_grid(variant: str) -> None:
-    """At a tight tolerance dopri5's logits are those of 400 classical Runge-Kutta steps in float64 (Q8, Q9 both ways)."""
+    """At a tight tolerance: the logits of 400 classical Runge-Kutta steps in float64 (Q8, Q9 both ways)."""
     network = small("tiny-continuous", rtol=1e-6, atol=1e-6, readout_crop=variant, ode_start=variant)
     p, dense, mask = parameters_of(network)
     with torch.no_grad():

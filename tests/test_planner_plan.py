@@ -188,6 +188,9 @@ def test_the_estimate_learns_from_finished_trials(store: Store) -> None:
     assert plan.trials[0].estimated_seconds == pytest.approx(287.4)
     assert [trial.estimated_seconds for trial in plan.trials if trial.state == "done"] == [0.0]
     assert not plan_of(store, "tiny/discrete-dnw").measured
+    other_size = plan_of(store, "tiny/static-dnw", settings=("network.nodes=400",))
+    assert not other_size.measured  # a smaller graph says nothing about this one, and is not asked
+    assert other_size.trials[0].estimated_seconds < 5
 
 
 def test_report_rows_hold_what_was_planned_and_what_is_there(store: Store) -> None:

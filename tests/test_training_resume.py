@@ -27,6 +27,7 @@ CASES = [
 
 
 def final_state(folder: Path) -> dict[str, Any]:
+    """What the last checkpoint holds."""
     state: dict[str, Any] = torch.load(folder / CHECKPOINT_FILE, weights_only=True)
     return state
 

@@ -63,7 +63,7 @@ def test_swapped_edges_are_counted(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_ends_the_trial_with_its_reason(tmp_path: Path) -> None:
     """A learning rate of 1e30 diverges: TrialFailed with the epoch and the step, and no record of success."""
     recipe = small_recipe("tiny-discrete", optimiser={"learning_rate": 1e30})
-    with pytest.raises(TrialFailed, match="the training loss is not finite \\(epoch 0, by step [1-3]\\)"):
+    with pytest.raises(TrialFailed, match=r"the training loss is not finite \(epoch 0, by step [1-3]\)"):
         train(recipe, tmp_path)
     assert not (tmp_path / "trial.json").exists()
 
@@ -89,12 +89,14 @@ def test_a_setting_that_does_not_fit_is_the_users_mistake(tmp_path: Path) -> Non
 
 
 def curve(kind: str, rule: str, tmp_path: Path) -> list[list[float]]:
+    """Losses, accuracy and swaps of each epoch of a small trial."""
     lines: list[EpochMetrics] = []
     train(small_recipe(kind, rule, epochs=3), tmp_path / f"{kind}-{rule}", on_epoch=lines.append)
     return [[line.train_loss, line.test_loss, line.test_accuracy, line.edges_swapped] for line in lines]
 
 
 def machine() -> str:
+    """What exact losses may depend on."""
     return f"torch {torch.__version__.split('+')[0]}, {torch.backends.cpu.get_cpu_capability()}"
 
 

@@ -28,6 +28,7 @@ RULES = sorted(RULE_CLASSES)
 
 
 def config_of(rule: str) -> Any:
+    """The settings object of a registered rule."""
     union = get_args(wiring_config.WiringConfig)[0]
     for member in get_args(union):
         if member.model_fields["rule"].annotation.__args__ == (rule,):
@@ -36,22 +37,26 @@ def config_of(rule: str) -> Any:
 
 
 def wired(rule: str, module: nn.Module, seed: int = 0) -> nn.Module:
+    """The module with the rule attached to its weight."""
     shape = tuple(module.weight.shape)  # type: ignore[union-attr]
     attach(module, "weight", build_rule(config_of(rule), Slots(shape), seed, "weight"))
     return module
 
 
 def make(rule: str, kind: str) -> nn.Module:
+    """A fresh module of a kind with a rule."""
     torch.manual_seed(1)
     return wired(rule, MODULES[kind]())
 
 
 def batch(kind: str) -> torch.Tensor:
+    """An input for a kind of module."""
     generator = torch.Generator().manual_seed(2)
     return torch.randn(5, 12, generator=generator) if kind == "linear" else torch.randn(2, 6, 5, 5, generator=generator)
 
 
 def train(module: nn.Module, kind: str, steps: int) -> None:
+    """A few optimiser steps, with the rule told of each."""
     optimiser = torch.optim.SGD(module.parameters(), lr=0.3, momentum=0.9, weight_decay=1e-2)
     for step in range(steps):
         optimiser.zero_grad()

@@ -117,7 +117,7 @@ def _at_scale(source: Located, scale: Scale) -> Located | None:
 
 def _entry(located: Located, key: str) -> Located:
     entry = located.get(key)
-    assert entry is not None, key  # noqa: S101 - the schema requires it
+    assert entry is not None, key
     return entry
 
 

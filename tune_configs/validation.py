@@ -97,7 +97,10 @@ def _describe(config_type: type[Config], located: Located, error: ValidationErro
         return f"{tag.where if tag else node.where}: {dotted}.{name} is unknown: {found!r}{hint}{about}"
     if kind == "union_tag_not_found":
         return f"{node.where}: {dotted or 'the section'} needs the key {context['discriminator']}{about}"
-    return f"{node.where}: {dotted or 'the section'}: {_plain_message(problem)}{about}"
+    place = (
+        node.where if node.where.endswith(f" {dotted}") else f"{node.where}: {dotted or 'the table'}"
+    )  # --set says it
+    return f"{place}: {_plain_message(problem)}{about}"
 
 
 def _plain_message(problem: Any) -> str:

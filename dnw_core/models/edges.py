@@ -52,9 +52,7 @@ class EdgeProduct:
         """Return [batch, receivers, height, width]."""
         if self._forward_csr is None:
             return F.conv2d(x_bihw, self.weight_oi[:, :, None, None])
-        y: Tensor = _SparseProduct.apply(  # type: ignore[no-untyped-call]
-            self.weight_oi, x_bihw, self._forward_csr, self._backward_csr
-        )
+        y: Tensor = _SparseProduct.apply(self.weight_oi, x_bihw, self._forward_csr, self._backward_csr)
         return y
 
 

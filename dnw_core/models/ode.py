@@ -155,5 +155,5 @@ def integrate(
         atol: absolute tolerance.
     """
     evaluations: list[int] = []
-    end: Tensor = _Integrate.apply(prepare, rtol, atol, evaluations, start, *params)  # type: ignore[no-untyped-call]
+    end: Tensor = _Integrate.apply(prepare, rtol, atol, evaluations, start, *params)
     return end, evaluations[0]

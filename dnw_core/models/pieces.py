@@ -6,6 +6,7 @@ summed, and makes every element-wise operation several times faster (``benchmark
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 # floats of state per piece on a CPU: 32 images of 800 x 8 x 8, so that a few such tensors share a 32 MB cache
@@ -17,4 +18,4 @@ def in_pieces(inputs_bchw: Tensor, nodes: int) -> tuple[Tensor, ...]:
     if inputs_bchw.device.type != "cpu":
         return (inputs_bchw,)
     height, width = inputs_bchw.shape[2:]
-    return inputs_bchw.split(max(1, CPU_PIECE_FLOATS // (nodes * height * width)))
+    return torch.split(inputs_bchw, max(1, CPU_PIECE_FLOATS // (nodes * height * width)))

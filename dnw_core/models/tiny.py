@@ -118,9 +118,6 @@ def node_norm(x_bchw: Tensor, weight_c: Tensor, bias_c: Tensor) -> Tensor:
     """
     x_bchw = at_least_float32(x_bchw)
     normalise = partial(F.layer_norm, normalized_shape=x_bchw.shape[2:], eps=NORM_EPS)
-    channel_major = x_bchw.permute(1, 0, 2, 3)
-    if channel_major.is_contiguous():
-        y_bchw = normalise(channel_major).permute(1, 0, 2, 3)
-    else:
-        y_bchw = normalise(x_bchw)
+    x_cbhw = x_bchw.permute(1, 0, 2, 3)
+    y_bchw = normalise(x_cbhw).permute(1, 0, 2, 3) if x_cbhw.is_contiguous() else normalise(x_bchw)
     return torch.addcmul(bias_c[:, None, None], y_bchw, weight_c[:, None, None])

@@ -10,6 +10,7 @@ The read-out sees a 2x2 patch of the output maps, so the last pass computes just
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -53,9 +54,7 @@ class TinyStatic(TinyNetwork):
     def blocks(self) -> list[Block]:
         """The blocks in the order in which they send."""
         bounds = [0, *range(self.config.input_nodes, self.config.nodes + 1, self.config.block_nodes)]
-        return [
-            Block(start, stop, min(stop, self.first_output)) for start, stop in zip(bounds, bounds[1:], strict=False)
-        ]
+        return [Block(start, stop, min(stop, self.first_output)) for start, stop in pairwise(bounds)]
 
     def slots(self) -> Slots:
         """Usable: 264,960 of 640,000 entries; the released random graph draws from another region (Q2)."""

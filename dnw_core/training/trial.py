@@ -55,7 +55,7 @@ class TrialIdentity(Config):
     fingerprint: str
 
 
-class TrialStopped(Exception):  # noqa: N818 - a request that was honoured, not an error
+class TrialStopped(Exception):
     """The trial was asked to stop; its checkpoint is written."""
 
 
@@ -178,8 +178,9 @@ class _Run:
         with torch.no_grad():
             for attached in attached_rules(self.network):
                 attached.rule.after_epoch(attached.weight, state.epoch)
-        if hasattr(self.network, "reset_applications"):
-            self.network.reset_applications()
+        reset = getattr(self.network, "reset_applications", None)
+        if reset is not None:
+            reset()
         scores = evaluate(self.recipe, self.network, self.model, self.test_images)
         masks = self.masks()
         swapped = sum(int((mask & ~state.start_masks[name]).sum()) for name, mask in masks.items())

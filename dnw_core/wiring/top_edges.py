@@ -64,5 +64,5 @@ class TopEdges(WiringRule):
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight with all but the top edges at zero; straight-through gradient."""
-        effective: Tensor = _StraightThrough.apply(weight, self.edges(weight))  # type: ignore[no-untyped-call]
+        effective: Tensor = _StraightThrough.apply(weight, self.edges(weight))
         return effective

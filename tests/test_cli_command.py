@@ -1,0 +1,262 @@
+"""The command from its words to its exit code; the scheduling is a stub that writes results in milliseconds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from stub_store import finish
+
+from dnw_core.errors import UserError
+from pipelines import cli, placement, schedule
+from pipelines.cli import main
+from pipelines.lock import driver_lock, lock_owner
+from pipelines.spec import TrialSpec
+from pipelines.store import Store
+
+
+class StubSchedule:
+    """Stands in for Ray: finishes the trials, or fails those of rows that are named."""
+
+    def __init__(self) -> None:
+        self.ran: list[TrialSpec] = []
+        self.fails: set[str] = set()
+        self.interrupt_after: int | None = None
+
+    def run(self, specs: Sequence[TrialSpec], *, store: Store, **_: Any) -> SimpleNamespace:
+        """See ``pipelines.schedule.run``."""
+        assert lock_owner(store.results_dir) is not None  # nobody trains without the lock
+        for number, spec in enumerate(specs):
+            if number == self.interrupt_after:
+                return SimpleNamespace(interrupted=True)
+            self.ran.append(spec)
+            if spec.row in self.fails:
+                store.record_failure(spec, "the loss is nan at epoch 1")
+            else:
+                finish(store, spec)
+        return SimpleNamespace(interrupted=False)
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> StubSchedule:
+    """Replace Ray, MLflow and the report's drawing by quick ones."""
+    import pipelines.tracker
+    import reports
+
+    stub = StubSchedule()
+    monkeypatch.setattr(schedule, "run", stub.run)
+    monkeypatch.setattr(pipelines.tracker.Tracker, "sync", lambda self, rows: SimpleNamespace(error=None))
+
+    def report(results_dir: Path, rows: list[dict[str, Any]], *, scale: str, command: str) -> SimpleNamespace:
+        path = results_dir / "results.md"
+        path.write_text(f"{command}\n" + "\n".join(row["row"] for row in rows))
+        return SimpleNamespace(markdown=path)
+
+    monkeypatch.setattr(reports, "build_report", report)
+    return stub
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder, with results/ in it."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "results"
+
+
+ROW = ["--only", "tiny/static-dnw"]
+
+
+def test_a_run_trains_what_is_missing_once(
+    stub: StubSchedule, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first command trains everything and writes a report; the same one again trains nothing."""
+    assert main(ROW) == 0
+    assert [(spec.row, spec.seed) for spec in stub.ran] == [("static-dnw", 0), ("static-dnw", 1)]
+    said = capsys.readouterr().out
+    assert "2 of 2 trials done, 0 failed, 0 missing" in said
+    assert "report: results/results.md" in said
+    assert "python pipelines/reproduce_all.py --only tiny/static-dnw" in (results / "results.md").read_text()
+    assert main(ROW) == 0
+    assert len(stub.ran) == 2
+    assert main([*ROW, "--seeds", "0,5"]) == 0
+    assert [spec.seed for spec in stub.ran] == [0, 1, 5]
+    assert main([*ROW, "--mode", "force"]) == 0
+    assert len(stub.ran) == 5
+    assert lock_owner(results) is None
+
+
+def test_failures_are_kept_until_they_are_retried(
+    stub: StubSchedule, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A failure gives exit code 1 and its reason, now and next time; --mode retry trains it again."""
+    stub.fails = {"static-dnw"}
+    assert main([*ROW, "--only", "tiny/static-random"]) == 1
+    assert "failed: tiny/static-dnw/" in capsys.readouterr().out
+    stub.fails = set()
+    ran = len(stub.ran)
+    assert main(ROW) == 1
+    assert len(stub.ran) == ran
+    assert "the loss is nan at epoch 1" in capsys.readouterr().out
+    assert main([*ROW, "--mode", "retry"]) == 0
+    assert len(stub.ran) == ran + 2
+
+
+def test_reading_only_trains_nothing(stub: StubSchedule, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--mode read-only and --report-only write the report alone; the former says by its exit code what is missing."""
+    assert main([*ROW, "--report-only"]) == 2
+    assert "error: there is no results folder" in capsys.readouterr().err
+    main(ROW)
+    stub.ran.clear()
+    (results / "results.md").unlink()
+    with driver_lock(results):  # a driver is at work, and reading is not held up
+        assert main([*ROW, "--mode", "read-only"]) == 0
+        assert main([*ROW, "--seeds", "3", "--mode", "read-only"]) == 1
+        assert main([*ROW, "--seeds", "3", "--report-only"]) == 0
+        for look in ("--plan", "--status", "--list"):
+            assert main([*ROW, look]) == 0
+        assert "at work: process" in capsys.readouterr().out
+        assert main(ROW) == 2
+        assert re.search(r"^error: .*results is in use by process \d+ on ", capsys.readouterr().err)
+    assert (results / "results.md").exists()
+    assert stub.ran == []
+
+
+def test_ctrl_c_says_how_to_go_on(stub: StubSchedule, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An interrupted run ends with 130 and the command that goes on, which does only what is left."""
+    stub.interrupt_after = 1
+    assert main([*ROW, "--mode", "force"]) == 130
+    said = capsys.readouterr().err
+    assert said.endswith("To go on: python pipelines/reproduce_all.py --only tiny/static-dnw\n")
+    stub.interrupt_after = None
+    stub.ran.clear()
+    assert main(ROW) == 0
+    assert [spec.seed for spec in stub.ran] == [1]
+
+
+def test_ctrl_c_anywhere_leaves_no_traceback(
+    stub: StubSchedule, results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C outside of the training ends the same way."""
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "check_data", interrupt)
+    assert main(ROW) == 130
+    assert "To go on: python pipelines/reproduce_all.py --only tiny/static-dnw" in capsys.readouterr().err
+    assert lock_owner(results) is None
+
+
+def test_a_variant_is_trained_under_its_own_name(stub: StubSchedule, results: Path) -> None:
+    """--set trains a variant beside the row, never in its place."""
+    assert main([*ROW, "--set", "optimiser.learning_rate=5e-2"]) == 0
+    assert {spec.row for spec in stub.ran} == {"static-dnw@optimiser.learning_rate=0.05"}
+    assert main(ROW) == 0
+    assert len(stub.ran) == 4
+    report = (results / "results.md").read_text()
+    assert report.endswith("static-dnw\nstatic-dnw@optimiser.learning_rate=0.05")
+
+
+def test_a_damaged_result_is_trained_again(
+    stub: StubSchedule, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A result whose files changed is moved aside, said, and trained again."""
+    main(ROW)
+    folder = Store.open(results).folder(stub.ran[0])
+    (folder / "history.parquet").write_bytes(b"")
+    capsys.readouterr()
+    assert main(ROW) == 0
+    assert len(stub.ran) == 3
+    assert "warning: tiny/static-dnw/" in capsys.readouterr().out
+
+
+def test_planning_writes_nothing(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--plan, --list and --status leave the disk as it was."""
+    for look in ("--plan", "--list", "--status"):
+        assert main([look]) == 0
+    assert list(results.parent.iterdir()) == []
+    said = capsys.readouterr().out
+    assert "12 rows, 24 trials: 0 done, 24 to be trained, 32 epochs" in said
+    assert "80.9 ± 0.6 (n 5, assumed)" in said
+
+
+def test_a_cluster_means_paper_and_gpus(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --cluster the scale is paper unless one is given."""
+    assert main(["--cluster", "--plan", "--no-extra"]) == 0
+    assert "scale paper" in capsys.readouterr().out
+    assert main(["--cluster", "10.0.0.1:6379", "--scale", "short", "--plan"]) == 0
+    assert "scale short" in capsys.readouterr().out
+
+
+MISTAKES = [
+    (["--tabel", "tiny"], "unknown option --tabel; did you mean '--table'?"),
+    (["--repor"], "unknown option --repor; did you mean '--report-only'?"),
+    (["tiny"], "unexpected argument 'tiny'; rows are named with --only"),
+    (["--table", "tinny"], "there is no table 'tinny'; did you mean 'tiny'?"),
+    (["--only", "tiny/static-dwn"], "--only 'tiny/static-dwn' matches no row; did you mean 'tiny/static-dnw'?"),
+    (["--scale", "smok"], "argument --scale: there is no scale 'smok'; did you mean 'smoke'?"),
+    (["--mode", "retri"], "argument --mode: there is no mode 'retri'; did you mean 'retry'?"),
+    (["--device", "gpu"], "argument --device: there is no device 'gpu'"),
+    (["--seeds", "-1"], "argument --seeds: '-1' is neither a number of seeds (5) nor a list of seeds (0,1,2)"),
+    (["--seeds", "1,1"], "argument --seeds: '1,1' names a seed twice"),
+    (["--threads", "0"], "argument --threads: '0' is not a whole number from 1 on"),
+    (["--checkpoint-minutes", "nan"], "argument --checkpoint-minutes: 'nan' is not a number of minutes"),
+    (["--plan", "--list"], "argument --list: not allowed with argument --plan"),
+    (["--set", "optimiser.learnig_rate=1"], "unknown key; did you mean 'optimiser.learning_rate'?"),
+    (["--set", "epochs=-3"], "--set epochs: input should be greater than 0, found -3"),
+    (["--results-dir", ""], "a folder's name is empty"),
+    (["--results-dir", "/proc/nothing"], "results folder /proc/nothing cannot be written to"),
+    (["--trials-per-gpu", "2"], "--trials-per-gpu needs a GPU and this machine has none"),
+    (["--device", "cuda"], "--device cuda needs a GPU and this machine has none"),
+    (["--device", "cpu", "--trials-per-gpu", "2"], "--trials-per-gpu means nothing with --device cpu"),
+    (["--scale", "short", "--data-dir", "absent"], "cifar10 was not found in"),
+    (["--tracking-uri", "ftp://x"], "--tracking-uri 'ftp://x' is of an unknown kind"),
+    (["--tracking-uri", "http://127.0.0.1:9"], "the tracking server http://127.0.0.1:9 cannot be used"),
+    (["--cluster", "127.0.0.1:9"], "no Ray cluster answers at 127.0.0.1:9"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), MISTAKES, ids=[" ".join(words) for words, _ in MISTAKES])
+def test_a_mistake_is_one_line_and_exit_code_2(
+    stub: StubSchedule,
+    results: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    message: str,
+) -> None:
+    """Each mistake of the user's is answered before anything is trained."""
+    monkeypatch.setattr(placement, "gpu_count", lambda: 0)
+    assert main(words) == 2
+    streams = capsys.readouterr()
+    assert streams.err.startswith("error: ")
+    assert streams.err.count("\n") == 1
+    assert message in streams.err
+    assert stub.ran == []
+
+
+def test_a_store_of_a_newer_version_is_refused(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither planning nor training touches results that a newer version wrote."""
+    results.mkdir()
+    (results / "store.json").write_text('{"schema": 99}')
+    for words in ([], ["--plan"]):
+        assert main(words) == 2
+        assert "was written by a newer version of this project" in capsys.readouterr().err
+    assert [path.name for path in results.iterdir()] == ["store.json"]
+
+
+def test_a_gpu_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """auto follows the machine; torch has the last word when trials are to run."""
+    monkeypatch.setattr(placement, "gpu_count", lambda: 1)
+    monkeypatch.setattr(placement, "_torch_sees_gpu", lambda: True)
+    wishes: dict[str, Any] = {"cluster": False, "trials_per_gpu": 2, "planning": False}
+    assert placement.settle_device("auto", **wishes) == "cuda"
+    assert placement.settle_device("cpu", **wishes | {"trials_per_gpu": None}) == "cpu"
+    monkeypatch.setattr(placement, "_torch_sees_gpu", lambda: False)
+    assert placement.settle_device("auto", **wishes | {"trials_per_gpu": None}) == "cpu"
+    with pytest.raises(UserError, match="trials-per-gpu"):
+        placement.settle_device("auto", **wishes)

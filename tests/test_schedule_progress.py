@@ -1,0 +1,94 @@
+"""The order of trials, and what is shown of a run."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from stub_specs import spec
+
+from pipelines.live_table import LiveTable, PlainLines, duration, make_display
+from pipelines.progress import Progress
+from pipelines.schedule import longest_first
+
+
+def test_longest_rows_start_first() -> None:
+    """Rows go by their estimated time, seeds in order; a row without an estimate goes before all others."""
+    here = Path("/results")
+    specs = [spec(here, row, seed) for seed in (1, 0) for row in ("short", "long", "unknown")]
+    ordered = longest_first(specs, {("stub", "short"): 10.0, ("stub", "long"): 99.0})
+    assert [(one.row, one.seed) for one in ordered] == [
+        ("unknown", 0),
+        ("unknown", 1),
+        ("long", 0),
+        ("long", 1),
+        ("short", 0),
+        ("short", 1),
+    ]
+
+
+def _progress() -> Progress:
+    specs = [spec(Path("/results"), row, seed, epochs=10) for row in ("a", "b") for seed in (0, 1)]
+    progress = Progress(specs, {("stub", "a"): 3}, {("stub", "b"): 100.0})
+    ids = [one.trial_id for one in specs]
+    progress.start(ids[0])
+    progress.epoch(ids[0], 4, 0.75, 2.0)
+    progress.start(ids[2])
+    return progress
+
+
+def test_rows_count_seeds_and_time() -> None:
+    """A row counts what was done before; the time left is measured where epochs are known, else planned."""
+    progress = _progress()
+    a, b = progress.rows()
+    assert (a.done, a.planned, a.running, a.epoch, a.accuracy) == (3, 5, 1, 4, 0.75)
+    assert a.seconds_left == pytest.approx(2.0 * (6 + 10))
+    assert b.seconds_left == pytest.approx(200.0)
+    assert progress.seconds_left() == pytest.approx((32.0 + 200.0) / 2)
+
+
+def test_ended_trials_leave_no_time() -> None:
+    """Failed and finished trials ask for no more time, and a failed one's accuracy does not count."""
+    progress = _progress()
+    ids = list(progress.trials)
+    progress.end(ids[0], "failed", reason="no")
+    progress.end(ids[1], "done", accuracy=0.9)
+    a = progress.rows()[0]
+    assert (a.done, a.failed, a.accuracy, a.seconds_left) == (4, 1, 0.9, 0.0)
+
+
+def test_plain_lines_say_each_end(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the output is no terminal, each trial's end is one plain line, a failure with its reason."""
+    progress = _progress()
+    display = make_display(progress)
+    assert isinstance(display, PlainLines)
+    ids = list(progress.trials)
+    progress.end(ids[0], "done", accuracy=0.9123)
+    display.ended(progress.trials[ids[0]])
+    progress.end(ids[2], "failed", reason="the loss is nan")
+    display.ended(progress.trials[ids[2]])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("[1/4] stub/a seed 0 done: 91.23 % in ")
+    assert second == "[2/4] stub/b seed 0 FAILED: the loss is nan"
+
+
+def test_live_table_shows_rows() -> None:
+    """The live table has a line a row: seeds done, epoch of the running trial, accuracy in percent."""
+    table = LiveTable(_progress())
+    console = Console(file=io.StringIO(), width=100)
+    console.print(table._render())
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    line = next(line for line in text.splitlines() if "stub/a" in line)
+    for part in ("3/5", "4/10", "75.00"):
+        assert part in line
+    assert "0 of 4 trials done, about 2 min left" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, ""), (45.0, "45 s"), (600.0, "10 min"), (12600.0, "3.5 h"), (864000.0, "10.0 days")]
+)
+def test_duration(seconds: float | None, text: str) -> None:
+    """Times are said in the unit a reader would choose."""
+    assert duration(seconds) == text
