@@ -55,7 +55,7 @@ class Estimator:
 
 def images(recipe: Recipe) -> int:
     """Return how many images an epoch has."""
-    return TRAINING_IMAGES.get(recipe.data.dataset, 50_000)
+    return recipe.data.train_images or TRAINING_IMAGES.get(recipe.data.dataset, 50_000)
 
 
 def _key(recipe: Recipe, device: str) -> NetworkKey:

@@ -91,6 +91,7 @@ def _row(
         "published_mean": published.mean if published else None,
         "published_std": published.spread if published else None,
         "published_n": published.n if published else None,
+        "published_n_is": published.n_is if published else None,
         "published_origin": published.origin if published else None,
         "published_spread_is": published.spread_is if published else None,
         "notes": list(row.row.notes),

@@ -90,6 +90,8 @@ class Tracker:
         trials = read_trials(self.results_dir, rows)
         summary: list[dict[str, Any]] = summarise(rows, trials, "paper").to_dict("records")  # type: ignore[assignment]
         ended = trials[trials["status"].isin(("done", "failed"))].to_dict("records")
+        for trial in trials[trials["status"] == "unreadable"].to_dict("records"):
+            outcome.skipped.append(f"{trial['folder']}: {trial['reason']}")
         for row, line in zip(rows, summary, strict=True):
             identity = row_identity(row["table"], row["row"], row["fingerprint"])
             mine = [one for one in ended if row_identity(one["table"], one["row"], one["fingerprint"]) == identity]

@@ -180,7 +180,7 @@ def test_planning_writes_nothing(results: Path, capsys: pytest.CaptureFixture[st
         assert main([look]) == 0
     assert list(results.parent.iterdir()) == []
     said = capsys.readouterr().out
-    assert "12 rows, 24 trials: 0 done, 24 to be trained, 32 epochs" in said
+    assert "12 rows, 24 trials: 0 done, 24 to be trained, 48 epochs" in said
     assert "80.9 ± 0.6 (n 5, assumed)" in said
 
 

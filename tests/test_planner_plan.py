@@ -93,14 +93,14 @@ def test_default_seeds_are_the_tables(store: Store) -> None:
 def test_a_changed_recipe_is_named(store: Store) -> None:
     """A result of an older recipe makes the row drifted: it is trained anew, and the changed settings are named."""
     old = plan_of(store, "tiny/static-dnw").trials[0].spec
-    older = old.recipe.model_copy(update={"batch_size": 64, "data": old.recipe.data.model_copy(update={"flip": True})})
+    older = old.recipe.model_copy(update={"batch_size": 16, "data": old.recipe.data.model_copy(update={"flip": True})})
     finish(store, old.model_copy(update={"recipe": older, "fingerprint": fingerprint(older)}))
     plan = plan_of(store, "tiny/static-*")
     states = {trial.spec.row: trial.state for trial in plan.trials}
     assert states.pop("static-dnw") == "drifted"
     assert set(states.values()) == {"new"}
     drifted = next(trial for trial in plan.trials if trial.state == "drifted")
-    assert drifted.detail == f"since {fingerprint(older)}: batch_size 64 → 128; data.flip True → False"
+    assert drifted.detail == f"since {fingerprint(older)}: batch_size 16 → 64; data.flip True → False"
     assert drifted.runs
     assert drifted.epochs_left == 2
     finish(store, drifted.spec)
@@ -198,19 +198,19 @@ def test_report_rows_hold_what_was_planned_and_what_is_there(store: Store) -> No
     finish(store, plan_of(store, "tiny/static-dnw", seeds=(7,)).trials[0].spec)
     finish(store, plan_of(store, "tiny/discrete-dnw", seeds=(3,)).trials[0].spec)
     variant = (
-        plan_of(store, "tiny/static-dnw", settings=("optimiser.learning_rate=0.05", "batch_size=64")).trials[0].spec
+        plan_of(store, "tiny/static-dnw", settings=("optimiser.learning_rate=0.05", "batch_size=16")).trials[0].spec
     )
     finish(store, variant)
     stale = variant.recipe.model_copy(update={"batch_size": 99})
     finish(
         store,
         variant.model_copy(
-            update={"row": "static-random@batch_size=64", "recipe": stale, "fingerprint": fingerprint(stale)}
+            update={"row": "static-random@batch_size=16", "recipe": stale, "fingerprint": fingerprint(stale)}
         ),
     )
     plan = plan_of(store, "tiny/static-dnw")
     rows = report_rows(plan, TABLES, store, lambda row, seeds: f"{row.id} {seeds}")
-    names = ["static-dnw", "static-dnw@batch_size=64,optimiser.learning_rate=0.05", "discrete-dnw"]
+    names = ["static-dnw", "static-dnw@batch_size=16,optimiser.learning_rate=0.05", "discrete-dnw"]
     assert [row["row"] for row in rows] == names
     assert [row["seeds"] for row in rows] == [(0, 1, 7), (0,), (3,)]
     assert [row["variant"] for row in rows] == [False, True, False]
@@ -220,7 +220,7 @@ def test_report_rows_hold_what_was_planned_and_what_is_there(store: Store) -> No
     assert [row["row"] for row in everything] == names
     assert everything[1]["command"] == (
         "python pipelines/reproduce_all.py --scale smoke --only tiny/static-dnw --seeds 1 "
-        "--set batch_size=64 --set optimiser.learning_rate=0.05"
+        "--set batch_size=16 --set optimiser.learning_rate=0.05"
     )
     assert all_rows(TABLES, store, "paper") == []
 

@@ -31,7 +31,7 @@ def _stub_for_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A temporary folder of the test's own (with a short name, for Ray's sockets), so that it sees its own leftovers."""
+    """A temporary folder of the test's own (its name short, for Ray's sockets): its leftovers are the test's."""
     folder = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -59,7 +59,7 @@ def _left_behind(folder: Path) -> list[str]:
     return [*map(str, folder.glob("dnw-ray-*")), *_processes(folder)]
 
 
-def test_every_trial_ends_as_a_row(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_every_trial_ends_as_a_row(tmp_path: Path, temporary: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Good trials are done, a failing one is failed, a worker killed once goes on, one that always dies is given up.
 
     Then nothing is left: no process, no temporary folder, nothing in the results folder but the trials. And the

@@ -42,8 +42,8 @@ def draw_curves(title: str, rows: Sequence[ReportRow], history: pd.DataFrame, lo
     heights = [max(_PANEL_HEIGHT, 1.2 + _LINE_OF_TEXT * len(members)) for _, members in panels]
     with figure(_WIDTH, sum(heights)) as drawn:
         grid = drawn.subplots(len(panels), 1, squeeze=False, sharex=True, sharey=True, height_ratios=heights)
-        margins = {"left": 0.07, "right": 1 - _LABELS, "top": 1 - 0.5 / sum(heights), "bottom": 0.5 / sum(heights)}
-        drawn.subplots_adjust(hspace=0.22, **margins)
+        margins = {"left": 0.07, "right": 1 - _LABELS, "top": 1 - 0.65 / sum(heights), "bottom": 0.5 / sum(heights)}
+        drawn.subplots_adjust(hspace=0.3, **margins)
         for axes, (name, members) in zip(grid[:, 0], panels, strict=True):
             for row in members:
                 _draw_row(axes, row, curves[row.key], looks[row.key])
@@ -65,7 +65,7 @@ def _apart(row: ReportRow) -> bool:
 
 def _title(title: str, name: str, rows: Sequence[ReportRow]) -> str:
     scales = ", ".join(sorted({row.scale for row in rows if row.scale != PAPER_SCALE}))
-    return f"{plain(title, 80)} · {name}" + (f" · {plain(scales)} scale: no reproduction" if scales else "")
+    return f"{plain(title, 100)}\n{name}" + (f" · {plain(scales)} scale: no reproduction" if scales else "")
 
 
 def _by_epoch(row: ReportRow, history: pd.DataFrame) -> pd.DataFrame:
