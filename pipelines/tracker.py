@@ -67,6 +67,14 @@ class Tracker:
     def __str__(self) -> str:
         return without_password(self.uri)
 
+    def prepare(self) -> None:
+        """Load MLflow and make its database where there is none (seconds, once). Never raises: ``sync`` will tell."""
+        with self._lock:
+            try:
+                self._connect().search_experiments(max_results=1)
+            except Exception:
+                self._client = None
+
     def sync(self, rows: Sequence[Row]) -> SyncOutcome:
         """Bring the rows' runs up to date with the store. Never raises; says in ``error`` what went wrong.
 

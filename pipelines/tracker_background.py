@@ -66,6 +66,7 @@ class BackgroundSync:
             self._say(f"it took longer than {self._limit:.0f} s")
 
     def _work(self) -> None:
+        self._tracker.prepare()  # while Ray starts, rather than beside the first trials
         again_at = 0.0
         while True:
             with self._condition:

@@ -296,6 +296,9 @@ class _FakeTracker:
         self.synced: list[str] = []
         self.called = threading.Event()
 
+    def prepare(self) -> None:
+        pass
+
     def sync(self, rows: list[dict[str, Any]]) -> SyncOutcome:
         self.called.set()
         time.sleep(self.seconds)
