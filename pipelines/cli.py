@@ -92,6 +92,7 @@ def _plan(
         threads=options.threads,
         trials_per_gpu=options.trials_per_gpu,
         checkpoint_minutes=options.checkpoint_minutes,
+        compile=options.compile,
         data_dir=options.data_dir,
         cache_dir=options.cache_dir,
         download=options.download,

@@ -57,6 +57,7 @@ class Options:
     trials_per_gpu: int | None
     threads: int | None
     checkpoint_minutes: float
+    compile: bool
     results_dir: Path
     data_dir: Path | None
     cache_dir: Path | None
@@ -101,6 +102,7 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
         trials_per_gpu=values.trials_per_gpu,
         threads=values.threads,
         checkpoint_minutes=values.checkpoint_minutes,
+        compile=values.compile,
         results_dir=_absolute(values.results_dir),
         data_dir=_absolute(values.data_dir) if values.data_dir else None,
         cache_dir=_absolute(values.cache_dir) if values.cache_dir else None,
@@ -199,6 +201,7 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help="time between checkpoints; 0: after every epoch (default: 5)",
     )
+    group.add_argument("--compile", action="store_true", help="torch.compile the networks (pays on long GPU runs)")
     group.add_argument("--results-dir", default="results", metavar="FOLDER", help="default: ./results")
     group.add_argument(
         "--data-dir", metavar="FOLDER", help="where the data sets lie (default: in the user's data folder)"

@@ -122,6 +122,7 @@ class LiveTable:
         """Do nothing: the table refreshes itself."""
 
     def _render(self) -> Table:
+        from rich.markup import escape
         from rich.table import Table
 
         progress = self._progress
@@ -142,7 +143,7 @@ class LiveTable:
         for row in rows:
             failed = f" [red]{row.failed} failed[/red]" if row.failed else ""
             table.add_row(
-                f"{row.table}/{row.row}",
+                escape(f"{row.table}/{row.row}"),  # a variant's name may hold brackets
                 f"{row.done}/{row.planned}{failed}",
                 str(row.running) if row.running else "",
                 f"{row.epoch}/{row.epochs}" if row.running else "",

@@ -23,6 +23,7 @@ class Placement:
     threads: int | None = None
     trials_per_gpu: int | None = None
     checkpoint_minutes: float = 5.0
+    compile: bool = False
     data_dir: Path | None = None
     cache_dir: Path | None = None
     download: bool = False
@@ -40,6 +41,7 @@ class Placement:
             device=self.device,
             threads=self.threads or max(1, int(asked.cpus)),
             checkpoint_minutes=self.checkpoint_minutes,
+            compile=self.compile,
             data_dir=self.data_dir,
             cache_dir=self.cache_dir,
             download=self.download,

@@ -142,6 +142,8 @@ class _Integrate(torch.autograd.Function):
         return (None, None, None, None, grad_start, *(leaf.grad for leaf in leaves))
 
 
+# the solver decides by values, so its steps are not one traceable graph
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def integrate(
     prepare: PrepareField, start: Tensor, params: tuple[Tensor, ...], *, rtol: float, atol: float
 ) -> tuple[Tensor, int]:
