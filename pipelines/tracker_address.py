@@ -27,6 +27,7 @@ PATIENCE = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # a line in the middle of the live table
 }
 
 
@@ -153,6 +154,17 @@ def _within(seconds: float, ask: Callable[[], str | None]) -> str | None:
 
 
 def first_line(error: BaseException) -> str:
-    """Return an error as one line of a readable length."""
+    """Return an error as one line of a readable length.
+
+    A connection that failed is wrapped several times on its way up; what the operating system said is what helps.
+    """
+    cause: BaseException | None = error
+    for _ in range(20):  # a chain may have a circle
+        if cause is None:
+            break
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        reason = getattr(cause, "reason", None)  # how urllib3 keeps the cause beside the chain
+        cause = cause.__cause__ or cause.__context__ or (reason if isinstance(reason, BaseException) else None)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines or [type(error).__name__])[0][:300]

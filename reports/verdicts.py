@@ -10,7 +10,7 @@ Precedence, first that holds:
 6. ``differs +/−``     Welch shows a difference in that direction;
 7. ``undecided``       neither, also for a single seed.
 
-A verdict at any scale but paper carries that scale in brackets: it is no reproduction.
+A verdict at any scale but paper says in brackets that it is no reproduction.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One word, and the text of the verdict column (``partial 3/5 (smoke)``)."""
+    """One word, and the text of the verdict column (``partial 3/5 (smoke: no reproduction)``)."""
 
     kind: Kind
     text: str
@@ -90,7 +90,7 @@ def decide(progress: Progress, comparison: Comparison | None, *, comparable: boo
     """
     kind = _kind(progress, comparison, comparable=comparable and scale == PAPER_SCALE)
     text = f"{kind} {progress.done}/{progress.planned}" if kind is Kind.PARTIAL else str(kind)
-    return Verdict(kind, text if scale == PAPER_SCALE else f"{text} ({scale})")
+    return Verdict(kind, text if scale == PAPER_SCALE else f"{text} ({scale}: no reproduction)")
 
 
 def _kind(progress: Progress, comparison: Comparison | None, *, comparable: bool) -> Kind:

@@ -53,7 +53,7 @@ def test_a_paper_report(tmp_path: Path) -> None:
     paths = build_report(tmp_path, rows, scale="paper", command="the command", generated_at=DATE)
     text = paths.markdown.read_text("utf-8")
     assert "NO REPRODUCTION" not in text
-    assert "(smoke)" not in text
+    assert "no reproduction" not in text
     assert "**2 of 4 rows are complete** (12 of 17 trials done)" in text
     assert r"`static-random` | **76.3 ± 0.2** (5) | 76.1 to 76.5 | 76.1 ± 0.5 (5\*) | +0.2 |" in text
     assert "| **matches** |" in text
@@ -84,7 +84,7 @@ def test_below_paper_scale_nothing_looks_like_a_reproduction(tmp_path: Path, sca
     text = paths.markdown.read_text("utf-8")
     assert text.splitlines()[2] == f"> ## {scale.upper()} SCALE: THIS IS NO REPRODUCTION"
     frame = pd.read_parquet(paths.parquet)
-    assert frame["verdict"].str.endswith(f"({scale})").all()
+    assert frame["verdict"].str.endswith(f"({scale}: no reproduction)").all()
     assert frame["difference"].isna().all()
     assert "dashed" not in text
 
@@ -165,7 +165,7 @@ def test_nothing_at_all(tmp_path: Path) -> None:
     """Without rows, or without results, there is still a report that says so, and no empty figure."""
     assert "0 of 0 rows" in build_report(tmp_path, [], scale="paper").markdown.read_text("utf-8")
     paths = build_report(tmp_path, [row(scale="smoke", data_missing="no images")], scale="smoke")
-    assert "**missing (smoke)**<br>no images" in paths.markdown.read_text("utf-8")
+    assert "**missing (smoke: no reproduction)**<br>no images" in paths.markdown.read_text("utf-8")
     assert paths.figures == ()
 
 

@@ -159,7 +159,7 @@ def test_variants_and_other_scales_have_no_difference(tmp_path: Path) -> None:
         for seed in (0, 1):
             write_trial(tmp_path, given, seed, 0.80 + 0.01 * seed)
     lines = summarise([variant, smoke], read_trials(tmp_path, [variant, smoke]), "paper")
-    assert list(lines["verdict"]) == ["not comparable", "not comparable (smoke)"]
+    assert list(lines["verdict"]) == ["not comparable", "not comparable (smoke: no reproduction)"]
     assert lines["difference"].isna().all()
     assert lines["p_different"].isna().all()
     assert lines["published_mean"].isna().tolist() == [True, False]

@@ -63,14 +63,14 @@ def test_what_was_not_done_comes_first(progress: Progress, word: str, comparable
     """failed, missing and partial go before any comparison, and carry the scale where it is not paper."""
     tests = compare(Sample(80.9, 0.1, 5), Sample(80.9, 0.6, 5))
     assert verdict(progress, tests, comparable=comparable) == word
-    assert verdict(progress, tests, comparable=comparable, scale="smoke") == f"{word} (smoke)"
+    assert verdict(progress, tests, comparable=comparable, scale="smoke") == f"{word} (smoke: no reproduction)"
 
 
 @pytest.mark.parametrize("scale", ["smoke", "short"])
 def test_no_scale_but_paper_is_compared(scale: str) -> None:
     """At smoke and short scale a perfect agreement is still not comparable, and says so with the scale."""
     tests = compare(Sample(80.9, 0.1, 5), Sample(80.9, 0.6, 5))
-    assert verdict(tests=tests, scale=scale) == f"not comparable ({scale})"
+    assert verdict(tests=tests, scale=scale) == f"not comparable ({scale}: no reproduction)"
     assert verdict(tests=tests, comparable=False) == "not comparable"
 
 

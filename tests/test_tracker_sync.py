@@ -76,7 +76,7 @@ def test_mirror_holds_everything(results: Path) -> None:
     assert row.data.metrics["test_accuracy_percent_std"] == pytest.approx(0.5**0.5)
     assert row.data.metrics["seeds_done"] == 2
     assert row.data.tags["published"] == "80.9 ± 0.6"
-    assert row.data.tags["verdict"] == "not comparable (smoke)"
+    assert row.data.tags["verdict"] == "not comparable (smoke: no reproduction)"
     assert row.info.status == "FINISHED"
     assert child.data.tags["mlflow.parentRunId"] == row.info.run_id
     assert child.data.tags["trial_id"] == f"stub/ok/{mark}/seed-1"
