@@ -155,7 +155,7 @@ def code_for_nodes() -> dict[str, Any]:
 
     The packages themselves, not the folder they lie in: that works from a checkout and from an installation.
     """
-    from dnw_core.training.provenance import COMMIT_VARIABLE, code_version
+    from dnw_core.code_version import COMMIT_VARIABLE, code_version
 
     commit, dirty = code_version()
     root = Path(__file__).resolve().parents[1]
