@@ -50,14 +50,18 @@ def test_weight_gradient_is_dense() -> None:
     assert int((w.grad != 0).sum()) == w.numel()
 
 
-def test_bf16_rounds_operands_only() -> None:
-    """Under autocast the sparse way equals the exact product of the rounded operands."""
-    weight, x, _ = problem(0.1)
+def test_bf16_rounds_the_operands_of_the_dense_product_only() -> None:
+    """Under autocast the sparse way is exact forward, and dW is the product of rounded operands."""
+    weight, x, grad = problem(0.1)
+    w = weight.clone().requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        y = EdgeProduct(weight, sparse=True)(x)
-    expected = torch.einsum("oi,bihw->bohw", weight.bfloat16().double(), x.bfloat16().double())
+        y = EdgeProduct(w, sparse=True)(x)
+    y.backward(grad)
     assert y.dtype == torch.float32
-    assert torch.allclose(y.double(), expected, atol=1e-5)
+    assert torch.allclose(y.double(), torch.einsum("oi,bihw->bohw", weight.double(), x.double()), atol=1e-5)
+    assert w.grad is not None
+    expected = torch.einsum("bohw,bihw->oi", grad.bfloat16().double(), x.bfloat16().double())
+    assert torch.allclose(w.grad.double(), expected, rtol=2**-7, atol=1e-5)  # the sum itself is rounded once
 
 
 def test_choice_follows_density() -> None:

@@ -40,8 +40,6 @@ class EdgeProduct:
         self._backward_csr: Tensor | None = None
         if sparse:
             values = weight_oi.detach()
-            if torch.is_autocast_enabled(values.device.type):
-                values = values.to(torch.get_autocast_dtype(values.device.type)).float()
             with warnings.catch_warnings():
                 # torch calls CSR a beta feature; what is used here is checked against the dense way in the tests
                 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
@@ -63,20 +61,22 @@ def _sparse_pays(weight_oi: Tensor) -> bool:
 
 
 class _SparseProduct(torch.autograd.Function):
-    """y = W x with W in CSR; dW dense. Operands are rounded to bf16 under autocast, sums stay in float32."""
+    """y = W x with W in CSR; dW dense.
+
+    MKL's sparse product knows no bf16: under autocast only the operands of the one dense product, dW, are rounded, and
+    everything else is more exact than asked for.
+    """
 
     @staticmethod
     def forward(ctx: Any, weight_oi: Tensor, x_bihw: Tensor, csr: Tensor, csr_t: Tensor) -> Tensor:
         batch, senders, height, width = x_bihw.shape
-        low = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
         x_ip = x_bihw.permute(1, 0, 2, 3).contiguous().view(senders, -1)
-        rounded = x_ip if low is None else x_ip.to(low)
-        if weight_oi.requires_grad:
-            ctx.save_for_backward(rounded)
+        ctx.low = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
         ctx.csr_t = csr_t
-        ctx.low = low
-        with torch.autocast("cpu", enabled=False):  # MKL's sparse product knows no bf16
-            y_op = torch.mm(csr, rounded.float())
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(x_ip if ctx.low is None else x_ip.to(ctx.low))
+        with torch.autocast("cpu", enabled=False):
+            y_op = torch.mm(csr, x_ip)
         return y_op.view(-1, batch, height, width).permute(1, 0, 2, 3)
 
     @staticmethod
@@ -84,13 +84,11 @@ class _SparseProduct(torch.autograd.Function):
         grad_bohw: Tensor = grads[0]
         batch, receivers, height, width = grad_bohw.shape
         grad_op = grad_bohw.permute(1, 0, 2, 3).contiguous().view(receivers, -1)
-        if ctx.low is not None:
-            grad_op = grad_op.to(ctx.low)
         grad_weight = grad_x = None
-        if ctx.needs_input_grad[0]:
-            (x_ip,) = ctx.saved_tensors
-            grad_weight = torch.mm(grad_op, x_ip.t()).float()
-        if ctx.needs_input_grad[1]:
-            grad_ip = torch.mm(ctx.csr_t, grad_op.float())
-            grad_x = grad_ip.view(-1, batch, height, width).permute(1, 0, 2, 3)
+        with torch.autocast("cpu", enabled=False):
+            if ctx.needs_input_grad[0]:
+                (x_ip,) = ctx.saved_tensors
+                grad_weight = torch.mm(grad_op.to(x_ip.dtype), x_ip.t()).float()
+            if ctx.needs_input_grad[1]:
+                grad_x = torch.mm(ctx.csr_t, grad_op).view(-1, batch, height, width).permute(1, 0, 2, 3)
         return grad_weight, grad_x, None, None

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# floats of state per piece on a CPU: 8 images of 800 x 8 x 8, so that several such tensors share the cache; larger
-# pieces are no faster, and the recorded ODE of a piece (some 38 evaluations) takes memory in proportion
-CPU_PIECE_FLOATS = 8 * 800 * 8 * 8
+# floats of state per piece on a CPU: 16 images of 800 x 8 x 8, so that several such tensors share the cache; larger
+# pieces are hardly faster, and the recorded ODE of a piece (some 38 evaluations) takes memory in proportion
+CPU_PIECE_FLOATS = 16 * 800 * 8 * 8
 
 
 def in_pieces(inputs_bchw: Tensor, nodes: int) -> tuple[Tensor, ...]:
