@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from pipelines.files import read_json
+from dnw_core.files import read_json
 from pipelines.layout import work_folder
 from pipelines.lock import LockOwner
 from pipelines.planner import Plan, PlannedTrial

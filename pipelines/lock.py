@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dnw_core.errors import UserError
-from pipelines.files import read_json
+from dnw_core.files import read_json
 from pipelines.layout import LOCK_FILE
 
 _ATTEMPTS = 5  # `--status` holds the lock for an instant to see whether it is free

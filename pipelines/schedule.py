@@ -156,8 +156,10 @@ def _fit(
         return tune.PlacementGroupFactory([bundle])
 
     watcher = Watcher(progress, display, on_finished)
-    # a process that trained before keeps its settings (threads, default types): only where no number counts
-    reuse = all(spec.scale == "smoke" for spec in specs)
+    # A fresh process costs some 4 s (torch, Ray). On a CPU a trial sets all that it depends on (threads, precision,
+    # random states), so one process serves many trials, to the same bits (tests/test_command_real.py). On a GPU a
+    # process would keep the memory and the devices of its first trial.
+    reuse = not any(spec.resources.gpus for spec in specs)
     tuner = tune.Tuner(
         tune.with_resources(make_trainable(stop.file, train), resources),
         param_space={KEY: tune.grid_search(list(asked))},

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from dnw_core.errors import UserError
+from dnw_core.files import read_json, sync, write_text
 from dnw_core.record import (
     CHECKPOINT_FILE,
     PROGRESS_FILE,
@@ -30,7 +31,6 @@ from dnw_core.record import (
     read_record,
 )
 from pipelines import layout
-from pipelines.files import read_json, sync, write_text
 from pipelines.spec import TrialSpec
 from pipelines.store_schema import STORE_SCHEMA, check_schema, make_writable
 from pipelines.verify import NotBelievedError, read_own_record, verify_finished

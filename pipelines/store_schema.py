@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 
 from dnw_core.errors import UserError
-from pipelines.files import read_json
+from dnw_core.files import read_json
 
 STORE_SCHEMA = 1
 

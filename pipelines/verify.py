@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dnw_core.config import fingerprint
 from dnw_core.errors import UserError
+from dnw_core.files import sha256_of
 from dnw_core.record import (
     CHECKPOINT_FILE,
     HISTORY_FILE,
@@ -16,7 +17,6 @@ from dnw_core.record import (
     TrialRecord,
     read_record,
 )
-from pipelines.files import sha256_of
 from pipelines.spec import TrialSpec
 
 REQUIRED_FILES = (HISTORY_FILE, WIRING_FILE, CHECKPOINT_FILE, LOG_FILE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dnw_core.files import sha256_of
 from dnw_core.record import (
     CHECKPOINT_FILE,
     HISTORY_FILE,
@@ -16,7 +17,6 @@ from dnw_core.record import (
     Scores,
     TrialRecord,
 )
-from pipelines.files import sha256_of
 from pipelines.spec import TrialSpec
 from pipelines.store import Store
 

@@ -12,8 +12,9 @@ from pyarrow import parquet
 from tiny_trials import small_recipe, train
 
 from dnw_core.errors import TrialFailed, UserError
+from dnw_core.files import sha256_of
 from dnw_core.record import HISTORY_COLUMNS, HISTORY_FILE, PROGRESS_FILE, WIRING_FILE, EpochMetrics, read_record
-from dnw_core.training.files import sha256_of
+from dnw_core.training.provenance import peak_memory_bytes
 
 GOLDEN = Path(__file__).parent / "golden" / "loss_curves.json"
 
@@ -86,6 +87,15 @@ def test_a_setting_that_does_not_fit_is_the_users_mistake(tmp_path: Path) -> Non
     network = {"kind": "tiny-discrete", "nodes": 44, "input_nodes": 8, "output_nodes": 6, "classes": 4}
     with pytest.raises(UserError, match="10 classes"):
         train(small_recipe(network=network), tmp_path)
+
+
+def test_peak_memory_is_the_trials_own(tmp_path: Path) -> None:
+    """A process that needed much memory before does not add it to the next trial's peak."""
+    ballast = torch.ones(150_000_000)  # 600 MB
+    high = peak_memory_bytes(torch.device("cpu"))
+    del ballast
+    record = train(small_recipe(), tmp_path)
+    assert 50e6 < record.peak_memory_bytes < high - 300e6
 
 
 def curve(kind: str, rule: str, tmp_path: Path) -> list[list[float]]:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from dnw_core.errors import CheckpointRefused
+from dnw_core.files import write_atomically
 from dnw_core.record import CHECKPOINT_FILE
-from dnw_core.training.files import write_atomically
 
 CHECKPOINT_VERSION = 1
 PREVIOUS_FILE = "checkpoint.previous.pt"

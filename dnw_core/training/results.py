@@ -13,9 +13,9 @@ import pyarrow as pa
 from pyarrow import parquet
 from torch import Tensor
 
+from dnw_core.files import write_atomically, write_text
 from dnw_core.models.graph import Graph
 from dnw_core.record import HISTORY_COLUMNS, PROGRESS_FILE, EpochMetrics, Scores
-from dnw_core.training.files import write_atomically, write_text
 
 
 def write_history(path: Path, history: list[EpochMetrics]) -> None:

@@ -19,6 +19,7 @@ from dnw_core.data import ImageDataset, load_dataset
 from dnw_core.data.batches import DeviceImages
 from dnw_core.errors import UserError
 from dnw_core.execution import Execution
+from dnw_core.files import sha256_of, write_text
 from dnw_core.models.build import build_wired
 from dnw_core.recipe import Recipe
 from dnw_core.record import (
@@ -34,10 +35,9 @@ from dnw_core.record import (
 from dnw_core.seeds import derive_seed
 from dnw_core.training import results
 from dnw_core.training.checkpoint import PREVIOUS_FILE, CheckpointKey, load_checkpoint, save_checkpoint
-from dnw_core.training.files import sha256_of, write_text
 from dnw_core.training.loop import evaluate, make_optimiser, train_epoch
 from dnw_core.training.numerics import set_numerics
-from dnw_core.training.provenance import collect_provenance, peak_memory_bytes
+from dnw_core.training.provenance import collect_provenance, peak_memory_bytes, reset_peak_memory
 from dnw_core.training.state import TrainingState
 from dnw_core.training.trial_log import TrialLog
 from dnw_core.wiring.rule import attached_rules
@@ -107,6 +107,7 @@ class _Run:
             log.write(f"{sentence}; going on from the last good state")
         threads = saved["threads"] if saved else execution.threads
         set_numerics(recipe.precision, self.device, threads)
+        reset_peak_memory(self.device)
         self.dataset = load_dataset(recipe.data.dataset, execution)
         _check_fit(recipe, self.dataset)
         self.dataset = self.dataset.limited(recipe.data.train_images, recipe.data.test_images)

@@ -1,4 +1,4 @@
-"""Small files that are either whole or not there, and folders that survive a power cut."""
+"""Files that are either whole or not there, their hashes, and folders that survive a power cut. Free of torch."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ import hashlib
 import json
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file: temporary name, fsync, rename."""
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` write to a temporary name beside ``path``, sync it, and rename it into place."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        write(temporary)
+        sync(temporary)
         temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def read_json(path: Path) -> Any:
