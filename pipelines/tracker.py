@@ -140,8 +140,7 @@ class Tracker:
         root = artifact_root(self.uri, self.results_dir)
         if found is None:
             place = None if root is None else (root / name).as_uri()
-            # the kind opens the experiment on its runs, not on MLflow's pages for language models
-            tags = {"mlflow.note.content": title, "mlflow.experimentKind": "custom_model_development"}
+            tags = {"mlflow.note.content": title}
             experiment = str(client.create_experiment(name, artifact_location=place, tags=tags))
         else:
             experiment = str(found.experiment_id)
