@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 from dnw_core.config import fingerprint
@@ -53,3 +54,10 @@ def report_row(one: TrialSpec, seeds: tuple[int, ...] = (0, 1)) -> dict[str, obj
         "published_mean": 80.9,
         "published_std": 0.6,
     }
+
+
+def closed_address() -> str:
+    """The address of a port where nobody listens."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{unused.getsockname()[1]}"
