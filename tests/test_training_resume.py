@@ -110,17 +110,19 @@ def test_sigkill_in_the_middle_then_resumed(tmp_path: Path) -> None:
     assert_same_result(tmp_path / "whole", folder)
 
 
-def test_finished_but_not_written_down(tmp_path: Path) -> None:
-    """Killed between the last checkpoint and the record: nothing is trained again."""
-    recipe = small_recipe()
-    train(recipe, tmp_path / "trial")
+@pytest.mark.parametrize("kind", ["tiny-static", "tiny-continuous"])
+def test_finished_but_not_written_down(kind: str, tmp_path: Path) -> None:
+    """Killed between the last checkpoint and the record: nothing is trained again, and the record is the same."""
+    recipe = small_recipe(kind)
+    before = train(recipe, tmp_path / "trial")
     (tmp_path / "trial" / "trial.json").unlink()
     (tmp_path / "trial" / HISTORY_FILE).unlink()
     epochs: list[EpochMetrics] = []
     record = train(recipe, tmp_path / "trial", on_epoch=epochs.append)
     assert epochs == []
-    assert record.last is not None
-    assert record.last.epoch == 1
+    assert (record.last, record.best, record.cost) == (before.last, before.best, before.cost)
+    assert record.cost is not None
+    assert record.cost.macs > 0
 
 
 def test_threads_of_the_start_are_kept_on_resume(tmp_path: Path) -> None:

@@ -18,20 +18,22 @@ class TinyContinuous(TinyNetwork):
     """The graph as the right-hand side of an ordinary differential equation."""
 
     config: TinyContinuousConfig
+    solver_counts: Tensor
 
     def __init__(self, config: TinyContinuousConfig) -> None:
         super().__init__(config)
-        self._evaluations = 0
-        self._solutions = 0
+        # evaluations and solutions since the last reset; a buffer, so that a resumed trial knows its cost
+        self.register_buffer("solver_counts", torch.zeros(2, dtype=torch.int64))
 
     @property
     def applications(self) -> float:
         """Mean number of evaluations a batch, over the solutions since the last ``reset_applications``."""
-        return self._evaluations / self._solutions if self._solutions else 0.0
+        evaluations, solutions = self.solver_counts.tolist()
+        return evaluations / solutions if solutions else 0.0
 
     def reset_applications(self) -> None:
         """Start counting anew (the trainer does before each evaluation)."""
-        self._evaluations = self._solutions = 0
+        self.solver_counts.zero_()
 
     def slots(self) -> Slots:
         """All entries: any node may send to any node, itself included."""
@@ -50,8 +52,8 @@ class TinyContinuous(TinyNetwork):
             rtol=self.config.rtol,
             atol=self.config.atol,
         )
-        self._evaluations += evaluations
-        self._solutions += 1
+        self.solver_counts[0] += evaluations
+        self.solver_counts[1] += 1
         return self.pool(state[:, self.first_output :])
 
     def liveness(self, mask: Tensor) -> Liveness:
