@@ -173,7 +173,10 @@ def _finish(plan: Plan, options: Options) -> int:
     database = options.results_dir / "mlflow" / "mlflow.db"
     if options.tracking_uri is None and database.exists():
         uri = shlex.quote(f"sqlite:///{database}")
-        _say(f"runs: mlflow server --backend-store-uri {uri} --host 127.0.0.1 --port 5000")
+        _say(
+            f"runs: MLFLOW_DISABLE_TELEMETRY=true mlflow server --backend-store-uri {uri} --workers 1 "
+            "--host 127.0.0.1 --port 5000"
+        )
     return NOT_ALL_DONE if failed or missing else ALL_DONE
 
 
