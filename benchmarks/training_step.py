@@ -2,7 +2,8 @@
 
 Both do forward, loss, backward and SGD on the same parameters and batch; the plain network (``plain_tiny.py``)
 sorts all weights at each application of the graph and does nothing clever. Steps of the two alternate, and medians
-are compared at the same precision. That both compute the same loss and gradients is checked first.
+are compared at the same precision; bf16 also against the plain float32 step of the same run. That both compute the
+same loss and gradients is checked first.
 
 The plain continuous network keeps every evaluation of the solver in memory. Where a batch would not fit, both are
 compared at the largest half, quarter, … that does, and ours is measured at the full batch alone.
@@ -119,8 +120,10 @@ def batch_that_fits(kind: str, batch_size: int, device: torch.device) -> int:
     return batch_size
 
 
-def compare(kind: str, precision: str, batch_size: int, repeats: int, device: torch.device) -> None:
-    """Measure one network at one precision and print a line."""
+def compare(
+    kind: str, precision: str, batch_size: int, repeats: int, device: torch.device, plain_fp32: dict[int, float]
+) -> None:
+    """Measure one network at one precision and print a line; ``plain_fp32`` keeps the plain float32 step by batch."""
     fitting = batch_that_fits(kind, batch_size, device)
     recipe = recipe_for(kind, precision, batch_size)
     set_numerics(recipe.precision, device, torch.get_num_threads())
@@ -153,6 +156,12 @@ def compare(kind: str, precision: str, batch_size: int, repeats: int, device: to
         f"  ours {medians['ours'] * 1e3:9.1f} ms  ratio {medians['plain'] / medians['ours']:5.2f}   ({agreement})",
         flush=True,
     )
+    if precision == "fp32":
+        plain_fp32[fitting] = medians["plain"]
+    elif fitting in plain_fp32:
+        print(
+            f"{'':33s}against the plain network in fp32: ratio {plain_fp32[fitting] / medians['ours']:5.2f}", flush=True
+        )
     if fitting < batch_size:
         whole = {"ours": lambda: training_step(recipe, network, optimiser, images, labels)}
         seconds = median_seconds(whole, 1, device)["ours"]
@@ -178,8 +187,9 @@ def main() -> None:
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{arguments.threads} CPU threads"
     print(f"torch {torch.__version__}, {where}; medians of {arguments.repeats} alternating steps")
     for kind in arguments.kind or KINDS:
+        plain_fp32: dict[int, float] = {}
         for precision in arguments.precision or ("fp32", "bf16"):
-            compare(kind, precision, arguments.batch_size, arguments.repeats, device)
+            compare(kind, precision, arguments.batch_size, arguments.repeats, device, plain_fp32)
 
 
 if __name__ == "__main__":
