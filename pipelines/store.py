@@ -207,9 +207,7 @@ class Store:
         for table_folder in _folders(self.results_dir / layout.TRIALS, table):
             for row_folder in _folders(table_folder, row):
                 folders = [folder for fingerprint in _folders(row_folder) for folder in _folders(fingerprint)]
-                for folder in sorted(
-                    folders, key=lambda path: (path.parent.name, layout.seed_of(path) or 0, path.name)
-                ):
+                for folder in sorted(folders, key=_order):
                     stored = _read_stored(folder)
                     if stored is not None:
                         yield stored

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
 from dnw_core.models.config import NETWORK_CLASSES, NetworkConfig
-from dnw_core.models.graph import Graph
+from dnw_core.models.graph import Graph, GraphNetwork
 from dnw_core.registry import load_class
 from dnw_core.seeds import derive_seed
 from dnw_core.wiring.config import RULE_CLASSES, WiringConfig
@@ -36,7 +38,7 @@ def build_wired(network_config: NetworkConfig, wiring: WiringConfig, seed: int) 
         ValueError: if a setting does not fit the network (blocks that do not add up, too few usable slots).
     """
     network = build_network(network_config, seed)
-    graphs: list[Graph] = network.graphs()  # type: ignore[operator]
+    graphs = cast(GraphNetwork, network).graphs()
     for graph in graphs:
         attach(graph.module, graph.weight_name, build_rule(wiring, graph.slots, seed, graph.name))
     return network, graphs

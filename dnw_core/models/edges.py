@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# above this share of kept edges MKL's dense product is the faster one (measured: equal near 0.25)
+# near this share of kept edges MKL's two products are equally fast (800 x 800, 1,024 pixels, one core: 0.18)
 SPARSE_BELOW_DENSITY = 0.2
 
 

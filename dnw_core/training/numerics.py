@@ -26,7 +26,7 @@ def set_numerics(precision: Precision, device: torch.device, threads: int) -> No
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """Return the context in which the network runs: bf16 rounds the operands of products, nothing else."""
+    """Return the context in which the network runs: bf16 rounds operands of products, nothing else."""
     if precision == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()

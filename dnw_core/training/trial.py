@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from dnw_core.errors import UserError
 from dnw_core.execution import Execution
 from dnw_core.files import sha256_of, write_text
 from dnw_core.models.build import build_wired
+from dnw_core.models.graph import GraphNetwork
 from dnw_core.recipe import Recipe
 from dnw_core.record import (
     CHECKPOINT_FILE,
@@ -233,7 +235,7 @@ class _Run:
         """Write history, edges and, last of all, the record."""
         state, folder = self.state, self.folder
         masks = self.masks()
-        cost = self.network.cost(masks)  # type: ignore[operator]
+        cost = cast(GraphNetwork, self.network).cost(masks)
         results.write_history(folder / HISTORY_FILE, state.history)
         results.write_wiring(folder / WIRING_FILE, self.graphs, masks)
         last, best = state.history[-1], results.best_of(state.history)
