@@ -76,9 +76,10 @@ def _draw_row(
             )
         axes.plot(line["mean"], place + 0.02, "o", color=colour, markersize=6.5, zorder=4)
     ours = plus_minus(line["mean"], line["std"]) + f"  (n={line['n']})" if line["n"] else ""
-    # one line of numbers right of the axes, the verdict under it
+    # one line of numbers right of the axes, the verdict under it; that it is no reproduction stands in the title
+    verdict = str(line["verdict"]).replace(": no reproduction)", ")")
     axes.annotate(
-        f"{ours}\n{line['verdict']}" if ours else str(line["verdict"]),
+        f"{ours}\n{verdict}" if ours else verdict,
         xy=(1.015, place),
         xycoords=("axes fraction", "data"),
         fontsize=8,
