@@ -27,6 +27,9 @@ class DataConfig(Config):
     flip: bool = Field(default=True, description="mirror each training image with probability one half")
     train_images: int | None = Field(default=None, gt=0, description="use only the first n training images; None: all")
     test_images: int | None = Field(default=None, gt=0, description="use only the first n test images; None: all")
+    validation_images: int = Field(
+        default=0, ge=0, description="hold out the last n training images and score on them instead of the test images"
+    )
 
 
 class OptimiserConfig(Config):
@@ -71,6 +74,26 @@ class Recipe(Config):
     epochs: int = Field(gt=0)
     batch_size: int = Field(gt=0, description="images a step, also in evaluation; the last batch may be smaller")
     precision: Precision = "fp32"
+    parent: Recipe | None = Field(default=None, description="recipe of the trial that this one starts from (same seed)")
+
+    @model_validator(mode="after")
+    def _check_parent(self) -> Recipe:
+        if self.wiring.needs_parent and self.parent is None:
+            raise ValueError(f"rule {self.wiring.rule} starts from a finished trial; name its row with needs")
+        if self.parent is not None:
+            if not self.wiring.needs_parent:
+                raise ValueError(f"rule {self.wiring.rule} takes nothing from another trial; drop needs")
+            if self.parent.network != self.network:
+                raise ValueError("the needed row has another network; a trial takes over weights of its own shape")
+        return self
+
+    @model_validator(mode="after")
+    def _check_budget(self) -> Recipe:
+        budget = self.wiring.budget
+        if budget is not None:
+            for graph in self.network.graph_sizes():
+                budget.check(graph)
+        return self
 
     def with_epochs(self, epochs: int) -> Recipe:
         """Return the recipe compressed (or stretched) to ``epochs``: milestones move in proportion."""

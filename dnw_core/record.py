@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from dnw_core.config import Config
 from dnw_core.recipe import Recipe
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 
 RECORD_FILE = "trial.json"
 HISTORY_FILE = "history.parquet"
@@ -98,6 +98,7 @@ class Provenance(Config):
     started_at: str  # ISO 8601, UTC
     finished_at: str
     resumed: int  # times the trial went on from a checkpoint
+    parent: str | None = None  # the finished trial that it started from, and the SHA-256 of that one's checkpoint
 
 
 class TrialRecord(Config):

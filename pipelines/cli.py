@@ -55,7 +55,7 @@ def run_command(options: Options, words: Sequence[str]) -> int:
     if options.list:
         return _print(listing.list_lines(tables, rows))
     planned = plan_rows(tables, rows, options.scale, seeds=options.seeds, overrides=overrides)
-    store = Store.open(options.results_dir)
+    store = Store.open(options.results_dir, trust_unchanged=options.plan or options.status)
 
     if options.plan:
         plan = _plan(planned, options, store, planning=True)
@@ -74,13 +74,13 @@ def run_command(options: Options, words: Sequence[str]) -> int:
         if _train(plan, tables, store, options):
             print(f"stopped; what was finished is kept. To go on: {resume_command(words)}", file=sys.stderr)
             return INTERRUPTED
-        after = _plan(planned, options, store, recount=True)
+        after = _plan(plan.rows, options, store, recount=True)  # with the rows that were pulled in
         _write_report(_rows(after, tables, store, options), options, words)
     return _finish(after, options)
 
 
 def _plan(
-    rows: list[PlannedRow], options: Options, store: Store, *, planning: bool = False, recount: bool = False
+    rows: Sequence[PlannedRow], options: Options, store: Store, *, planning: bool = False, recount: bool = False
 ) -> Plan:
     placement = Placement(
         device=settle_device(
@@ -166,9 +166,13 @@ def _finish(plan: Plan, options: Options) -> int:
     missing = [trial for trial in plan.trials if trial.state not in ("done", "failed")]
     for trial in failed[:_MOST_FAILURES]:
         _say(f"failed: {trial.spec.trial_id}: {trial.detail}")
+    blocked = [trial for trial in missing if trial.state == "blocked"]
+    for trial in blocked[:_MOST_FAILURES]:
+        _say(f"not trained: {trial.spec.trial_id}: {trial.detail}")
     done = len(plan.trials) - len(failed) - len(missing)
-    _say(f"{done} of {len(plan.trials)} trials done, {len(failed)} failed, {len(missing)} missing")
-    if failed:
+    of_these = f" ({len(blocked)} of them blocked)" if blocked else ""
+    _say(f"{done} of {len(plan.trials)} trials done, {len(failed)} failed, {len(missing)} missing{of_these}")
+    if failed or blocked:
         _say("to try the failed ones again: the same command with --mode retry")
     database = options.results_dir / "mlflow" / "mlflow.db"
     if options.tracking_uri is None and database.exists():

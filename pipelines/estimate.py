@@ -17,12 +17,17 @@ ROUGH_SECONDS_PER_IMAGE: dict[str, tuple[float, float]] = {
     "tiny-static": (2e-3, 6e-5),
     "tiny-discrete": (9e-3, 1e-4),
     "tiny-continuous": (1.1e-1, 6e-4),
+    "graph-mobilenet": (6e-3, 8e-5),
+    "mobilenet-v1": (3e-3, 4e-5),
 }
+ROUGH_DENSE: dict[str, tuple[float, float]] = {"graph-mobilenet": (3e-2, 1.2e-4)}  # every slot is an edge
+DENSE_RULES = ("complete", "l1-anneal")  # the latter begins as the complete graph
 UNKNOWN_KIND = (1e-2, 2e-4)
 ROUGH_NODES = 800  # the graph that the rough figures are for; a smaller one takes less (exponent measured)
 NODES_EXPONENT = 1.4
 
-NetworkKey = tuple[str, int, str]  # kind, nodes (0 where the network has no such setting), device kind
+# kind, nodes (0 where the network has no such setting), whether all edges are kept, device kind
+NetworkKey = tuple[str, int, bool, str]
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,11 @@ def images(recipe: Recipe) -> int:
 
 def _key(recipe: Recipe, device: str) -> NetworkKey:
     nodes: int = getattr(recipe.network, "nodes", 0)
-    return recipe.network.kind, nodes, "cuda" if device.startswith("cuda") else "cpu"
+    dense = recipe.network.kind in ROUGH_DENSE and recipe.wiring.rule in DENSE_RULES
+    return recipe.network.kind, nodes, dense, "cuda" if device.startswith("cuda") else "cpu"
 
 
 def _rough(key: NetworkKey) -> float:
-    kind, nodes, device = key
-    each = ROUGH_SECONDS_PER_IMAGE.get(kind, UNKNOWN_KIND)[device == "cuda"]
+    kind, nodes, dense, device = key
+    each = (ROUGH_DENSE if dense else ROUGH_SECONDS_PER_IMAGE).get(kind, UNKNOWN_KIND)[device == "cuda"]
     return each * (nodes / ROUGH_NODES) ** NODES_EXPONENT if nodes else each

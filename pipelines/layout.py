@@ -10,6 +10,7 @@ from pipelines.spec import TrialSpec
 
 STORE_FILE = "store.json"
 LOCK_FILE = "driver.lock"
+KNOWN_HASHES_FILE = "known-hashes.json"  # lets --plan skip what did not change; may be deleted at any time
 TRIALS = "trials"
 SET_ASIDE = "set-aside"  # what was replaced or not believed; nothing reads it
 WORK_SUFFIX = ".work"

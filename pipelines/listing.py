@@ -24,9 +24,13 @@ def list_lines(tables: dict[str, Table], rows: Sequence[Row]) -> list[str]:
         if not members:
             continue
         lines += [f"{table.id}: {table.title}", f"  from {table.source}"]
-        cells = [(f"{row.table}/{row.id}", row.label, published_text(row.published)) for row in members]
-        lines += [f"  {line}" for line in _columns(cells)] + [""]
+        cells = [(f"{row.table}/{row.id}", row.label, published_text(row.published), _needs(row)) for row in members]
+        lines += [f"  {line}" for line in columns(cells)] + [""]
     return lines[:-1]
+
+
+def _needs(row: Row) -> str:
+    return f"needs {row.needs}" if row.needs else ""
 
 
 def published_text(published: Published | None) -> str:
@@ -51,8 +55,8 @@ def plan_lines(plan: Plan, at_once: int | None) -> list[str]:
         seconds = sum(trial.estimated_seconds for trial in trials)
         epochs = sum(trial.epochs_left for trial in trials)
         time = duration(seconds) if epochs else ""
-        cells.append((row.name, row.fingerprint, seeds_text(row.seeds), _counts(trials), str(epochs), time))
-    lines = [f"scale {plan.scale}, mode {plan.mode}", *_columns(cells), *_details(plan.trials), ""]
+        cells.append((row.name, row.fingerprint, seeds_text(row.all_seeds), _counts(trials), str(epochs), time))
+    lines = [f"scale {plan.scale}, mode {plan.mode}", *columns(cells), *_chains(plan), *_details(plan.trials), ""]
     return [*lines, total_line(plan, at_once)]
 
 
@@ -65,10 +69,10 @@ def total_line(plan: Plan, at_once: int | None) -> str:
         return text
     seconds = sum(trial.estimated_seconds for trial in runs)
     source = "from finished trials" if plan.measured else "a rough guess until trials of each kind have finished"
-    text += f", {sum(trial.epochs_left for trial in runs)} epochs, about {hours(seconds)} one after another"
+    text += f", {sum(trial.epochs_left for trial in runs)} epochs, about {duration(seconds)} one after another"
     if at_once is not None and at_once > 1:
-        longest = max(trial.estimated_seconds for trial in runs)
-        text += f", {hours(max(seconds / at_once, longest))} with {at_once} at once"
+        longest = max(_chain_seconds(runs))
+        text += f", {duration(max(seconds / at_once, longest))} with {at_once} at once"
     return f"{text} ({source})"
 
 
@@ -83,7 +87,7 @@ def status_lines(plan: Plan, store: Store, owner: LockOwner | None) -> list[str]
         now = ", ".join(text for trial in trials if (text := _progress(trial, store)))
         cells.append((row.name, f"{len(done)}/{len(trials)}", _counts(trials), mean, now))
     working = f"at work: {owner}" if owner else "no driver is at work on this folder"
-    return [f"scale {plan.scale}; {working}", *_columns(cells), *_details(plan.trials)]
+    return [f"scale {plan.scale}; {working}", *columns(cells), *_details(plan.trials)]
 
 
 def duration(seconds: float) -> str:
@@ -94,9 +98,36 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
 
 
-def hours(seconds: float) -> str:
-    """Return a time in hours, finely enough for a short one."""
-    return f"{seconds / 3600:.2g} h" if seconds < 36000 else f"{seconds / 3600:.0f} h"
+def _chain_seconds(runs: Sequence[PlannedTrial]) -> list[float]:
+    """Return each trial's time with that of all trials that it waits for."""
+    by_id = {trial.spec.trial_id: trial for trial in runs}
+
+    def chain(trial: PlannedTrial) -> float:
+        parent = by_id.get(trial.spec.parent_id or "")
+        return trial.estimated_seconds + (chain(parent) if parent is not None else 0.0)
+
+    return [chain(trial) for trial in runs]
+
+
+def _chains(plan: Plan) -> list[str]:
+    """Return a line for each row that starts from another one's trials, and for each that is there for others only."""
+    running = {trial.spec.trial_id for trial in plan.to_run()}
+    lines = []
+    for row in plan.rows:
+        trials = plan.of(row)
+        pulling = list(dict.fromkeys(name for trial in trials for name in trial.pulled_by))
+        if pulling:
+            seeds = ", ".join(str(trial.spec.seed) for trial in trials if trial.pulled_by)
+            lines.append(f"  {row.name} seed {seeds}: pulled in by {', '.join(pulling)}")
+        if row.parent is not None:
+            states: dict[str, list[str]] = {}
+            for trial in trials:
+                if trial.runs:
+                    text = "is trained first" if trial.spec.parent_id in running else "is done"
+                    states.setdefault(text, []).append(str(trial.spec.seed))
+            told = "; ".join(f"seed {', '.join(seeds)} {text}" for text, seeds in states.items())
+            lines.append(f"  {row.name} needs {row.parent.name}" + (f": {told}" if told else ""))
+    return lines
 
 
 def _counts(trials: Iterable[PlannedTrial]) -> str:
@@ -114,7 +145,7 @@ def _details(trials: Sequence[PlannedTrial]) -> list[str]:
             )
     missing = {detail for _, state, detail in seeds if state == "data missing"}
     lines = [
-        f"  {name} seed {', '.join(map(str, which))}: {state}: {detail}"
+        f"  {name} seed {', '.join(map(str, which))}: {detail if state == 'blocked' else f'{state}: {detail}'}"
         for (name, state, detail), which in seeds.items()
         if state != "data missing"
     ]
@@ -133,6 +164,7 @@ def _progress(trial: PlannedTrial, store: Store) -> str:
     return f"seed {trial.spec.seed} epoch {values['epoch']}/{trial.spec.recipe.epochs}{score}"
 
 
-def _columns(cells: Sequence[Sequence[str]]) -> list[str]:
+def columns(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Return one line a row of cells, each column as wide as its widest cell."""
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]

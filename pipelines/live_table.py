@@ -87,7 +87,9 @@ class PlainLines(Silent):
         self._said = time.monotonic()
         running = ", ".join(describe_running(trial) for trial in self._progress.running()) or "no trial"
         left = duration(self._progress.seconds_left())
-        print(f"running: {running}; about {left} left" if left else f"running: {running}", flush=True)
+        waiting = self._progress.waiting_for_parents()
+        text = f"running: {running}" + (f"; {waiting} wait for what they start from" if waiting else "")
+        print(f"{text}; about {left} left" if left else text, flush=True)
 
 
 class LiveTable:
@@ -114,8 +116,8 @@ class LiveTable:
         self._console.print(text, markup=False, highlight=False)
 
     def ended(self, trial: TrialProgress) -> None:
-        """Say a failure; a success shows in the table."""
-        if trial.state == "failed":
+        """Say a failure and what it blocks; a success shows in the table."""
+        if trial.state in ("failed", "blocked"):
             self.note(describe_end(self._progress, trial))
 
     def tick(self) -> None:
@@ -142,13 +144,15 @@ class LiveTable:
             rows = sorted(rows, key=lambda row: (not row.running, row.done == row.planned))[:room]
         for row in rows:
             failed = f" [red]{row.failed} failed[/red]" if row.failed else ""
+            failed += f" [red]{row.blocked} blocked[/red]" if row.blocked else ""
+            waits = f"after {escape(row.waits_for)}" if row.waits_for else ""
             table.add_row(
                 escape(f"{row.table}/{row.row}"),  # a variant's name may hold brackets
                 f"{row.done}/{row.planned}{failed}",
-                str(row.running) if row.running else "",
+                str(row.running) if row.running else waits,
                 f"{row.epoch}/{row.epochs}" if row.running else "",
                 "" if row.accuracy is None else f"{100 * row.accuracy:.2f}",
-                "" if row.done + row.failed == row.planned else duration(row.seconds_left),
+                "" if row.done + row.failed + row.blocked == row.planned else duration(row.seconds_left),
                 style="" if row.running else "dim",
             )
         return table
@@ -163,10 +167,12 @@ def describe_running(trial: TrialProgress) -> str:
 
 def describe_end(progress: Progress, trial: TrialProgress) -> str:
     """Return the line about a trial that ended."""
-    ended = progress.count("done") + progress.count("failed")
+    ended = sum(progress.count(state) for state in ("done", "failed", "blocked"))
     name = f"[{ended}/{len(progress.trials)}] {trial.spec.table}/{trial.spec.row} seed {trial.spec.seed}"
     if trial.state == "failed":
         return f"{name} FAILED: {trial.reason}"
+    if trial.state == "blocked":
+        return f"{name} not started: {trial.reason}"
     if trial.state == "stopped":
         return f"{name} stopped at epoch {trial.epoch}/{trial.spec.recipe.epochs}; its checkpoint is kept"
     accuracy = "" if trial.accuracy is None else f": {100 * trial.accuracy:.2f} %"

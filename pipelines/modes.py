@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 Mode = Literal["cached", "retry", "force", "read-only"]
-State = Literal["done", "partial", "failed", "drifted", "new", "data missing"]
+State = Literal["done", "partial", "failed", "drifted", "new", "data missing", "blocked"]
 
 MODES: dict[Mode, str] = {
     "cached": "keep results and failures, train what is missing or was interrupted",
@@ -15,13 +15,15 @@ MODES: dict[Mode, str] = {
 }
 
 
-def should_run(mode: Mode, state: State) -> bool:
+def should_run(mode: Mode, state: State, *, pulled: bool = False) -> bool:
     """Whether a trial in this state is trained in this mode.
 
-    A trial whose data are missing counts as one to be trained: the run then ends before it begins, and says so.
+    A trial whose data are missing counts as one to be trained: the run then ends before it begins, and says so. One
+    that is blocked cannot be trained in any mode. One that is ``pulled`` in only because another trial starts from
+    it is not forced: what is done serves.
     """
-    if mode == "read-only":
+    if mode == "read-only" or state == "blocked":
         return False
-    if mode == "force":
+    if mode == "force" and not pulled:
         return True
-    return state != "done" and (state != "failed" or mode == "retry")
+    return state != "done" and (state != "failed" or mode in ("retry", "force"))

@@ -15,11 +15,13 @@ from dnw_core.config import flatten
 from dnw_core.errors import UserError
 from dnw_core.recipe import Recipe
 from tune_configs.located import Located, parse_value
+from tune_configs.needs import locate
 from tune_configs.validation import DISCRIMINATORS, merge, nearest, validate
 
 _KEY = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 _BETWEEN_PAIRS = re.compile(r",(?=[a-z][a-z0-9_.]*=)")
 VARIANT_MARK = "@"
+_PARENT = "parent"
 
 
 @dataclass(frozen=True)
@@ -51,30 +53,38 @@ def apply_overrides(recipe: Recipe, overrides: Iterable[Override]) -> Recipe:
     """Return the recipe with the settings changed.
 
     A section whose discriminator changes (``schedule.kind``) starts afresh. Other ``epochs`` take the schedule
-    along, as a scale does, unless a setting of the schedule is given too.
+    along, as a scale does, unless a setting of the schedule is given too. A parent's recipe changes along
+    (``parent_overrides``).
 
     Raises:
         UserError: for an unknown key (the nearest one is named), a section, or a value of the wrong type.
     """
     overrides = tuple(overrides)
     values: dict[str, Any] = recipe.model_dump(mode="json")
-    known = list(flatten(recipe))
+    known = [name for name in flatten(recipe) if not _of_parent(name)]
     restarted = {_section(one.key) for one in overrides if one.key.rpartition(".")[2] in DISCRIMINATORS}
     for one in overrides:
+        if _of_parent(one.key):
+            raise UserError(
+                f"--set {one.key}: the row that is needed gets the same settings by itself, but for wiring.*; "
+                "to change it alone, train it by its own name"
+            )
         if any(name.startswith(one.key + ".") for name in known):
             inside = ", ".join(name for name in known if name.startswith(one.key + "."))
             raise UserError(f"--set {one.key} names a section; set one of {inside}")
         if one.key not in known and _section(one.key) not in restarted:
             raise UserError(f"--set {one.key}: unknown key{nearest(one.key, known)}")
+    if recipe.parent is not None:
+        values[_PARENT] = _changed_parent(recipe.parent, overrides).model_dump(mode="json")
     stretched = {one.key for one in overrides} >= {"epochs"} and not any(
         one.key.startswith("schedule.") for one in overrides
     )
-    laid = merge(_locate(values), _nest(one for one in overrides if not (stretched and one.key == "epochs")))
-    changed = validate(Recipe, laid)
+    laid = merge(locate(values, "--set"), _nest(one for one in overrides if not (stretched and one.key == "epochs")))
+    changed = _validate(laid)
     if not stretched:
         return changed
     wanted = next(one for one in overrides if one.key == "epochs")
-    epochs = validate(Recipe, merge(laid, _nest([wanted]))).epochs  # typed before it is used
+    epochs = _validate(merge(laid, _nest([wanted]))).epochs  # typed before it is used
     return changed.with_epochs(epochs)
 
 
@@ -91,21 +101,38 @@ def split_variant(row_id: str) -> tuple[str, list[str]]:
     return base, _BETWEEN_PAIRS.split(pairs) if mark else []
 
 
+def parent_overrides(overrides: Iterable[Override]) -> tuple[Override, ...]:
+    """Return what applies to the parent of a changed row too: everything but its wiring.
+
+    A lottery ticket in bf16 comes from a complete graph in bf16; its density is no matter of the complete graph's.
+    """
+    return tuple(one for one in overrides if not one.key.startswith("wiring."))
+
+
+def _changed_parent(parent: Recipe, overrides: Iterable[Override]) -> Recipe:
+    try:
+        return apply_overrides(parent, parent_overrides(overrides))
+    except UserError as error:
+        raise UserError(f"{error} (in the recipe of the row that is needed)") from None
+
+
+def _validate(laid: Located) -> Recipe:
+    try:
+        return validate(Recipe, laid)
+    except UserError as error:  # what is wrong with the recipe as a whole has no key, and no table around it here
+        raise UserError(str(error).replace("--set: the table: ", "--set: ", 1)) from None
+
+
+def _of_parent(key: str) -> bool:
+    return key.partition(".")[0] == _PARENT
+
+
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def _section(key: str) -> str:
     return key.rpartition(".")[0]
-
-
-def _locate(value: Any) -> Located:
-    where = "the recipe"
-    if isinstance(value, dict):
-        return Located({key: _locate(inner) for key, inner in value.items()}, where, where)
-    if isinstance(value, list):
-        return Located([_locate(inner) for inner in value], where, where)
-    return Located(value, where, where)
 
 
 def _nest(overrides: Iterable[Override]) -> Located:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-from dnw_core.config import fingerprint, flatten
+from dnw_core.config import fingerprint
 from dnw_core.errors import DataMissing
 from dnw_core.recipe import Recipe
-from dnw_core.record import TrialRecord
 from pipelines.estimate import Estimator
 from pipelines.layout import check_name
-from pipelines.modes import Mode, State, should_run
-from pipelines.overrides import Override, apply_overrides, variant_name
+from pipelines.modes import Mode, State
+from pipelines.overrides import Override, apply_overrides, parent_overrides, variant_name
 from pipelines.placement import Placement
-from pipelines.spec import TrialSpec
+from pipelines.settling import Settled, Survey, settle
+from pipelines.spec import ParentTrial, TrialSpec
 from pipelines.store import Store, TrialState
 from tune_configs import Row, Scale, Table
-
-_MOST_CHANGES = 3
 
 
 @dataclass(frozen=True)
@@ -33,11 +30,18 @@ class PlannedRow:
     fingerprint: str
     seeds: tuple[int, ...]
     overrides: tuple[Override, ...] = ()
+    parent: PlannedRow | None = None  # whose trials of the same seeds this one's start from (its seeds mean nothing)
+    pulled: tuple[int, ...] = ()  # further seeds, of which trials of other rows start
 
     @property
     def name(self) -> str:
         """``table/row``."""
         return f"{self.table.id}/{self.id}"
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """The seeds that are meant and those that are pulled in."""
+        return tuple(sorted({*self.seeds, *self.pulled}))
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,12 @@ class PlannedTrial:
     estimated_seconds: float
     runs: bool
     stored: TrialState
+    pulled_by: tuple[str, ...] = ()  # rows whose trials start from it, where nobody else asked for it
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows and trials of a command."""
+    """The rows and trials of a command; a row stands before the rows that need it."""
 
     scale: Scale
     mode: Mode
@@ -80,27 +85,43 @@ def plan_rows(
     seeds: tuple[int, ...] | None = None,
     overrides: tuple[Override, ...] = (),
 ) -> list[PlannedRow]:
-    """Return the rows at a scale, with ``--set`` applied.
+    """Return the rows at a scale, with ``--set`` applied, each with its parent.
 
     Args:
         tables: all tables.
         rows: the rows that are meant.
         scale: the scale.
         seeds: the seeds of every row; the table's own number for the scale by default.
-        overrides: settings to change.
+        overrides: settings to change, in a row and (but for its wiring) in its parent.
 
     Raises:
         UserError: if a setting does not fit a row.
     """
-    planned = []
-    for row in rows:
-        table = tables[row.table]
-        recipe = apply_overrides(row.recipe_at(scale), overrides) if overrides else row.recipe_at(scale)
-        row_id = variant_name(row.id, recipe, overrides)
-        check_name(row_id, "row")
-        own_seeds = seeds if seeds is not None else tuple(range(table.default_seeds.at(scale)))
-        planned.append(PlannedRow(table, row, row_id, recipe, fingerprint(recipe), own_seeds, overrides))
-    return planned
+    return [
+        plan_row(
+            tables,
+            row,
+            scale,
+            seeds if seeds is not None else tuple(range(tables[row.table].default_seeds.at(scale))),
+            overrides,
+        )
+        for row in rows
+    ]
+
+
+def plan_row(
+    tables: dict[str, Table], row: Row, scale: Scale, seeds: tuple[int, ...], overrides: tuple[Override, ...] = ()
+) -> PlannedRow:
+    """Return one row at a scale; see ``plan_rows``."""
+    recipe = apply_overrides(row.recipe_at(scale), overrides) if overrides else row.recipe_at(scale)
+    row_id = variant_name(row.id, recipe, overrides)
+    check_name(row_id, "row")
+    parent = None
+    if row.needs is not None:
+        table, _, name = row.needs.rpartition("/")
+        parent = plan_row(tables, tables[table].rows[name], scale, (), parent_overrides(overrides))
+        assert parent.recipe == recipe.parent, f"{row.needs} is not what {row_id} was made for"
+    return PlannedRow(tables[row.table], row, row_id, recipe, fingerprint(recipe), seeds, overrides, parent)
 
 
 def make_plan(
@@ -112,7 +133,7 @@ def make_plan(
     mode: Mode = "cached",
     check_data: bool = True,
 ) -> Plan:
-    """Hold the rows against the store.
+    """Hold the rows against the store. A parent that is not done joins the plan where one of its children runs.
 
     Args:
         rows: what is meant.
@@ -125,41 +146,70 @@ def make_plan(
     Raises:
         UserError: if the store holds a record of a newer version.
     """
-    history = [stored.record for stored in store.records()]
-    estimator = Estimator.from_records(history)
-    specs = [(row, _spec(row, seed, scale, store.results_dir, placement)) for row in rows for seed in row.seeds]
-    states = store.states([spec for _, spec in specs])
-    drifts = {row.name: _drift(row, scale, history) for row in rows}
-    judged = [_judge(spec, stored, drifts[row.name]) for (row, spec), stored in zip(specs, states, strict=True)]
-    wanted = [spec for (_, spec), (state, _) in zip(specs, judged, strict=True) if should_run(mode, state)]
-    missing = _missing_data(wanted) if check_data else {}
-    trials = []
-    for (_, spec), stored, (state, detail) in zip(specs, states, judged, strict=True):
-        runs = should_run(mode, state)
-        no_data = missing.get(spec.recipe.data.dataset)
-        if runs and no_data is not None:
-            state, detail = "data missing", no_data
-        epochs_left = spec.recipe.epochs - (0 if mode == "force" else stored.epochs_done) if runs else 0
-        seconds = estimator.seconds(spec.recipe, epochs_left, spec.execution.device)
-        trials.append(PlannedTrial(spec, state, detail, epochs_left, seconds, runs, stored))
-    measured = all(estimator.knows(trial.spec.recipe, trial.spec.execution.device) for trial in trials if trial.runs)
-    return Plan(scale, mode, tuple(rows), tuple(trials), measured)
+    known = _with_parents(rows)
+
+    def spec_of(name: tuple[str, str], seed: int) -> TrialSpec:
+        return _spec(known[name], seed, scale, store, placement)
+
+    survey = Survey(store, spec_of)
+    asked = [known[name] for name in _names(rows)]
+    survey.ask(
+        [(spec_of((row.table.id, row.id), seed), seed not in row.seeds) for row in asked for seed in row.all_seeds]
+    )
+    settled = settle(survey, mode)
+    estimator = Estimator.from_records(survey.history)
+    missing = _missing_data([one.judged.spec for one in settled if one.runs]) if check_data else {}
+    trials: dict[tuple[str, str], dict[int, PlannedTrial]] = {}
+    for one in settled:
+        spec = one.judged.spec
+        trials.setdefault((spec.table, spec.row), {})[spec.seed] = _trial(one, mode, estimator, missing)
+    final = [_joined(row, trials[name], name in _names(rows)) for name, row in known.items() if name in trials]
+    ordered = tuple(trial for row in final for _, trial in sorted(trials[row.table.id, row.id].items()))
+    measured = all(estimator.knows(trial.spec.recipe, trial.spec.execution.device) for trial in ordered if trial.runs)
+    return Plan(scale, mode, tuple(final), ordered, measured)
 
 
-def describe_changes(old: Recipe, new: Recipe) -> list[str]:
-    """Return ``setting old → new`` for every setting that differs."""
-    before, after = flatten(old), flatten(new)
-    names = sorted(set(before) | set(after))
-    nothing = "–"
-    return [
-        f"{name} {before.get(name, nothing)} → {after.get(name, nothing)}"
-        for name in names
-        if before.get(name, nothing) != after.get(name, nothing)
-    ]
+def _names(rows: Sequence[PlannedRow]) -> list[tuple[str, str]]:
+    return [(row.table.id, row.id) for row in rows]
 
 
-def _spec(row: PlannedRow, seed: int, scale: Scale, results_dir: Path, placement: Placement) -> TrialSpec:
+def _with_parents(rows: Sequence[PlannedRow]) -> dict[tuple[str, str], PlannedRow]:
+    """Return the rows and all that they need, each row after its parent and else in the given order."""
+    meant = {(row.table.id, row.id): row for row in rows}
+    found: dict[tuple[str, str], PlannedRow] = {}
+
+    def visit(row: PlannedRow) -> None:
+        if row.parent is not None:
+            visit(row.parent)
+        name = (row.table.id, row.id)
+        found.setdefault(name, meant.get(name, row))
+
+    for row in rows:
+        visit(row)
+    return found
+
+
+def _joined(row: PlannedRow, trials: dict[int, PlannedTrial], meant: bool) -> PlannedRow:
+    """Return the row with the seeds that it has in the plan."""
+    own = row.seeds if meant else ()
+    return replace(row, seeds=own, pulled=tuple(sorted(set(trials) - set(own))))
+
+
+def _trial(one: Settled, mode: Mode, estimator: Estimator, missing: dict[str, str]) -> PlannedTrial:
+    judged, state, detail = one.judged, one.state, one.detail
+    spec = judged.spec
+    no_data = missing.get(spec.recipe.data.dataset)
+    if one.runs and no_data is not None:
+        state, detail = "data missing", no_data
+    afresh = mode == "force" and not judged.pulled
+    left = spec.recipe.epochs - (0 if afresh else judged.stored.epochs_done) if one.runs else 0
+    seconds = estimator.seconds(spec.recipe, left, spec.execution.device)
+    return PlannedTrial(spec, state, detail, left, seconds, one.runs, judged.stored, one.pulled_by)
+
+
+def _spec(row: PlannedRow, seed: int, scale: Scale, store: Store, placement: Placement) -> TrialSpec:
     asked = row.row.resources_at(scale)
+    parent = row.parent
     return TrialSpec(
         table=row.table.id,
         row=row.id,
@@ -169,36 +219,9 @@ def _spec(row: PlannedRow, seed: int, scale: Scale, results_dir: Path, placement
         recipe=row.recipe,
         execution=placement.execution(asked),
         resources=placement.resources(asked),
-        results_dir=results_dir,
+        results_dir=store.results_dir,
+        parent=ParentTrial(table=parent.table.id, row=parent.id, fingerprint=parent.fingerprint) if parent else None,
     )
-
-
-def _judge(spec: TrialSpec, stored: TrialState, drift: str | None) -> tuple[State, str]:
-    damaged = f"the finished folder is not believed: {stored.damaged}" if stored.damaged else ""
-    if stored.kind == "failed":
-        return "failed", stored.reason or "no reason recorded"
-    if stored.kind == "partial":
-        return "partial", damaged or f"epoch {stored.epochs_done} of {spec.recipe.epochs}"
-    if stored.kind == "new" and drift is not None and not damaged:
-        return "drifted", drift
-    return stored.kind, damaged
-
-
-def _drift(row: PlannedRow, scale: Scale, history: Sequence[TrialRecord]) -> str | None:
-    """Return how an older result of the row at this scale differs in its recipe; None if there is none."""
-    older = {
-        record.fingerprint: record
-        for record in history
-        if (record.table, record.row, record.scale) == (row.table.id, row.id, scale)
-        and record.fingerprint != row.fingerprint
-    }
-    if not older:
-        return None
-    described = {name: describe_changes(record.recipe, row.recipe) for name, record in older.items()}
-    closest = min(described, key=lambda name: (len(described[name]), name))
-    changes = described[closest]
-    more = f" and {len(changes) - _MOST_CHANGES} more" if len(changes) > _MOST_CHANGES else ""
-    return f"since {closest}: {'; '.join(changes[:_MOST_CHANGES])}{more}"
 
 
 def _missing_data(specs: Sequence[TrialSpec]) -> dict[str, str]:

@@ -55,7 +55,7 @@ def make_room(plan: Plan, store: Store, say: Callable[[str], None]) -> None:
     """
     for trial in plan.to_run():
         name = trial.spec.trial_id
-        if plan.mode == "force":
+        if plan.mode == "force" and not trial.pulled_by:
             for path in store.reset(trial.spec):
                 say(f"{name} is trained again; the old one is now {path.relative_to(store.results_dir)}")
             continue

@@ -10,8 +10,9 @@ from typing import Literal
 
 from pipelines.spec import TrialSpec
 
-State = Literal["waiting", "running", "done", "failed", "stopped"]
+State = Literal["waiting", "running", "done", "failed", "stopped", "blocked"]
 RowKey = tuple[str, str]
+_NO_MORE = ("done", "failed", "blocked")
 
 
 @dataclass
@@ -30,7 +31,7 @@ class TrialProgress:
     @property
     def epochs_left(self) -> int:
         """Epochs still to be trained."""
-        return 0 if self.state in ("done", "failed") else max(0, self.spec.recipe.epochs - self.epoch)
+        return 0 if self.state in _NO_MORE else max(0, self.spec.recipe.epochs - self.epoch)
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,13 @@ class RowProgress:
     planned: int
     done: int
     failed: int
+    blocked: int  # what they start from failed
     running: int
     epoch: int  # of the running trial that is furthest
     epochs: int
     accuracy: float | None  # mean over seeds that have one, a fraction
     seconds_left: float | None  # of one processor's time
+    waits_for: str | None = None  # row whose trials must end before any of this one's goes on
 
 
 class Progress:
@@ -123,25 +126,45 @@ class Progress:
             if len(known) < len(rows) or not at_once:
                 return None
             slots = min(at_once, max(1, self.count("running") + self.count("waiting")))
-            longest = max((self._left(trial) or 0.0 for trial in self.trials.values()), default=0.0)
+            longest = max((self._chain_left(trial) for trial in self.trials.values()), default=0.0)
             return max(sum(known) / slots, longest)
+
+    def waiting_for_parents(self) -> int:
+        """Return how many trials cannot start before another one has ended."""
+        with self._lock:
+            return sum(self._parent_at_work(trial) is not None for trial in self.trials.values())
+
+    def _parent_at_work(self, trial: TrialProgress) -> TrialProgress | None:
+        """Return the parent that a waiting trial waits for; None if it can start, or started long ago."""
+        parent = self.trials.get(trial.spec.parent_id or "")
+        return parent if trial.state == "waiting" and parent is not None and parent.state != "done" else None
+
+    def _chain_left(self, trial: TrialProgress) -> float:
+        """Return the seconds until the trial has ended, if it and what it waits for never wait for a machine."""
+        parent = self._parent_at_work(trial)
+        return (self._left(trial) or 0.0) + (self._chain_left(parent) if parent is not None else 0.0)
 
     def _row(self, key: RowKey, trials: list[TrialProgress]) -> RowProgress:
         running = [trial for trial in trials if trial.state == "running"]
         scores = [trial.accuracy for trial in trials if trial.accuracy is not None and trial.state != "failed"]
         left = [self._left(trial) for trial in trials]
         before = self._before.get(key, 0)
+        waiting = [trial for trial in trials if trial.state == "waiting"]
+        parents = [self._parent_at_work(trial) for trial in waiting]
+        awaited = parents[0] if parents and None not in parents and not running else None
         return RowProgress(
             table=key[0],
             row=key[1],
             planned=before + len(trials),
             done=before + sum(trial.state == "done" for trial in trials),
             failed=sum(trial.state == "failed" for trial in trials),
+            blocked=sum(trial.state == "blocked" for trial in trials),
             running=len(running),
             epoch=max((trial.epoch for trial in running), default=0),
             epochs=max(trial.spec.recipe.epochs for trial in trials),
             accuracy=sum(scores) / len(scores) if scores else None,
             seconds_left=None if None in left else sum(seconds for seconds in left if seconds is not None),
+            waits_for=f"{awaited.spec.table}/{awaited.spec.row}" if awaited is not None else None,
         )
 
     def _left(self, trial: TrialProgress) -> float | None:

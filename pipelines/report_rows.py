@@ -29,9 +29,18 @@ def report_rows(plan: Plan, tables: dict[str, Table], store: Store, command: Com
         command: gives the command that makes a row again.
     """
     meant = {row.table.id for row in plan.rows}
-    blocked = {(t.spec.table, t.spec.row): t.detail for t in plan.trials if t.state == "data missing"}
+    blocked = _blocked(plan)
     found = rows_in_store({name: tables[name] for name in tables if name in meant}, store, plan.scale)
     return _rows([*plan.rows, *found], tables, plan.scale, command, blocked)
+
+
+def _blocked(plan: Plan) -> dict[tuple[str, str], str]:
+    """Return why trials of a row cannot be run now: their data are missing, or what they start from failed."""
+    reasons: dict[tuple[str, str], dict[str, None]] = {}
+    for trial in plan.trials:
+        if trial.state in ("data missing", "blocked"):
+            reasons.setdefault((trial.spec.table, trial.spec.row), {})[trial.detail] = None
+    return {row: "; ".join(details) for row, details in reasons.items()}
 
 
 def rows_in_store(tables: dict[str, Table], store: Store, scale: Scale) -> list[PlannedRow]:
@@ -68,14 +77,14 @@ def _rows(
     seeds: dict[tuple[str, str], set[int]] = {}
     for row in rows:
         merged.setdefault((row.table.id, row.id), row)
-        seeds.setdefault((row.table.id, row.id), set()).update(row.seeds)
+        seeds.setdefault((row.table.id, row.id), set()).update(row.all_seeds)
     place = {(table.id, name): (i, j) for i, table in enumerate(tables.values()) for j, name in enumerate(table.rows)}
     ordered = sorted(merged, key=lambda key: (place[key[0], merged[key].row.id], key[1] != merged[key].row.id, key[1]))
     return [_row(merged[key], tuple(sorted(seeds[key])), scale, command, blocked.get(key)) for key in ordered]
 
 
 def _row(
-    row: PlannedRow, seeds: tuple[int, ...], scale: Scale, command: CommandOf, missing: str | None
+    row: PlannedRow, seeds: tuple[int, ...], scale: Scale, command: CommandOf, blocked: str | None
 ) -> dict[str, Any]:
     variant = row.id != row.row.id
     published = None if variant else row.row.published
@@ -100,7 +109,7 @@ def _row(
         "epochs": row.recipe.epochs,
         "scale": scale,
         "command": command(row, seeds),
-        "data_missing": missing,
+        "blocked": blocked,
     }
 
 

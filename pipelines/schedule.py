@@ -8,29 +8,30 @@ that were stopped, that reported nothing, or whose loss was not finite.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipelines.live_table import Display, Show, make_display
 from pipelines.planner import Plan
 from pipelines.progress import Progress, RowKey
 from pipelines.ray_cluster import connect, is_loopback
+from pipelines.ray_environment import environment
 from pipelines.ray_nodes import check_nodes, check_resources, living_nodes
 from pipelines.spec import TrialSpec
 from pipelines.stop_request import StopRequest, stop_request
 from pipelines.store import Store
 from pipelines.trial import TRAIN, record_failure
+from pipelines.trial_queue import Room, TrialQueue
 
-MAX_DEATHS = 3
-"""Times a trial is started again after its process died; what a trial raises itself is recorded, not repeated."""
-
-GRACE_SECONDS = 10.0
-"""How long a trial may take to leave a checkpoint once it was asked to stop."""
+_ROOM_SECONDS = 5.0
+# Tune keeps one trial pending for a searcher that sets no limit, which would start trials one after another
+_QUEUE_LIMITS = {"TUNE_MAX_PENDING_TRIALS_PG": "1000000"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class ScheduleOutcome:
 
     done: int
     failed: int
-    left: int  # neither: interrupted or never started
+    left: int  # neither: interrupted, never started, or blocked by a parent that failed
     interrupted: bool
 
 
@@ -81,7 +82,7 @@ def run(
     errors: dict[str, str] = {}
     with stop_request(results_dir, say) as stop, stop.on_signals():
         with connect(cluster) as folder:
-            _check_machines(ordered, cluster, stop.folder, display)
+            check_machines(ordered, cluster, stop.folder, display)
             with stop.on_signals(), display:  # again: ray.init sets a handler of its own for SIGTERM
                 errors = _fit(ordered, progress, display, stop, folder, on_finished, train)
         return _recount(store, ordered, errors, interrupted=stop.requested)
@@ -106,18 +107,50 @@ def done_before(plan: Plan | None, specs: Sequence[TrialSpec]) -> dict[RowKey, i
 def longest_first(specs: Sequence[TrialSpec], seconds: Mapping[RowKey, float]) -> list[TrialSpec]:
     """Return the trials, longest row first and seeds in turn, so that no long one is left for the end.
 
-    Rows without an estimate come first, by their epochs.
+    A row counts with the longest of the rows that wait for it. Rows without an estimate come first, by their epochs.
     """
+    children: dict[RowKey, set[RowKey]] = {}
+    for spec in specs:
+        if spec.parent is not None:
+            children.setdefault((spec.parent.table, spec.parent.row), set()).add((spec.table, spec.row))
+    epochs = {(spec.table, spec.row): spec.recipe.epochs for spec in specs}
+
+    @functools.cache
+    def chain(row: RowKey) -> tuple[float, int]:
+        after = [chain(child) for child in children.get(row, ())]
+        longest = max((there for there, _ in after), default=0.0)
+        return seconds.get(row, float("inf")) + longest, epochs[row] + max((there for _, there in after), default=0)
 
     def length(spec: TrialSpec) -> tuple[float, int, str, str]:
-        estimate = seconds.get((spec.table, spec.row), float("inf"))
-        return -estimate, -spec.recipe.epochs, spec.table, spec.row
+        estimate, steps = chain((spec.table, spec.row))
+        return -estimate, -steps, spec.table, spec.row
 
     rows = sorted(specs, key=length)
     return [spec for _, row in itertools.groupby(rows, key=length) for spec in sorted(row, key=lambda one: one.seed)]
 
 
-def _check_machines(specs: Sequence[TrialSpec], cluster: str | None, folder: Path, display: Display) -> None:
+def _room() -> Callable[[], Room]:
+    """Return a function that tells the CPUs and GPUs of all machines, asked of Ray now and then: nodes may join."""
+    import ray
+
+    last: tuple[float, Room] | None = None
+
+    def room() -> Room:
+        nonlocal last
+        if last is None or time.monotonic() - last[0] > _ROOM_SECONDS:
+            there = ray.cluster_resources()
+            last = time.monotonic(), (float(there.get("CPU", 0.0)), float(there.get("GPU", 0.0)))
+        return last[1]
+
+    return room
+
+
+def check_machines(specs: Sequence[TrialSpec], cluster: str | None, folder: Path, display: Display) -> None:
+    """Check that every trial fits on a machine of the connected Ray, and warn of a cluster without authentication.
+
+    Raises:
+        UserError: if a trial fits nowhere, or a node lacks code, folders or data.
+    """
     import ray
 
     nodes = living_nodes(ray.nodes())
@@ -145,43 +178,24 @@ def _fit(
     """Run the experiment; return the reasons of trials that Tune gave up, by trial id."""
     from ray import tune
 
-    from pipelines.tune_driver import GraceStopper, Watcher
-    from pipelines.tune_worker import KEY, make_trainable
+    from pipelines.tune_driver import QueueSearcher, Watcher
+    from pipelines.tune_setup import run_config, tune_config, with_resources
+    from pipelines.tune_worker import make_trainable
 
-    asked = {spec.model_dump_json(): spec.resources for spec in specs}
-
-    def resources(config: dict[str, Any]) -> Any:
-        wanted = asked[config[KEY]]
-        bundle = {"CPU": wanted.cpus} | ({"GPU": wanted.gpus} if wanted.gpus else {})
-        return tune.PlacementGroupFactory([bundle])
-
-    watcher = Watcher(progress, display, on_finished)
-    # A fresh process costs some 4 s (torch, Ray). On a CPU a trial sets all that it depends on (threads, precision,
-    # random states), so one process serves many trials, to the same bits (tests/test_command_real.py). On a GPU a
-    # process would keep the memory and the devices of its first trial.
-    reuse = not any(spec.resources.gpus for spec in specs)
+    queue = TrialQueue(specs, _room())
+    watcher = Watcher(progress, display, on_finished, queue)
     tuner = tune.Tuner(
-        tune.with_resources(make_trainable(stop.file, train), resources),
-        param_space={KEY: tune.grid_search(list(asked))},
-        tune_config=tune.TuneConfig(
-            reuse_actors=reuse,
-            trial_name_creator=lambda trial: trial.trial_id,
-            trial_dirname_creator=lambda trial: trial.trial_id,
-        ),
-        run_config=tune.RunConfig(
-            name="trials",
-            storage_path=str(folder / "tune"),
-            verbose=0,
-            stop=GraceStopper(stop, progress, GRACE_SECONDS),
-            failure_config=tune.FailureConfig(max_failures=MAX_DEATHS),
-            callbacks=[watcher],
-        ),
+        with_resources(make_trainable(stop.file, train), specs),
+        # num_samples: until the searcher says that it has finished
+        tune_config=tune_config(specs, search_alg=QueueSearcher(queue, stop), num_samples=-1),
+        run_config=run_config("trials", folder, stop, progress, watcher),
     )
     if stop.requested:
         return {}
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it logs whole trials for what is said in a line here
     try:
-        tuner.fit()
+        with environment(_QUEUE_LIMITS):
+            tuner.fit()
     except KeyboardInterrupt:  # the second one
         stop.request()
     return watcher.errors

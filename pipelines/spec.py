@@ -21,6 +21,14 @@ class Resources(Config):
     gpus: float = Field(default=0.0, ge=0)
 
 
+class ParentTrial(Config):
+    """The trial (of the same seed) that another one starts from."""
+
+    table: str
+    row: str
+    fingerprint: str
+
+
 class TrialSpec(Config):
     """One table row with one seed, ready to run."""
 
@@ -33,6 +41,14 @@ class TrialSpec(Config):
     execution: Execution
     resources: Resources
     results_dir: Path
+    parent: ParentTrial | None = None  # must be done before this one starts
+
+    @property
+    def parent_id(self) -> str | None:
+        """The parent's ``trial_id``."""
+        if self.parent is None:
+            return None
+        return f"{self.parent.table}/{self.parent.row}/{self.parent.fingerprint}/seed-{self.seed}"
 
     @property
     def trial_id(self) -> str:

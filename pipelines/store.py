@@ -31,6 +31,7 @@ from dnw_core.record import (
     read_record,
 )
 from pipelines import layout
+from pipelines.known_hashes import KnownHashes
 from pipelines.spec import TrialSpec
 from pipelines.store_schema import STORE_SCHEMA, check_schema, make_writable
 from pipelines.verify import NotBelievedError, read_own_record, verify_finished
@@ -64,20 +65,28 @@ class StoredTrial:
 class Store:
     """The results folder. Open it with ``Store.open``."""
 
-    def __init__(self, results_dir: Path) -> None:
+    def __init__(self, results_dir: Path, *, writes: bool = False, trust_unchanged: bool = False) -> None:
         self.results_dir = results_dir
+        self._writes = writes
+        self._hashes = KnownHashes(results_dir, trust=trust_unchanged)
 
     @classmethod
-    def open(cls, results_dir: Path, *, create: bool = False) -> Store:
+    def open(cls, results_dir: Path, *, create: bool = False, trust_unchanged: bool = False) -> Store:
         """Open a results folder; one that is not there yet is an empty store.
 
         Args:
             results_dir: the folder.
-            create: make it if it is missing, and check that it can be written to.
+            create: make it if it is missing, and check that it can be written to. Such a store remembers the hashes
+                of finished trials' files for later looks.
+            trust_unchanged: for a look only (``--plan``, ``--status``): believe a file that did not change since it
+                was last hashed, instead of hashing it again.
 
         Raises:
+            ValueError: if both are asked for: whatever trains or commits believes nothing.
             UserError: if it is no folder, cannot be written to, or belongs to a newer version of this project.
         """
+        if create and trust_unchanged:
+            raise ValueError("a store that is written to believes no file unread; drop trust_unchanged or create")
         if create:
             make_writable(results_dir)
         elif results_dir.exists() and not results_dir.is_dir():
@@ -87,7 +96,7 @@ class Store:
             check_schema(path)
         elif create:
             write_text(path, json.dumps({"schema": STORE_SCHEMA}) + "\n")
-        return cls(results_dir)
+        return cls(results_dir, writes=create, trust_unchanged=trust_unchanged)
 
     def folder(self, spec: TrialSpec) -> Path:
         """Return the folder of the finished trial."""
@@ -100,7 +109,7 @@ class Store:
         return folder
 
     def state(self, spec: TrialSpec) -> TrialState:
-        """Return what is known of a trial; every file of a finished one is verified.
+        """Return what is known of a trial; every file of a finished one is verified (see ``trust_unchanged``).
 
         Raises:
             UserError: if a newer version of this project wrote the record.
@@ -109,7 +118,7 @@ class Store:
         damaged = None
         if folder.exists():
             try:
-                record = verify_finished(folder, spec)
+                record = verify_finished(folder, spec, self._hashes.sha256)
                 return TrialState("done", spec.recipe.epochs, record=record)
             except NotBelievedError as error:
                 damaged = str(error)
@@ -126,7 +135,10 @@ class Store:
     def states(self, specs: Sequence[TrialSpec]) -> list[TrialState]:
         """Return the states of many trials (hashing lets other threads run, so that it takes all cores)."""
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            return list(pool.map(self.state, specs))
+            found = list(pool.map(self.state, specs))
+        if self._writes:
+            self._hashes.save()
+        return found
 
     def commit(self, spec: TrialSpec) -> bool:
         """Turn the working folder into the finished trial's, by one rename.

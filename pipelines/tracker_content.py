@@ -95,10 +95,10 @@ def trial_content(folder: Path) -> Content:
     return Content(
         identity=identity,
         name=f"{record.row} seed {record.seed}",
-        digest=_digest(CONTENT_VERSION, path.read_text("utf-8")),
+        digest=content_digest(CONTENT_VERSION, path.read_text("utf-8")),
         status="FINISHED" if record.status == "done" else "FAILED",
-        tags=_shorten(_trial_tags(record), LONGEST_TAG),
-        params=_shorten(_params(record), LONGEST_PARAM),
+        tags=shorten(_trial_tags(record), LONGEST_TAG),
+        params=shorten(_params(record), LONGEST_PARAM),
         metrics=(*_epochs(folder / HISTORY_FILE, started), *_results(record, started)),
         folder=folder,
         started=started,
@@ -131,12 +131,12 @@ def row_content(row: Mapping[str, Any], summary: Mapping[str, Any], now: int) ->
         "command": row.get("command"),
         "mlflow.note.content": "\n\n".join(row.get("notes") or ()) or None,
     }
-    kept_tags = _shorten({key: str(value) for key, value in tags.items() if _given(value)}, LONGEST_TAG)
+    kept_tags = shorten({key: str(value) for key, value in tags.items() if _given(value)}, LONGEST_TAG)
     complete = summary["done"] == summary["planned"]
     return Content(
         identity=row_identity(row["table"], row["row"], row["fingerprint"]),
         name=f"{row['row']} ({summary['scale']})",
-        digest=_digest(CONTENT_VERSION, json.dumps([kept, kept_tags], sort_keys=True)),
+        digest=content_digest(CONTENT_VERSION, json.dumps([kept, kept_tags], sort_keys=True)),
         status="FINISHED" if complete else "FAILED" if summary["failed"] else "RUNNING",
         tags=kept_tags,
         metrics=tuple(Point(name, value, now) for name, value in kept.items()),
@@ -236,10 +236,11 @@ def _number(value: Any) -> float | None:
     return float(value) if _given(value) else None
 
 
-def _shorten(texts: Mapping[str, str], limit: int) -> dict[str, str]:
+def shorten(texts: Mapping[str, str], limit: int) -> dict[str, str]:
     """Cut what MLflow would cut without a word, and say so in the text."""
     return {key: text if len(text) <= limit else text[: limit - len(_CUT)] + _CUT for key, text in texts.items()}
 
 
-def _digest(*parts: str) -> str:
+def content_digest(*parts: str) -> str:
+    """Return what tells two contents of a run apart."""
     return hashlib.sha256("\0".join(parts).encode("utf-8")).hexdigest()[:16]

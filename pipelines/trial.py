@@ -19,6 +19,7 @@ from typing import Any
 from dnw_core.errors import TrialFailed, UserError
 from dnw_core.execution import Execution
 from dnw_core.record import LOG_FILE, RECORD_FILE, EpochMetrics, TrialRecord, read_record
+from pipelines.parents import finished_parent
 from pipelines.spec import TrialSpec
 from pipelines.store import Store
 
@@ -49,10 +50,15 @@ def run_spec(
     Returns:
         The committed or failed record (a trial that was already done is not trained again), or None if it was
         told to stop.
+
+    Raises:
+        TrialBlocked: if the trial that it starts from is not done or not believed; nothing is recorded then.
     """
     store = Store.open(spec.results_dir, create=False)
     if (finished := committed(store, spec)) is not None:
         return finished
+    parent = finished_parent(store, spec)
+    from_parent = {} if parent is None else {"parent": parent}
     prepare_process(spec.execution)
     from dnw_core.training import TrialIdentity, TrialStopped
 
@@ -62,7 +68,14 @@ def run_spec(
         set_threads(spec.execution.threads)
         run_trial = load_function(train)
         record: TrialRecord = run_trial(
-            spec.recipe, spec.seed, spec.execution, folder, identity, on_epoch=on_epoch, should_stop=should_stop
+            spec.recipe,
+            spec.seed,
+            spec.execution,
+            folder,
+            identity,
+            **from_parent,
+            on_epoch=on_epoch,
+            should_stop=should_stop,
         )
     except TrialStopped:
         return None

@@ -13,11 +13,14 @@ from typing import Any, ParamSpec
 
 from ray import tune
 from ray.exceptions import RayActorError
+from ray.tune.search import Searcher
 
 from pipelines.live_table import Display
+from pipelines.parents import blocked_by
 from pipelines.progress import Progress, State
 from pipelines.spec import TrialSpec
 from pipelines.stop_request import StopRequest
+from pipelines.trial_queue import TrialQueue
 from pipelines.tune_worker import KEY
 
 log = logging.getLogger(__name__)
@@ -52,26 +55,37 @@ class Watcher(_DriverOnly, tune.Callback):  # type: ignore[misc]  # Ray is not t
         progress: the state to keep.
         display: told when a trial ends.
         on_finished: called with each trial that has ended, done or failed.
+        queue: where the trials come from; told which of them have a process.
     """
 
     def __init__(
-        self, progress: Progress, display: Display, on_finished: Callable[[TrialSpec], None] | None = None
+        self,
+        progress: Progress,
+        display: Display,
+        on_finished: Callable[[TrialSpec], None] | None = None,
+        queue: TrialQueue | None = None,
     ) -> None:
         self._progress = progress
         self._display = display
         self._on_finished = on_finished
+        self._queue = queue
         self.errors: dict[str, str] = {}
         self._ids: dict[str, str] = {}
 
     @_never_raise
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Let the display speak."""
+        """Say what has become blocked, and let the display speak."""
+        for spec in self._queue.take_blocked() if self._queue is not None else ():
+            self._progress.end(spec.trial_id, "blocked", reason=self._why_blocked(spec))
+            self._display.ended(self._progress.trials[spec.trial_id])
         self._display.tick()
 
     @_never_raise
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Note that the trial has its process."""
         self._progress.start(self._id(trial))
+        if self._queue is not None:
+            self._queue.started(self._id(trial))
 
     @_never_raise
     def on_trial_result(
@@ -85,15 +99,15 @@ class Watcher(_DriverOnly, tune.Callback):  # type: ignore[misc]  # Ray is not t
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Note what the trial said last."""
         result = trial.last_result or {}
-        status = result.get("status")
-        state: State = status if status in ("done", "failed") else "stopped"
-        self._end(self._id(trial), state, result.get("accuracy"), result.get("reason"))
+        self._end(self._id(trial), _end_of(result), result.get("accuracy"), result.get("reason"))
 
     @_never_raise
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Note that the trial's process died; Tune starts it again."""
         key = self._id(trial)
         self._progress.died(key)
+        if self._queue is not None:
+            self._queue.died(key)
         spec = self._progress.trials[key].spec
         why = _why(trial)
         self._display.note(f"{spec.table}/{spec.row} seed {spec.seed}: {why}; it goes on from its checkpoint")
@@ -111,8 +125,13 @@ class Watcher(_DriverOnly, tune.Callback):  # type: ignore[misc]  # Ray is not t
         trial = self._progress.trials[key]
         if state != "stopped" or trial.epoch:  # those that had hardly begun are many, and lost nothing
             self._display.ended(trial)
-        if self._on_finished is not None and state != "stopped":
+        if self._on_finished is not None and state in ("done", "failed"):
             self._on_finished(trial.spec)
+
+    def _why_blocked(self, spec: TrialSpec) -> str:
+        parent = self._progress.trials[spec.parent_id or ""]
+        reason = parent.reason or "unknown"
+        return blocked_by(parent.spec, reason if parent.state == "blocked" else f"failed: {reason}")
 
     def _id(self, trial: Any) -> str:
         key = self._ids.get(trial.trial_id)
@@ -131,6 +150,44 @@ def _why(trial: Any) -> str:
         return "its process died (killed, out of memory, or its machine was lost)"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines or [type(error).__name__])[-1][:300]
+
+
+def _end_of(result: dict[str, Any] | None) -> State:
+    """Return how a trial ended, by what it reported last."""
+    status = (result or {}).get("status")
+    return status if status in ("done", "failed", "blocked") else "stopped"
+
+
+class QueueSearcher(_DriverOnly, Searcher):  # type: ignore[misc]  # Ray is not typed
+    """Gives Tune the queue's trials, as searchers give it configurations.
+
+    Tune asks in every step of its loop. None is taken for "later", and FINISHED for "no more": with nothing at work
+    it would wait for ever for a trial that never comes, so the queue always has one then or is empty.
+    """
+
+    def __init__(self, queue: TrialQueue, stop: StopRequest) -> None:
+        super().__init__()
+        self._queue = queue
+        self._stop = stop
+        self._keys: dict[str, str] = {}  # Tune's trial ids -> ours
+
+    def suggest(self, trial_id: str) -> dict[str, str] | str | None:
+        """Return the configuration of the next trial."""
+        if self._queue.empty or self._stop.requested:
+            finished: str = Searcher.FINISHED
+            return finished
+        spec = self._queue.next()
+        if spec is None:
+            return None
+        self._keys[trial_id] = spec.trial_id
+        return {KEY: spec.model_dump_json()}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Free what waits for the trial; Tune calls this before it tells the Watcher."""
+        self._queue.ended(self._keys[trial_id], "failed" if error else _end_of(result))
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Save nothing: no run of Tune's is ever restored."""
 
 
 class GraceStopper(_DriverOnly, tune.Stopper):  # type: ignore[misc]  # Ray is not typed

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dnw_core.record import EpochMetrics
+from pipelines.parents import TrialBlocked
 from pipelines.spec import TrialSpec
 from pipelines.stop_request import StopWatch
 from pipelines.trial import run_spec
@@ -42,7 +43,11 @@ def make_trainable(stop_file: Path, train: str) -> Callable[[dict[str, Any]], No
                 tune.report({"status": "running", **values})
 
         watch = StopWatch(stop_file)
-        record = None if watch() else run_spec(spec, on_epoch=on_epoch, should_stop=watch, train=train)
+        try:
+            record = None if watch() else run_spec(spec, on_epoch=on_epoch, should_stop=watch, train=train)
+        except TrialBlocked as blocked:
+            tune.report({"status": "blocked", "reason": str(blocked)})
+            return
         if record is None:
             tune.report({"status": "stopped"})
         elif record.status == "failed" or record.last is None:

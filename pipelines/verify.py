@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from dnw_core.config import fingerprint
@@ -50,8 +51,13 @@ def read_own_record(folder: Path, spec: TrialSpec) -> TrialRecord:
     return record
 
 
-def verify_finished(folder: Path, spec: TrialSpec) -> TrialRecord:
+def verify_finished(folder: Path, spec: TrialSpec, sha256: Callable[[Path], str] = sha256_of) -> TrialRecord:
     """Check record, recipe and the SHA-256 of every file; return the record.
+
+    Args:
+        folder: the finished trial's.
+        spec: the trial that it should be.
+        sha256: how a file is hashed.
 
     Raises:
         NotBelievedError: what is wrong with the folder.
@@ -70,7 +76,7 @@ def verify_finished(folder: Path, spec: TrialSpec) -> TrialRecord:
         if path.name != name or path.is_symlink():
             raise NotBelievedError(f"{name}: not a plain file of the folder")
         try:
-            found = sha256_of(path)
+            found = sha256(path)
         except OSError as error:
             raise NotBelievedError(f"{name}: cannot be read ({error.strerror})") from None
         if found != expected:

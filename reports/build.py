@@ -10,18 +10,18 @@ from typing import Any
 
 import pandas as pd
 
+from reports.epochs import with_wiring
 from reports.export import write_results, write_trials
-from reports.figures.curves import draw_curves
-from reports.figures.dots import draw_dots
-from reports.figures.style import row_colours
 from reports.figures.wiring import wiring_picture
 from reports.files import write_text
 from reports.markdown import TableView, render
+from reports.pictures import table_pictures
 from reports.records import WIRING_FILE
 from reports.rows import ReportRow, Rows, parse_rows
 from reports.summary import summarise, trials_of
 from reports.text import plain, slug
 from reports.trials import read_history, read_trials
+from reports.wiring_end import wiring_end
 
 FIGURES = "figures"
 
@@ -87,35 +87,28 @@ def build_report(
 def _views(
     results_dir: Path, out: Path, rows: Sequence[ReportRow], trials: pd.DataFrame, summary: pd.DataFrame
 ) -> tuple[list[TableView], list[Path]]:
-    history = read_history(results_dir, trials)
+    history = with_wiring(read_history(results_dir, trials), trials)
     views, figures = [], []
     for table in dict.fromkeys(row.table for row in rows):
         chosen = [index for index, row in enumerate(rows) if row.table == table]
         members = [rows[index] for index in chosen]
         part = summary.iloc[chosen]
-        title = members[0].table_title
-        looks = row_colours(members)
-        curves = draw_curves(title, members, history, looks, out / FIGURES / f"{slug(table)}-learning-curves.png")
-        dots = draw_dots(title, members, part, trials, looks, out / FIGURES / f"{slug(table)}-ours-vs-published.png")
+        pictures = table_pictures(members, part, trials, history, out / FIGURES)
         wirings, problems = _draw_wirings(results_dir, out, members, trials)
-        figures += [path for path in (curves, dots, *(path for _, _, path in wirings)) if path is not None]
+        figures += [*(picture.path for picture in pictures), *(path for _, _, path in wirings)]
         views.append(
             TableView(
                 name=table,
-                title=title,
+                title=members[0].table_title,
                 rows=members,
                 lines=[{str(name): value for name, value in line.items()} for line in part.to_dict("records")],
-                curves=_link(curves),
-                dots=_link(dots),
+                ends=[wiring_end(row, trials, history) for row in members],
+                pictures=[(picture, f"{FIGURES}/{picture.path.name}") for picture in pictures],
                 wirings=[(row, seed, f"{FIGURES}/{path.name}") for row, seed, path in wirings],
                 problems=problems,
             )
         )
     return views, figures
-
-
-def _link(path: Path | None) -> str | None:
-    return None if path is None else f"{FIGURES}/{path.name}"
 
 
 def _draw_wirings(
@@ -128,9 +121,11 @@ def _draw_wirings(
         mine = mine[(mine["status"] == "done") & mine["seed"].isin(row.seeds)].sort_values("seed")
         if mine.empty:
             continue
-        seed, folder = int(mine["seed"].iloc[0]), str(mine["folder"].iloc[0])
+        seed, folder, edges = int(mine["seed"].iloc[0]), str(mine["folder"].iloc[0]), mine["edges"].iloc[0]
+        if pd.notna(edges) and edges == 0:  # a network without a graph
+            continue
         source = results_dir / folder / WIRING_FILE
-        if not source.is_file():  # a dense network has none
+        if not source.is_file():  # a trial from elsewhere, copied without it
             continue
         target = out / FIGURES / f"{slug(row.table, row.row, row.fingerprint)}-wiring.png"
         try:

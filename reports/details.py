@@ -13,13 +13,21 @@ from reports.rows import ReportRow
 from reports.statistics import ASSUMED_RUNS
 from reports.summary import trials_of
 from reports.text import code, code_block, count, duration, escape, number, plain, plus_minus
+from reports.wiring_end import WiringEnd
 
 _LOG_LINES = 15
 _SHOWN_PACKAGES = ("torch", "torchvision", "torchdiffeq", "numpy")
 
 
-def row_details(row: ReportRow, line: Mapping[str, Any], trials: pd.DataFrame) -> str:
-    """Return the row's folded-up block of details as Markdown."""
+def row_details(row: ReportRow, line: Mapping[str, Any], trials: pd.DataFrame, end: WiringEnd) -> str:
+    """Return the row's folded-up block of details as Markdown.
+
+    Args:
+        row: the row.
+        line: its line of ``summarise``'s frame.
+        trials: ``read_trials``'s frame.
+        end: its wiring at the end of training.
+    """
     mine = trials_of(row, trials)
     items = [
         ("Fingerprint", code(row.fingerprint)),
@@ -27,8 +35,9 @@ def row_details(row: ReportRow, line: Mapping[str, Any], trials: pd.DataFrame) -
         ("Published", _published(row)),
         ("Corrects", f"row {code(row.corrects)}" if row.corrects else None),
         ("Cost", _cost(line)),
+        ("Wiring at the end of training, mean over seeds", end.text),
         *_provenance(mine[(mine["status"] == "done") & mine["planned"]]),
-        ("Not run", escape(row.blocked) if row.blocked else None),
+        ("Cannot be run now", _blocked(row, line)),
     ]
     parts = [f"- **{name}:** {value}" for name, value in items if value]
     parts += [f"- **Note:** {escape(note)}" for note in row.notes]
@@ -56,6 +65,13 @@ def _seeds(row: ReportRow, mine: pd.DataFrame) -> str:
     return text + (f" (also on disk, not counted: {', '.join(map(str, spare))})" if spare else "")
 
 
+def _blocked(row: ReportRow, line: Mapping[str, Any]) -> str | None:
+    """Return why what is left of the row cannot be run; nothing once all of it is done."""
+    if not row.blocked or line["done"] >= line["planned"]:
+        return None
+    return f"{line['planned'] - line['done']} of {line['planned']} seeds are not done: {escape(row.blocked)}"
+
+
 def _published(row: ReportRow) -> str | None:
     if row.variant:
         return "not compared: this is a variant made with `--set`"
@@ -74,11 +90,13 @@ def _published(row: ReportRow) -> str | None:
 def _cost(line: Mapping[str, Any]) -> str | None:
     if pd.isna(line["parameters"]):
         return None
+    graph = line["edges"] != 0
+    edges = f"edges {count(line['live_edges'])} live of {count(line['edges'])}" if graph else "no graph"
+    times = f"; the graph is applied {line['applications']:.4g} times an image" if line["applications"] > 1 else ""
     return (
-        f"parameters {count(line['live_parameters'])} live of {count(line['parameters'])}, "
-        f"edges {count(line['live_edges'])} live of {count(line['edges'])}, "
+        f"parameters {count(line['live_parameters'])} live of {count(line['parameters'])}, {edges}, "
         f"MACs {count(line['live_macs'])} live of {count(line['macs'])} ({count(line['dense_macs'])} if dense)"
-        + (f"; the graph is applied {line['applications']:.4g} times an image" if line["applications"] > 1 else "")
+        + (times if graph else "")
     )
 
 

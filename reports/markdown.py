@@ -9,9 +9,11 @@ from typing import Any
 import pandas as pd
 
 from reports.details import row_details
+from reports.pictures import Picture
 from reports.rows import ReportRow
 from reports.text import DASH, code, count, duration, escape, number, plus_minus, signed
 from reports.verdicts import ASSUMPTION, EXPLANATIONS, PAPER_SCALE, Kind
+from reports.wiring_end import WiringEnd
 
 Line = Mapping[str, Any]
 
@@ -46,8 +48,8 @@ class TableView:
     title: str
     rows: Sequence[ReportRow]
     lines: Sequence[Line]
-    curves: str | None = None
-    dots: str | None = None
+    ends: Sequence[WiringEnd]  # a row
+    pictures: Sequence[tuple[Picture, str]] = ()  # with its link
     wirings: Sequence[tuple[ReportRow, int, str]] = ()  # row, seed, picture
     problems: Sequence[str] = field(default_factory=tuple)
 
@@ -110,15 +112,12 @@ def _table(view: TableView, trials: pd.DataFrame) -> list[str]:
         if members:
             parts += ([heading] if heading else []) + [_grid(members)]
     parts.append(_legend([Kind(line["verdict_kind"]) for line in view.lines]))
-    if view.curves:
-        parts += ["### Learning curves", f"![learning curves]({view.curves})", _curves_caption(view.rows)]
-    if view.dots:
-        parts += ["### Ours against published", f"![ours against published]({view.dots})"]
+    parts += _pictures(view.pictures)
     if view.wirings:
         parts += ["### The wiring found", _gallery(view.wirings)]
     parts += [f"- {escape(problem)}" for problem in view.problems]
     parts.append("### How each row was made")
-    parts += [row_details(row, line, trials) for row, line in pairs]
+    parts += [row_details(row, line, trials, end) for (row, line), end in zip(pairs, view.ends, strict=True)]
     return parts
 
 
@@ -137,7 +136,7 @@ def _cells(row: ReportRow, line: Line) -> list[str]:
         _interval(line),
         _published(line),
         signed(line["difference"]),
-        f"**{escape(line['verdict'])}**" + (f"<br>{escape(line['reason'])}" if pd.notna(line["reason"]) else ""),
+        f"**{escape(line['verdict'])}**{_reason(row, line)}",
         plus_minus(line["best_mean"], line["best_std"]),
         count(line["live_parameters"]),
         count(line["live_macs"]),
@@ -145,6 +144,13 @@ def _cells(row: ReportRow, line: Line) -> list[str]:
         escape(row.scale),
         duration(line["seconds"]),
     ]
+
+
+def _reason(row: ReportRow, line: Line) -> str:
+    if pd.isna(line["reason"]):
+        return ""
+    blocked = row.blocked is not None and line["reason"] == row.blocked
+    return f"<br>{'cannot be run now: ' if blocked else ''}{escape(line['reason'])}"
 
 
 def _interval(line: Line) -> str:
@@ -169,11 +175,17 @@ def _legend(kinds: Sequence[Kind]) -> str:
     return "\n".join(["**Verdicts**", "", *words, "", ASSUMPTION + " " + _COUNTS])
 
 
-def _curves_caption(rows: Sequence[ReportRow]) -> str:
-    text = "Test accuracy after each epoch: the line is the mean of the seeds, the band runs from worst to best seed."
-    if any(row.comparable for row in rows):
-        text += " The dashed line is the published mean."
-    return f"*{text}*"
+def _pictures(pictures: Sequence[tuple[Picture, str]]) -> list[str]:
+    parts: list[str] = []
+    heading = None
+    for picture, link in pictures:
+        if picture.heading != heading:
+            heading = picture.heading
+            parts.append(f"### {heading}")
+        parts.append(f"![{picture.name}]({link})")
+        if picture.caption:
+            parts.append(f"*{picture.caption}*")
+    return parts
 
 
 def _gallery(wirings: Sequence[tuple[ReportRow, int, str]]) -> str:

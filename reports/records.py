@@ -14,7 +14,7 @@ from typing import Any
 
 from reports.text import encodable
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 RECORD_FILE = "trial.json"
 HISTORY_FILE = "history.parquet"
 WIRING_FILE = "wiring.npz"
@@ -133,6 +133,8 @@ def _values(record: dict[str, Any]) -> dict[str, Any]:
         "best_epoch": _whole(best, "epoch"),
         **{name: _whole(cost, name) for name in COSTS},
         "applications": _real(cost, "applications"),
+        "network_kind": _inner_text(recipe, "network", "kind"),
+        "wiring_rule": _inner_text(recipe, "wiring", "rule"),
         "seconds": _real(record, "train_seconds"),
         "peak_memory_bytes": _whole(record, "peak_memory_bytes"),
         **{name: _text(provenance.get(name)) for name in PROVENANCE_TEXTS},
@@ -183,6 +185,13 @@ def _object(values: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _text(value: Any) -> str | None:
     return None if value is None else encodable(value)
+
+
+def _inner_text(values: dict[str, Any], name: str, field: str) -> str | None:
+    """Return ``values[name][field]`` if it is text: it only groups rows, so anything else is no reason to refuse."""
+    inner = values.get(name)
+    text = inner.get(field) if isinstance(inner, dict) else None
+    return encodable(text) if isinstance(text, str) else None
 
 
 def _whole(values: dict[str, Any], name: str) -> int | None:

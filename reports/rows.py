@@ -37,7 +37,7 @@ class ReportRow:
     published_spread_is: str | None = None  # "std", "sem" or "ci95"; other text counts as "std"
     notes: tuple[str, ...] = ()
     command: str | None = None  # makes the row again
-    blocked: str | None = None  # why it cannot be run now (its data are missing)
+    blocked: str | None = None  # why it cannot be run now: its data are missing, or a trial it starts from failed
 
     @property
     def key(self) -> tuple[str, str, str]:

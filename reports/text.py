@@ -113,6 +113,21 @@ def count(value: float | None) -> str:
     return f"{'−' if value < 0 else ''}{size:.{digits}f}{unit}"
 
 
+def count_of(value: float | None) -> str:
+    """Return a mean count in full: ``50,000``; one digit where it is small and no whole number: ``31.6``."""
+    if value is None or _missing(value):
+        return DASH
+    digits = 0 if abs(value) >= 9_999.95 or value == round(value) else 1
+    return f"{value:,.{digits}f}".replace("-", "−")
+
+
+def share(percent: float | None) -> str:
+    """Return a share in percent with two digits; only all of it is ``100.00``: 99.998 is ``99.99``."""
+    if percent is None or _missing(percent):
+        return DASH
+    return f"{percent if percent >= 100 else min(percent, 99.99):.2f}"
+
+
 def duration(seconds: float | None) -> str:
     """Return a time as people say it: ``4.2 s``, ``3 min 12 s``, ``2 h 05 min``."""
     if seconds is None or _missing(seconds):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from reports.verdicts import PAPER_SCALE
 log = logging.getLogger(__name__)
 
 _SEED_FOLDER = re.compile(r"seed-(\d{1,9})(\.work)?")
+_LARGEST_COUNT = 2.0**53  # whole numbers beyond it are not exact, and no graph is that large
 _LONGEST_NAME = 255  # of a folder, on every file system in use
 
 # status: done | failed | running (also: was interrupted) | unreadable
@@ -42,6 +44,8 @@ TRIAL_COLUMNS: dict[str, str] = {
     "applications": "float64",  # of the graph to an image
     "seconds": "float64",
     "peak_memory_bytes": "Int64",
+    "network_kind": "string",  # of the recipe
+    "wiring_rule": "string",
     **dict.fromkeys(PROVENANCE_TEXTS, "string"),
     "dirty": "boolean",
     "threads": "Int64",
@@ -51,12 +55,14 @@ TRIAL_COLUMNS: dict[str, str] = {
     "folder": "string",  # below the results folder
 }
 _HISTORY_NUMBERS = ("epoch", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+# a history without one of these still gives its curves
+_HISTORY_COUNTS = ("edges", "edges_swapped", "live_edges", "live_nodes")
 HISTORY_COLUMNS: dict[str, str] = {
     "table": "string",
     "row": "string",
     "fingerprint": "string",
     "seed": "Int64",
-    **dict.fromkeys(_HISTORY_NUMBERS, "float64"),  # accuracies in percent
+    **dict.fromkeys((*_HISTORY_NUMBERS, *_HISTORY_COUNTS), "float64"),  # accuracies in percent; NaN: not known
 }
 
 
@@ -91,7 +97,7 @@ def read_history(results_dir: Path, trials: pd.DataFrame) -> pd.DataFrame:
     for trial in trials[trials["status"] == "done"].to_dict("records"):
         try:
             part = _read_history_file(results_dir / trial["folder"] / HISTORY_FILE)
-        except (OSError, pa.ArrowException, ValueError, KeyError) as error:
+        except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
             log.warning("%s/%s cannot be drawn: %s", trial["folder"], HISTORY_FILE, str(error).splitlines()[0])
             continue
         for name in ("table", "row", "fingerprint", "seed"):
@@ -104,9 +110,14 @@ def read_history(results_dir: Path, trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read_history_file(path: Path) -> pd.DataFrame:
-    columns = list(_HISTORY_NUMBERS)
     # partitioning=None: folder names such as row@key=value are not columns
-    part: pd.DataFrame = pq.read_table(path, columns=columns, partitioning=None).to_pandas().astype("float64")
+    there = [name for name in pq.read_schema(path).names if name in _HISTORY_COUNTS]
+    read = pq.read_table(path, columns=[*_HISTORY_NUMBERS, *there], partitioning=None).to_pandas()
+    part: pd.DataFrame = read[list(_HISTORY_NUMBERS)].astype("float64").replace([math.inf, -math.inf], math.nan)
+    for name in _HISTORY_COUNTS:
+        counts = pd.to_numeric(read[name], errors="coerce").astype("float64") if name in there else math.nan
+        part[name] = counts
+        part[name] = part[name].where(part[name].between(0, _LARGEST_COUNT))
     for name in ("train_accuracy", "test_accuracy"):
         part[name] = 100 * part[name]
     return part.sort_values("epoch")

@@ -3,7 +3,7 @@
 Precedence, first that holds:
 
 1. ``failed``          every planned seed has ended, and at least one of them failed;
-2. ``missing``         nothing of the row has been started (for instance because its data are not there);
+2. ``missing``         nothing of the row has been started (perhaps its data are not there, or its parent failed);
 3. ``partial k/n``     fewer seeds done than planned;
 4. ``not comparable``  any scale but paper, a ``--set`` variant, or no published number;
 5. ``matches``         TOST shows the means to be within one point, even if Welch also shows a tiny difference;
@@ -49,9 +49,9 @@ EXPLANATIONS: dict[Kind, str] = {
     Kind.NOT_COMPARABLE: (
         "not run as published (a scale other than paper, or changed with `--set`), or nothing was published for it"
     ),
-    Kind.PARTIAL: "fewer seeds are done than planned; the rest was not started, still runs or was interrupted",
+    Kind.PARTIAL: "fewer seeds are done than planned; the rest was not or cannot be started, runs or was interrupted",
     Kind.FAILED: "every planned seed has ended and at least one failed; the reason stands in the row's details",
-    Kind.MISSING: "nothing of this row has been run yet",
+    Kind.MISSING: "nothing of this row has been run yet; where it cannot be run now, the reason stands beside",
 }
 # stands under the legend of every table
 ASSUMPTION = (

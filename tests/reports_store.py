@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 NODES = 800
 KEPT = 32_000
+NO_GRAPH = {"edges": 0, "live_edges": 0, "nodes": 0, "live_nodes": 0, "applications": 1.0}  # changes of a cost
 
 
 def recipe(epochs: int) -> dict[str, Any]:
@@ -71,16 +73,37 @@ def write_trial(
     epochs: int | None = None,
     dead: int = 0,
     edges: tuple[np.ndarray, np.ndarray] | None = None,
+    graph: bool = True,
+    columns: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Path:
-    """Write one finished trial with history and wiring and return its folder."""
+    """Write one finished trial with history and wiring and return its folder.
+
+    Args:
+        results: the results folder.
+        given: the trial's row.
+        seed: its seed.
+        accuracy: of the last epoch.
+        epochs: the row's by default.
+        dead: dead edges.
+        edges: receiving and sending nodes; random ones by default.
+        graph: whether the network has a graph at all; without one ``wiring.npz`` holds no array.
+        columns: history columns to be written instead; None leaves one out.
+        changes: fields of ``trial.json`` to be written instead.
+    """
     epochs = given["epochs"] if epochs is None else epochs
     folder = results / "trials" / given["table"] / given["row"] / given["fingerprint"] / f"seed-{seed}"
     folder.mkdir(parents=True)
     rng = np.random.default_rng([seed, int(given["fingerprint"], 16)])
     accuracies = curve(accuracy, epochs, rng)
-    _write_history(folder / "history.parquet", accuracies)
-    _write_wiring(folder / "wiring.npz", dead, rng, edges)
+    counts = {"edges": KEPT, "edges_swapped": KEPT, "live_edges": KEPT - dead, "live_nodes": 795}
+    _write_history(
+        folder / "history.parquet", accuracies, (counts if graph else dict.fromkeys(counts, 0)), columns or {}
+    )
+    if graph:
+        _write_wiring(folder / "wiring.npz", dead, rng, edges)
+    else:
+        np.savez(folder / "wiring.npz")
     best = int(np.argmax(accuracies))
     scores = {"test_loss": 0.6, "train_loss": 0.5}
     record = {
@@ -89,7 +112,7 @@ def write_trial(
         "status": "done",
         "last": {"epoch": epochs - 1, "test_accuracy": accuracy, **scores},
         "best": {"epoch": best, "test_accuracy": float(accuracies[best]), **scores},
-        "cost": cost(KEPT - dead),
+        "cost": cost(KEPT - dead) | ({} if graph else NO_GRAPH),
         "provenance": provenance(),
         "train_seconds": 4210.5 + seed,
         "peak_memory_bytes": 512 * 2**20,
@@ -162,7 +185,13 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def _write_history(path: Path, accuracies: np.ndarray) -> None:
+def wired(kind: str, rule: str, edges: int, **changes: Any) -> dict[str, Any]:
+    """Return the fields of ``trial.json`` that say which network and rule a trial has, and how many edges."""
+    made = recipe(1) | {"network": {"kind": kind}, "wiring": {"rule": rule}}
+    return {"recipe": made, "cost": cost(KEPT) | {"edges": edges, "live_edges": edges} | changes}
+
+
+def _write_history(path: Path, accuracies: np.ndarray, counts: dict[str, int], changes: Mapping[str, Any]) -> None:
     n = len(accuracies)
     losses = 2.3 * (1 - accuracies)
     columns = {
@@ -172,10 +201,13 @@ def _write_history(path: Path, accuracies: np.ndarray) -> None:
         "train_accuracy": pa.array(accuracies),
         "test_loss": pa.array(losses),
         "test_accuracy": pa.array(accuracies),
-        **{name: pa.array([KEPT] * n, pa.int64()) for name in ("edges", "edges_swapped", "live_edges", "live_nodes")},
+        **{name: pa.array([value] * n, pa.int64()) for name, value in counts.items()},
         "seconds": pa.array([70.0] * n),
     }
-    pq.write_table(pa.table(columns), path)
+    columns |= {name: pa.array(values) for name, values in changes.items() if values is not None}
+    pq.write_table(
+        pa.table({name: values for name, values in columns.items() if changes.get(name, 1) is not None}), path
+    )
 
 
 def _write_wiring(path: Path, dead: int, rng: np.random.Generator, edges: tuple[np.ndarray, np.ndarray] | None) -> None:

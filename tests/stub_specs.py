@@ -9,34 +9,45 @@ from dnw_core.config import fingerprint
 from dnw_core.execution import Execution
 from dnw_core.models.config import TinyStaticConfig
 from dnw_core.recipe import CosineConfig, DataConfig, Recipe
-from dnw_core.wiring.config import TopEdgesConfig
-from pipelines.spec import Resources, TrialSpec
+from dnw_core.wiring.config import FineTuneConfig, TopEdgesConfig
+from pipelines.spec import ParentTrial, Resources, TrialSpec
 
 TRAIN = "stub_training:run_trial"
 
 
 def spec(
-    results_dir: Path, row: str = "ok", seed: int = 0, *, epochs: int = 2, scale: str = "smoke", cpus: float = 1.0
+    results_dir: Path,
+    row: str = "ok",
+    seed: int = 0,
+    *,
+    epochs: int = 2,
+    scale: str = "smoke",
+    cpus: float = 1.0,
+    parent: TrialSpec | None = None,
 ) -> TrialSpec:
-    """Return one trial."""
+    """Return one trial, which starts from ``parent`` where there is one (of the same seed then)."""
     recipe = Recipe(
         network=TinyStaticConfig(kind="tiny-static"),
-        wiring=TopEdgesConfig(rule="top-edges", density=0.05),
+        wiring=FineTuneConfig(rule="fine-tune", density=0.05)
+        if parent
+        else TopEdgesConfig(rule="top-edges", density=0.05),
         data=DataConfig(dataset="digits"),
         schedule=CosineConfig(kind="cosine"),
         epochs=epochs,
         batch_size=8,
+        parent=parent.recipe if parent else None,
     )
     return TrialSpec(
         table="stub",
         row=row,
-        seed=seed,
+        seed=parent.seed if parent else seed,
         scale=scale,
         fingerprint=fingerprint(recipe),
         recipe=recipe,
         execution=Execution(),
         resources=Resources(cpus=cpus),
         results_dir=results_dir,
+        parent=ParentTrial(table=parent.table, row=parent.row, fingerprint=parent.fingerprint) if parent else None,
     )
 
 

@@ -33,6 +33,7 @@ def run_trial(
     folder: Path,
     identity: TrialIdentity,
     *,
+    parent: Path | None = None,
     on_epoch: Callable[[EpochMetrics], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> TrialRecord:
@@ -40,7 +41,8 @@ def run_trial(
     row = identity.row
     started = datetime.now(UTC)
     with (folder / "log.txt").open("a") as log:
-        log.write(f"process {os.getpid()} begins {row} seed {seed}\n")
+        log.write(f"process {os.getpid()} begins {row} seed {seed}{f' from {parent}' if parent else ''}\n")
+    assert (parent is None) == (recipe.parent is None)
     (folder / "checkpoint.pt").write_bytes(b"checkpoint")
     if row.startswith("fails"):
         raise TrialFailed("the loss is nan at epoch 0, step 3")

@@ -15,8 +15,10 @@ from dnw_core.errors import UserError
 from pipelines import cli, placement, schedule
 from pipelines.cli import main
 from pipelines.lock import driver_lock, lock_owner
+from pipelines.parents import TrialBlocked, finished_parent
 from pipelines.spec import TrialSpec
 from pipelines.store import Store
+from tune_configs import load_tables
 
 
 class StubSchedule:
@@ -33,6 +35,10 @@ class StubSchedule:
         for number, spec in enumerate(specs):
             if number == self.interrupt_after:
                 return SimpleNamespace(interrupted=True)
+            try:
+                finished_parent(store, spec)
+            except TrialBlocked:
+                continue
             self.ran.append(spec)
             if spec.row in self.fails:
                 store.record_failure(spec, "the loss is nan at epoch 1")
@@ -174,13 +180,59 @@ def test_a_damaged_result_is_trained_again(
     assert "warning: tiny/static-dnw/" in capsys.readouterr().out
 
 
+CHILD = ["--only", "wirings/fine-tune"]
+
+
+def test_a_row_brings_its_parent_along(stub: StubSchedule, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--only of a row that needs another one trains both, parents first, once; the report has both."""
+    assert main(CHILD) == 0
+    trained = [(spec.row, spec.seed) for spec in stub.ran]
+    assert trained == [("complete", 0), ("complete", 1), ("fine-tune", 0), ("fine-tune", 1)]
+    assert "4 of 4 trials done, 0 failed, 0 missing" in capsys.readouterr().out
+    assert (results / "results.md").read_text().endswith("complete\nfine-tune")
+    assert main(CHILD) == 0
+    assert main(["--only", "wirings/lottery-one-shot"]) == 0
+    assert [spec.row for spec in stub.ran[4:]] == ["lottery-one-shot"] * 2
+    stub.ran.clear()
+    assert main([*CHILD, "--mode", "force"]) == 0
+    assert [spec.row for spec in stub.ran] == ["fine-tune"] * 2
+    stub.ran.clear()
+    assert main([*CHILD, "--set", "batch_size=32", "--set", "wiring.width=0.3", "--seeds", "1"]) == 0
+    assert [spec.row for spec in stub.ran] == ["complete@batch_size=32", "fine-tune@batch_size=32,wiring.width=0.3"]
+
+
+def test_a_failed_parent_blocks_and_the_rest_goes_on(
+    stub: StubSchedule, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Blocked trials count as missing, now and next time, with the reason; --mode retry trains parent and child."""
+    stub.fails = {"complete"}
+    words = [*CHILD, "--only", "tiny/static-dnw", "--seeds", "1"]
+    assert main(words) == 1
+    said = capsys.readouterr().out
+    assert "not trained: wirings/fine-tune/" in said
+    assert "blocked by wirings/complete seed 0 (failed: the loss is nan at epoch 1)" in said
+    assert "1 of 3 trials done, 1 failed, 1 missing (1 of them blocked)" in said
+    assert "again: the same command with --mode retry" in said
+    ran = len(stub.ran)
+    assert main(words) == 1
+    assert len(stub.ran) == ran
+    said = capsys.readouterr().out
+    assert "1 of 2 trials done, 0 failed, 1 missing (1 of them blocked)" in said
+    assert "again: the same command with --mode retry" in said
+    assert main([*words, "--mode", "read-only"]) == 1
+    stub.fails = set()
+    assert main([*words, "--mode", "retry"]) == 0
+    assert [spec.row for spec in stub.ran[ran:]] == ["complete", "fine-tune"]
+
+
 def test_planning_writes_nothing(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """--plan, --list and --status leave the disk as it was."""
     for look in ("--plan", "--list", "--status"):
         assert main([look]) == 0
     assert list(results.parent.iterdir()) == []
     said = capsys.readouterr().out
-    assert "12 rows, 24 trials: 0 done, 24 to be trained, 48 epochs" in said
+    rows = sum(len(table.rows) for table in load_tables().values())
+    assert f"{rows} rows, {2 * rows} trials: 0 done, {2 * rows} to be trained, {4 * rows} epochs" in said
     assert "80.9 ± 0.6 (n 5, assumed)" in said
 
 

@@ -47,7 +47,7 @@ def test_live_edges_are_those_whose_removal_moves_the_logits(name: str, edges: i
             network.edges.weight[receiver, sender] = 0.0
             moves[receiver, sender] = bool((network(images) - whole).abs().max() > 1e-4)
             network.edges.weight[receiver, sender] = weight
-    live = network.liveness(mask)
+    live = network.liveness({"graph": mask})["graph"]
     assert torch.equal(live.edges, moves)
     assert torch.equal(live.nodes, live.edges.any(dim=0))
 

@@ -6,7 +6,7 @@ import pytest
 
 from dnw_core.config import fingerprint
 from dnw_core.errors import UserError
-from pipelines.overrides import apply_overrides, parse_overrides, split_variant, variant_name
+from pipelines.overrides import apply_overrides, parent_overrides, parse_overrides, split_variant, variant_name
 from pipelines.selection import parse_seeds, seeds_text, select_rows
 from tune_configs import load_tables
 
@@ -79,7 +79,10 @@ def test_a_variants_name_is_sorted_exact_and_readable_again() -> None:
             "--set data.dataset: input should be 'cifar10' or 'digits', found",
         ),
         ("schedule.kind=cosin", "--set schedule.kind: schedule.kind is unknown: 'cosin'; did you mean 'cosine'?"),
-        ("wiring.rule=fixed-random", "the key 'wiring.density' is missing"),
+        ("wiring.rule=fixed-random", "--set wiring.rule: wiring: a rule that keeps some of the edges takes either"),
+        ("parent.epochs=3", "--set parent.epochs: the row that is needed gets the same settings by itself, but"),
+        ("parent=3", "--set parent: the row that is needed gets the same settings"),
+        ("wiring.rule=lottery-ticket", "takes either density or width"),
         ("data.flip={a: 1}", "--set data.flip: input should be a valid boolean"),
         ("data.flip=!!python/name:os.system", "the tag 'python/name:os.system' is not allowed here"),
     ],
@@ -90,6 +93,36 @@ def test_a_mistyped_setting_is_answered(setting: str, message: str) -> None:
         apply_overrides(RECIPE, parse_overrides([setting]))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+LOTTERY = TABLES["wirings"].rows["lottery-one-shot"].recipe_at("paper")
+
+
+def test_settings_reach_the_parent_but_for_its_wiring() -> None:
+    """A parent changes along, exactly as it would under its own name; its wiring does not."""
+    overrides = parse_overrides(["epochs=16", "precision=bf16", "wiring.width=0.3", "network.classifier=edges"])
+    changed = apply_overrides(LOTTERY, overrides)
+    complete = TABLES["wirings"].rows["complete"].recipe_at("paper")
+    assert (changed.epochs, changed.wiring.width) == (16, 0.3)
+    assert changed.parent == apply_overrides(complete, parent_overrides(overrides))
+    assert changed.parent.epochs == 16
+    assert apply_overrides(LOTTERY, parse_overrides(["wiring.width=0.3"])).parent == complete
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("parent.optimiser.learning_rate=0.1", "--set parent.optimiser.learning_rate: the row that is needed gets"),
+        ("epochs=-3", "--set epochs: input should be greater than 0, found -3"),
+        ("epoch=3", "--set epoch: unknown key; did you mean 'epochs'?"),
+        ("wiring.rule=complete", "--set: rule complete takes nothing from another trial"),
+    ],
+)
+def test_a_mistake_in_a_row_with_a_parent(setting: str, message: str) -> None:
+    """Settings of the parent alone are refused, and other mistakes are told as ever."""
+    with pytest.raises(UserError) as caught:
+        apply_overrides(LOTTERY, parse_overrides([setting]))
+    assert str(caught.value).startswith(message)
 
 
 def test_a_setting_is_given_once() -> None:
@@ -104,8 +137,8 @@ def test_rows_are_selected_by_pattern() -> None:
     def names(*only: str, **more: object) -> list[str]:
         return [row.id for row in select_rows(TABLES, only=only, **more)]
 
-    assert len(names()) == 12
-    assert len(names(extra=False)) == 6
+    assert len(names()) == len(names(table_ids=["tiny"])) + len(names(table_ids=["wirings"]))
+    assert len(names(extra=False, table_ids=["tiny"])) == 6
     assert names("tiny/static-*", extra=False) == ["static-random", "static-dnw"]
     assert names("tiny/discrete-dnw", "tiny/static-dnw") == ["static-dnw", "discrete-dnw"]
     assert len(names(table_ids=["tiny"])) == 12

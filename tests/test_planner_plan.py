@@ -124,11 +124,12 @@ def test_missing_data_are_said(store: Store, tmp_path: Path) -> None:
     with pytest.raises(DataMissing, match="cifar10 was not found"):
         check_data(plan, local=True, say=print)
     rows = report_rows(plan, TABLES, store, lambda row, seeds: "")
-    assert "cifar10 was not found" in rows[0]["data_missing"]
+    assert "cifar10 was not found" in rows[0]["blocked"]
     fetched = Placement(data_dir=tmp_path / "nothing", download=True)
     assert plan_of(store, "tiny/static-dnw", scale="short", placement=fetched).trials[1].state == "new"
 
 
+NEVER: set[State] = {"blocked"}
 RUNS: dict[Mode, set[State]] = {
     "cached": {"partial", "drifted", "new", "data missing"},
     "retry": {"partial", "drifted", "new", "data missing", "failed"},
@@ -139,8 +140,10 @@ RUNS: dict[Mode, set[State]] = {
 
 def test_the_modes_answer_every_question() -> None:
     """Which states are trained in which mode."""
-    states: tuple[State, ...] = ("done", "partial", "failed", "drifted", "new", "data missing")
+    states: tuple[State, ...] = ("done", "partial", "failed", "drifted", "new", "data missing", *NEVER)
     assert {mode: {state for state in states if should_run(mode, state)} for mode in MODES} == RUNS
+    pulled = {mode: {state for state in states if should_run(mode, state, pulled=True)} for mode in MODES}
+    assert pulled == {**RUNS, "force": RUNS["retry"]}  # what is done serves, and is not replaced
 
 
 def test_retry_goes_on_and_force_starts_afresh(store: Store) -> None:
@@ -230,4 +233,4 @@ def test_the_report_takes_the_rows(store: Store) -> None:
     from reports.rows import parse_rows
 
     rows = report_rows(plan_of(store), TABLES, store, lambda row, seeds: "again")
-    assert len(parse_rows(rows, "smoke")) == 12
+    assert len(parse_rows(rows, "smoke")) == sum(len(table.rows) for table in TABLES.values())

@@ -72,7 +72,7 @@ def test_a_paper_report(tmp_path: Path) -> None:
     assert DATE in text
     for link in re.findall(r"!\[[^\]]*\]\(([^)]*)\)", text):
         assert (tmp_path / link).read_bytes().startswith(b"\x89PNG")
-    assert len(paths.figures) == 6  # curves, dots, four wirings
+    assert len(paths.figures) == 9  # curves, dots, swapped, live, dead, four wirings
     assert {path.name for path in tmp_path.rglob("*") if ".tmp" in path.name} == set()
 
 
@@ -165,7 +165,7 @@ def test_nothing_at_all(tmp_path: Path) -> None:
     """Without rows, or without results, there is still a report that says so, and no empty figure."""
     assert "0 of 0 rows" in build_report(tmp_path, [], scale="paper").markdown.read_text("utf-8")
     paths = build_report(tmp_path, [row(scale="smoke", data_missing="no images")], scale="smoke")
-    assert "**missing (smoke: no reproduction)**<br>no images" in paths.markdown.read_text("utf-8")
+    assert "**missing (smoke: no reproduction)**<br>cannot be run now: no images" in paths.markdown.read_text("utf-8")
     assert paths.figures == ()
 
 
@@ -221,12 +221,15 @@ GOOD = {"rows": np.array([1]), "columns": np.array([0]), "live": np.array([True]
     ],
 )
 def test_a_broken_wiring_file_is_a_clear_error(tmp_path: Path, changes: dict[str, np.ndarray] | None) -> None:
-    """No graph, edges outside the shape, odd types and pickles are refused, and nothing is written."""
+    """No shape, edges outside the shape, odd types and pickles are refused, and nothing is written."""
     source, target = tmp_path / "wiring.npz", tmp_path / "w.png"
     np.savez(source, **{f"g.{name}": array for name, array in GOOD.items()})
     wiring_picture(source, target)
     target.unlink()
-    np.savez(source, **({} if changes is None else {f"g.{name}": array for name, array in (GOOD | changes).items()}))
+    np.savez(
+        source,
+        **({"x": np.ones(1)} if changes is None else {f"g.{name}": array for name, array in (GOOD | changes).items()}),
+    )
     with pytest.raises(ValueError, match=r"wiring\.npz|allow_pickle"):
         wiring_picture(source, target)
     assert not target.exists()

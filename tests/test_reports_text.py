@@ -5,7 +5,20 @@ from __future__ import annotations
 import pytest
 from markdown_it import MarkdownIt
 
-from reports.text import code, code_block, count, duration, escape, lines, number, plus_minus, signed, slug
+from reports.text import (
+    code,
+    code_block,
+    count,
+    count_of,
+    duration,
+    escape,
+    lines,
+    number,
+    plus_minus,
+    share,
+    signed,
+    slug,
+)
 
 HOSTILE = [
     "a|b | c",
@@ -89,3 +102,10 @@ def test_numbers() -> None:
     assert (signed(0.42), signed(-1.16), signed(float("nan"))) == ("+0.4", "−1.2", "–")
     assert (plus_minus(80.91, 0.58), plus_minus(80.91, None), plus_minus(None, None)) == ("80.9 ± 0.6", "80.9", "–")
     assert [duration(s) for s in (4.21, 59.97, 192, 7500, None)] == ["4.2 s", "1 min 00 s", "3 min 12 s", "2 h 05 min", "–"]  # fmt: skip  # noqa: E501
+
+
+def test_mean_counts_and_shares() -> None:
+    """A mean count has a digit only where it needs one; only a whole is 100.00 %."""
+    values = (0, 0.2, 31.64, 50_000, 12_345.6, None, float("nan"))
+    assert [count_of(value) for value in values] == ["0", "0.2", "31.6", "50,000", "12,346", "–", "–"]
+    assert [share(value) for value in (100, 99.9999, 85, 0, None)] == ["100.00", "99.99", "85.00", "0.00", "–"]

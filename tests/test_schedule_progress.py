@@ -86,6 +86,48 @@ def test_live_table_shows_rows() -> None:
     assert "0 of 4 trials done, about 2 min left" in text
 
 
+def _chain() -> Progress:
+    parent = spec(Path("/results"), "parent", epochs=10)
+    child = spec(Path("/results"), "child", epochs=10, parent=parent)
+    progress = Progress([parent, child], None, {("stub", "parent"): 100.0, ("stub", "child"): 60.0})
+    progress.start(parent.trial_id)
+    return progress
+
+
+def test_waiting_children_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """A row that waits says for which one, and the time left is that of the whole chain, however many machines."""
+    progress = _chain()
+    parent, child = progress.rows()
+    assert (parent.waits_for, child.waits_for) == (None, "stub/parent")
+    assert progress.seconds_left() == pytest.approx(160.0)
+    lines = PlainLines(progress)
+    lines._said -= 60
+    lines.tick()
+    assert "stub/parent seed 0 epoch 0/10; 1 wait for what they start from; about 3 min left" in capsys.readouterr().out
+    console = Console(file=io.StringIO(), width=100)
+    console.print(LiveTable(progress)._render())
+    assert "after stub/parent" in console.file.getvalue()  # type: ignore[attr-defined]
+    progress.end(next(iter(progress.trials)), "done")
+    assert progress.rows()[1].waits_for is None
+
+
+def test_blocked_children_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """A blocked trial ends with its reason and asks for no more time."""
+    progress = _chain()
+    parent, child = list(progress.trials)
+    progress.end(parent, "failed", reason="the loss is nan")
+    progress.end(child, "blocked", reason="blocked by stub/parent seed 0 (failed: the loss is nan)")
+    row = progress.rows()[1]
+    assert (row.blocked, row.failed, row.seconds_left, row.waits_for) == (1, 0, 0.0, None)
+    PlainLines(progress).ended(progress.trials[child])
+    assert capsys.readouterr().out == (
+        "[2/2] stub/child seed 0 not started: blocked by stub/parent seed 0 (failed: the loss is nan)\n"
+    )
+    console = Console(file=io.StringIO(), width=100)
+    console.print(LiveTable(progress)._render())
+    assert "0/1 1 blocked" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(None, ""), (45.0, "45 s"), (600.0, "10 min"), (12600.0, "3.5 h"), (864000.0, "10.0 days")]
 )

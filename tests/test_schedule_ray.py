@@ -16,7 +16,7 @@ import pytest
 from stub_specs import TRAIN, spec
 
 from dnw_core.errors import UserError
-from pipelines import schedule
+from pipelines import limits, schedule
 from pipelines.spec import TrialSpec
 from pipelines.store import Store
 
@@ -83,7 +83,7 @@ def test_every_trial_ends_as_a_row(tmp_path: Path, temporary: Path, capfd: pytes
 
     out, err = capfd.readouterr()
     assert err == ""
-    assert len(out.splitlines()) == 5 + 1 + schedule.MAX_DEATHS, out
+    assert len(out.splitlines()) == 5 + 1 + limits.MAX_DEATHS, out
     assert sorted(path.name for path in store.results_dir.iterdir()) == ["store.json", "trials"]
     assert _left_behind(temporary) == []
 
@@ -100,11 +100,12 @@ _DRIVER = """
 import sys
 from pathlib import Path
 from stub_specs import TRAIN, spec
-from pipelines import schedule
+from pipelines import limits, schedule
 from pipelines.store import Store
 results = Path(sys.argv[1])
 store = Store.open(results, create=True)
 specs = [spec(results, "slow", seed, epochs=100, scale="short", cpus=0.5) for seed in range(12)]
+specs.append(spec(results, "child", scale="short", cpus=0.5, parent=specs[0]))  # which never gets its turn
 print(schedule.run(specs, store=store, show="plain", train=TRAIN))
 """
 
@@ -130,9 +131,9 @@ def test_ctrl_c_stops_cleanly_within_seconds(tmp_path: Path, temporary: Path) ->
         output, _ = driver.communicate(timeout=60)
     finally:
         driver.kill()
-    assert time.monotonic() - begun < schedule.GRACE_SECONDS + 5
+    assert time.monotonic() - begun < limits.GRACE_SECONDS + 5
     assert driver.returncode == 0
-    assert "ScheduleOutcome(done=0, failed=0, left=12, interrupted=True)" in output
+    assert "ScheduleOutcome(done=0, failed=0, left=13, interrupted=True)" in output
     assert "stopping: the trials write their checkpoints" in output
     began = {path.parent for path in results.glob("trials/*/*/*/*.work/checkpoint.pt")}
     assert len(began) >= 2

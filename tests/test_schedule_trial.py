@@ -8,6 +8,8 @@ import pytest
 from stub_specs import TRAIN, spec
 
 from dnw_core.record import EpochMetrics, read_record
+from pipelines.parents import TrialBlocked
+from pipelines.spec import TrialSpec
 from pipelines.store import Store
 from pipelines.trial import read_tail, run_spec
 
@@ -81,6 +83,48 @@ def test_lost_race_keeps_the_first_result(store: Store, monkeypatch: pytest.Monk
     assert record is not None
     assert record.status == "done"
     assert (store.folder(one) / "log.txt").read_text() == log
+
+
+def test_a_child_gets_its_parents_folder(store: Store) -> None:
+    """The function that trains is told where the finished parent lies, by a specification that went through JSON."""
+    parent = spec(store.results_dir)
+    child = spec(store.results_dir, "child", parent=parent)
+    run_spec(parent, train=TRAIN)
+    again = TrialSpec.model_validate_json(child.model_dump_json())
+    assert again == child
+    assert run_spec(again, train=TRAIN) is not None
+    assert (store.folder(child) / "log.txt").read_text().strip().endswith(f"from {store.folder(parent)}")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        ("absent", "blocked by stub/ok seed 0 (not finished)"),
+        ("failed", "blocked by stub/ok seed 0 (failed: the loss is nan)"),
+        (
+            "damaged",
+            "blocked by stub/ok seed 0 (its finished folder is not believed: checkpoint.pt: truncated or altered",
+        ),
+        ("another", "blocked by stub/ok seed 0 (its finished folder is not believed: trial.json: seed is 1, not 0"),
+    ],
+)
+def test_a_child_without_its_parent_is_blocked(store: Store, spoil: str, message: str) -> None:
+    """A parent that is missing, failed, damaged or another trial's blocks its child, which leaves nothing behind."""
+    parent = spec(store.results_dir)
+    child = spec(store.results_dir, "child", parent=parent)
+    if spoil == "failed":
+        store.record_failure(parent, "the loss is nan")
+    elif spoil == "damaged":
+        run_spec(parent, train=TRAIN)
+        (store.folder(parent) / "checkpoint.pt").write_bytes(b"cut")
+    elif spoil == "another":
+        other = spec(store.results_dir, seed=1)
+        run_spec(other, train=TRAIN)
+        store.folder(other).rename(store.folder(parent))
+    with pytest.raises(TrialBlocked) as caught:
+        run_spec(child, train=TRAIN)
+    assert str(caught.value).startswith(message)
+    assert list((store.results_dir / "trials" / "stub").glob("child*")) == []
 
 
 def test_tail_is_the_end_of_the_log(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from stub_specs import spec as stub_spec
 from stub_store import finish, interrupt, write_finished
 
 from dnw_core.errors import UserError
-from dnw_core.record import HISTORY_FILE, RECORD_FILE, WIRING_FILE
+from dnw_core.record import HISTORY_FILE, RECORD_FILE, RECORD_VERSION, WIRING_FILE
 from pipelines.layout import work_folder
 from pipelines.store import CommitRefusedError, Store
 
@@ -223,7 +223,7 @@ def test_newer_versions_are_respected(store: Store) -> None:
     spec = stub_spec(store.results_dir)
     finish(store, spec)
     path = store.folder(spec) / RECORD_FILE
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 2}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": RECORD_VERSION + 1}))
     with pytest.raises(UserError, match="newer version"):
         store.state(spec)
     with pytest.raises(UserError, match="newer version"):

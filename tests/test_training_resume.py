@@ -15,14 +15,19 @@ import pytest
 import torch
 from tiny_trials import small_recipe, train
 
+from dnw_core.models.build import build_wired
 from dnw_core.record import CHECKPOINT_FILE, HISTORY_FILE, LOG_FILE, WIRING_FILE, EpochMetrics
 from dnw_core.training import TrialStopped
+from dnw_core.training.loop import make_optimiser
 
 CASES = [
     ("tiny-static", "top-edges", "fp32"),
+    ("tiny-static", "l1-anneal", "fp32"),
+    ("tiny-discrete", "targeted-dropout", "fp32"),
     ("tiny-discrete", "fixed-random", "fp32"),
     ("tiny-discrete", "top-edges", "bf16"),
     ("tiny-continuous", "top-edges", "fp32"),
+    ("graph-mobilenet", "top-edges", "fp32"),
 ]
 
 
@@ -33,12 +38,10 @@ def final_state(folder: Path) -> dict[str, Any]:
 
 
 def assert_same_result(a: Path, b: Path) -> None:
-    """Weights, buffers, momentum, random state, history and edges are equal to the bit."""
+    """Weights, buffers, random state, history and edges are equal to the bit."""
     left, right = final_state(a), final_state(b)
     for name, value in left["model"].items():
         assert torch.equal(value, right["model"][name]), name
-    for index, entry in left["optimiser"]["state"].items():
-        assert torch.equal(entry["momentum_buffer"], right["optimiser"]["state"][index]["momentum_buffer"])
     assert torch.equal(left["random"], right["random"])
     for one, other in zip(left["history"], right["history"], strict=True):
         assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
@@ -123,6 +126,38 @@ def test_finished_but_not_written_down(kind: str, tmp_path: Path) -> None:
     assert (record.last, record.best, record.cost) == (before.last, before.best, before.cost)
     assert record.cost is not None
     assert record.cost.macs > 0
+
+
+def test_only_a_checkpoint_to_go_on_from_holds_the_momentum(tmp_path: Path) -> None:
+    """In the middle of a trial momentum and the epoch's first edges are there; at its end nobody needs them."""
+    recipe = small_recipe()
+    with pytest.raises(TrialStopped):
+        train(recipe, tmp_path, should_stop=_after(4))
+    middle = final_state(tmp_path)
+    weights = sum(value.numel() for name, value in middle["model"].items() if value.is_floating_point())
+    momenta = sum(entry["momentum_buffer"].numel() for entry in middle["optimiser"]["state"].values())
+    assert 0.9 * weights < momenta <= weights
+    assert middle["start_masks"]["graph"].dtype == torch.bool
+    size = (tmp_path / CHECKPOINT_FILE).stat().st_size
+    train(recipe, tmp_path)
+    assert not {"optimiser", "start_masks"} & set(final_state(tmp_path))
+    assert size - (tmp_path / CHECKPOINT_FILE).stat().st_size > 4 * momenta
+
+
+def test_a_finished_checkpoint_of_an_older_version_still_counts(tmp_path: Path) -> None:
+    """With momentum and start masks and without a digest of the start: it finishes without training again."""
+    recipe = small_recipe()
+    before = train(recipe, tmp_path)
+    state = final_state(tmp_path)
+    network, graphs = build_wired(recipe.network, recipe.wiring, 0)
+    state["optimiser"] = make_optimiser(recipe, network).state_dict()
+    state["start_masks"] = {graph.name: torch.zeros(graph.slots.shape, dtype=torch.bool) for graph in graphs}
+    del state["initial_digest"], state["parent"]
+    torch.save(state, tmp_path / CHECKPOINT_FILE)
+    (tmp_path / "trial.json").unlink()
+    epochs: list[EpochMetrics] = []
+    assert train(recipe, tmp_path, on_epoch=epochs.append).last == before.last
+    assert epochs == []
 
 
 def test_threads_of_the_start_are_kept_on_resume(tmp_path: Path) -> None:

@@ -13,10 +13,23 @@ from tiny_trials import small_recipe, train
 
 from dnw_core.errors import TrialFailed, UserError
 from dnw_core.files import sha256_of
-from dnw_core.record import HISTORY_COLUMNS, HISTORY_FILE, PROGRESS_FILE, WIRING_FILE, EpochMetrics, read_record
+from dnw_core.models.graph import Graph, Liveness
+from dnw_core.record import HISTORY_COLUMNS, HISTORY_FILE, PROGRESS_FILE, WIRING_FILE, Cost, EpochMetrics, read_record
 from dnw_core.training.provenance import peak_memory_bytes
 
+DATA = {"dataset": "digits", "flip": False, "crop_padding": 0, "train_images": 192, "test_images": 64}
 GOLDEN = Path(__file__).parent / "golden" / "loss_curves.json"
+GOLDEN_CURVES = [
+    ("tiny-static", "top-edges"),
+    ("tiny-static", "fixed-random"),
+    ("tiny-static", "no-update"),
+    ("tiny-static", "targeted-dropout"),
+    ("tiny-static", "l1-anneal"),
+    ("tiny-discrete", "top-edges"),
+    ("tiny-continuous", "top-edges"),
+    ("graph-mobilenet", "top-edges"),
+    ("mobilenet-v1", "complete"),
+]
 
 
 def test_record_history_and_wiring_agree(tmp_path: Path) -> None:
@@ -98,6 +111,41 @@ def test_peak_memory_is_the_trials_own(tmp_path: Path) -> None:
     assert 50e6 < record.peak_memory_bytes < high - 300e6
 
 
+class Plain(torch.nn.Sequential):
+    """A network without a single graph."""
+
+    def graphs(self) -> list[Graph]:
+        """None."""
+        return []
+
+    def liveness(self, masks: dict[str, torch.Tensor]) -> dict[str, Liveness]:
+        """Of nothing."""
+        assert masks == {}
+        return {}
+
+    def cost(self, masks: dict[str, torch.Tensor]) -> Cost:
+        """Of nothing but its weights."""
+        counts = dict.fromkeys(Cost.model_fields, sum(weight.numel() for weight in self.parameters()))
+        return Cost.model_validate(
+            {**counts, "edges": 0, "live_edges": 0, "nodes": 0, "live_nodes": 0, "applications": 1.0}
+        )
+
+
+def test_a_network_without_graphs_is_trained_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No edge, none swapped, none live, and an empty file of edges; it learns all the same."""
+    network = Plain(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 10))
+    monkeypatch.setattr("dnw_core.training.start.build_wired", lambda *_: (network, []))
+    lines: list[EpochMetrics] = []
+    recipe = small_recipe(optimiser={"learning_rate": 0.003}, data=DATA)
+    record = train(recipe, tmp_path, on_epoch=lines.append)
+    assert [(line.edges, line.edges_swapped, line.live_edges, line.live_nodes) for line in lines] == [(0, 0, 0, 0)] * 2
+    assert lines[1].train_loss < lines[0].train_loss
+    assert record.cost is not None
+    assert record.cost.parameters == 30_730
+    with np.load(tmp_path / WIRING_FILE) as wiring:
+        assert list(wiring) == []
+
+
 def curve(kind: str, rule: str, tmp_path: Path) -> list[list[float]]:
     """Losses, accuracy and swaps of each epoch of a small trial."""
     lines: list[EpochMetrics] = []
@@ -110,11 +158,7 @@ def machine() -> str:
     return f"torch {torch.__version__.split('+')[0]}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-@pytest.mark.parametrize(
-    ("kind", "rule"),
-    [("tiny-static", "top-edges"), ("tiny-static", "fixed-random"), ("tiny-discrete", "top-edges"),
-     ("tiny-continuous", "top-edges")],
-)  # fmt: skip
+@pytest.mark.parametrize(("kind", "rule"), GOLDEN_CURVES)
 def test_golden_loss_curve(kind: str, rule: str, tmp_path: Path) -> None:
     """A refactoring must reproduce these losses: exactly on the kind of CPU and torch that made them, else closely.
 
@@ -132,9 +176,7 @@ def test_golden_loss_curve(kind: str, rule: str, tmp_path: Path) -> None:
 if __name__ == "__main__":
     import tempfile
 
-    pairs = [("tiny-static", "top-edges"), ("tiny-static", "fixed-random"), ("tiny-discrete", "top-edges"),
-             ("tiny-continuous", "top-edges")]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        curves = {f"{kind} {rule}": curve(kind, rule, Path(folder)) for kind, rule in pairs}
+        curves = {f"{kind} {rule}": curve(kind, rule, Path(folder)) for kind, rule in GOLDEN_CURVES}
     GOLDEN.parent.mkdir(exist_ok=True)
     GOLDEN.write_text(json.dumps({"machine": machine(), "curves": curves}, indent=1) + "\n", encoding="utf-8")

@@ -1,18 +1,27 @@
-"""What each rule does that the others do not: gradients, ranked slots, drawn slots."""
+"""What each rule does that the others do not: gradients, ranked slots, drawn slots (others: files of their own)."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 
 from dnw_core.models.build import build_rule, build_wired
 from dnw_core.models.config import TinyStaticConfig
-from dnw_core.wiring.config import FixedRandomConfig, TopEdgesConfig
+from dnw_core.wiring.config import (
+    CompleteConfig,
+    FixedRandomConfig,
+    L1AnnealConfig,
+    NoUpdateConfig,
+    TopEdgesConfig,
+    WiringConfig,
+)
 from dnw_core.wiring.rule import attach, attached_rules
 from dnw_core.wiring.slots import Slots
 
 STATIC = TinyStaticConfig(kind="tiny-static")
+WIRING: TypeAdapter[WiringConfig] = TypeAdapter(WiringConfig)
 
 
 def test_top_edges_gradient_reaches_every_slot_but_no_signal_passes_hidden_edges() -> None:
@@ -40,6 +49,51 @@ def test_fixed_random_gradient_stays_on_its_edges() -> None:
     (attached,) = attached_rules(layer)
     assert attached.weight.grad is not None
     assert torch.equal(attached.weight.grad != 0, attached.edges())
+
+
+def test_no_update_moves_its_edges_only() -> None:
+    """Hand-computed: DNW's forward pass, but the hidden edges 1 and -0.5 get no gradient."""
+    layer = nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[3.0, 1.0], [-0.5, -2.0]]))
+    attach(layer, "weight", build_rule(NoUpdateConfig(rule="no-update", density=0.5), Slots((2, 2)), 0, "w"))
+    x = torch.tensor([[5.0, 7.0]], requires_grad=True)
+    y = layer(x)
+    assert y.tolist() == [[15.0, -14.0]]
+    y.backward(torch.tensor([[1.0, 10.0]]))
+    (attached,) = attached_rules(layer)
+    assert attached.weight.grad is not None
+    assert attached.weight.grad.tolist() == [[5.0, 0.0], [0.0, 70.0]]
+    assert x.grad is not None
+    assert x.grad.tolist() == [[3.0, -20.0]]
+
+
+def test_no_update_selects_anew_when_decay_changes_the_order() -> None:
+    """An edge that shrinks below a hidden one gives its place to it."""
+    layer = nn.Linear(2, 1, bias=False)
+    attach(layer, "weight", build_rule(NoUpdateConfig(rule="no-update", density=0.5), Slots((1, 2)), 0, "w"))
+    (attached,) = attached_rules(layer)
+    for weight, kept in (([[1.0, -0.9]], [[1.0, 0.0]]), ([[0.8, -0.9]], [[0.0, -0.9]])):
+        with torch.no_grad():
+            attached.weight.copy_(torch.tensor(weight))
+        assert layer.weight.tolist() == torch.tensor(kept).tolist()
+
+
+def test_complete_is_the_plain_module() -> None:
+    """Nothing is changed or copied: same output, same gradient; the edges are the usable slots."""
+    layer, plain = nn.Linear(3, 2), nn.Linear(3, 2)
+    plain.load_state_dict(layer.state_dict())
+    usable = torch.tensor([[True, True, False], [False, True, True]])
+    attach(layer, "weight", build_rule(CompleteConfig(rule="complete"), Slots((2, 3), usable=usable), 0, "w"))
+    (attached,) = attached_rules(layer)
+    x = torch.randn(4, 3)
+    assert torch.equal(layer(x), plain(x))
+    layer(x).square().sum().backward()
+    plain(x).square().sum().backward()
+    assert torch.equal(attached.weight.grad, plain.weight.grad)  # type: ignore[arg-type]
+    assert layer.weight.data_ptr() == attached.weight.data_ptr()
+    assert attached.rule.promised_edges == 4
+    assert torch.equal(attached.edges(), usable)
 
 
 def test_a_swap_lowers_the_loss_of_the_batch() -> None:
@@ -119,5 +173,12 @@ def test_too_few_slots_are_refused() -> None:
     slots = Slots((4, 4), usable=usable)
     with pytest.raises(ValueError, match="4 edges are to be kept, but only 2 slots are usable"):
         build_rule(TopEdgesConfig(rule="top-edges", density=0.25, ranked_slots="corrected"), slots, 0, "w")
+    for rule in ("no-update", "targeted-dropout", "lottery-ticket", "fine-tune"):
+        with pytest.raises(ValueError, match="4 edges are to be kept, but only 2 slots are usable"):
+            build_rule(
+                WIRING.validate_python({"rule": rule, "density": 0.25, "ranked_slots": "corrected"}), slots, 0, "w"
+            )
+    with pytest.raises(ValueError, match="4 edges are to be kept, but only 2 slots are usable"):
+        build_rule(L1AnnealConfig(rule="l1-anneal", density=0.25), slots, 0, "w")
     with pytest.raises(ValueError, match="4 edges are to be drawn from 2 slots"):
         build_rule(FixedRandomConfig(rule="fixed-random", density=0.25, eligible_slots="corrected"), slots, 0, "w")

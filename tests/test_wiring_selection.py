@@ -1,12 +1,12 @@
-"""Exact selection of the k largest, and how many edges a density keeps."""
+"""Exact selection of the k largest, by value and by magnitude."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from dnw_core.wiring.selection import top_k_mask
-from dnw_core.wiring.slots import edges_to_keep
+from dnw_core.wiring.candidates import SAMPLE_STRIDE
+from dnw_core.wiring.selection import largest_magnitudes, top_k_mask
 
 
 def by_sorting(scores: torch.Tensor, k: int) -> torch.Tensor:
@@ -45,27 +45,73 @@ def test_k_outside_the_range_is_refused() -> None:
         top_k_mask(torch.ones(3), 4)
 
 
-# facts 2.2: kept edges per MobileNet block, kept fraction d^2 / b; and the tiny nets' 0.05 of 640,000
-@pytest.mark.parametrize(
-    ("slots", "density", "kept"),
-    [
-        (640_000, 0.05, 32_000),
-        (2_048, 0.225**2, 104),
-        (49_152, 0.225**2 / 2, 1_245),
-        (196_608, 0.225**2 / 2, 4_977),
-        (8_650_752, 0.225**2 / 6, 72_991),
-        (3_145_728, 0.225**2 / 2, 79_627),
-        (8_650_752, 0.49**2 / 6, 346_175),
-        (3_145_728, 0.15**2 / 2, 35_390),
-    ],
-)
-def test_edges_to_keep_agrees_with_the_facts(slots: int, density: float, kept: int) -> None:
-    """The product is rounded up, and 0.05 of 640,000 is not 32,001."""
-    assert edges_to_keep(slots, density) == kept
+def plainly(weight: torch.Tensor, k: int, among: torch.Tensor | None = None) -> torch.Tensor:
+    """The k largest magnitudes by a stable sort in float64; what may not be kept goes to the end."""
+    scores = weight.double().abs().flatten()
+    if among is not None:
+        scores = torch.where(among.flatten(), scores, -1.0)
+    mask = torch.zeros(scores.numel(), dtype=torch.bool)
+    mask[torch.sort(scores, descending=True, stable=True).indices[:k]] = True
+    return mask.view(weight.shape)
 
 
-def test_a_density_outside_its_range_is_refused() -> None:
-    """Zero, negative and more than one."""
-    for density in (0.0, -0.1, 1.01):
-        with pytest.raises(ValueError, match="above 0 and at most 1"):
-            edges_to_keep(10, density)
+def drawn(rows: int, columns: int) -> torch.Tensor:
+    """A weight of many different values."""
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(rows))
+
+
+# large enough that candidates are looked for; 122 columns are a multiple of the sample's stride, its worst case
+LARGE = [(300, 122), (256, 160)]
+
+
+@pytest.mark.parametrize("shape", LARGE)
+@pytest.mark.parametrize("k", [1, 40, 1_000, 20_000, 36_000])
+def test_largest_magnitudes_are_those_of_a_stable_sort(shape: tuple[int, int], k: int) -> None:
+    """By candidates or not, all slots or some: the same set as a plain sort."""
+    weight = drawn(*shape)
+    assert torch.equal(largest_magnitudes(weight, k), plainly(weight, k))
+    among = torch.rand(shape, generator=torch.Generator().manual_seed(1)) < 0.6
+    if k <= int(among.sum()):
+        assert torch.equal(largest_magnitudes(weight, k, among), plainly(weight, k, among))
+
+
+@pytest.mark.parametrize("shape", LARGE)
+def test_largest_magnitudes_break_ties_by_index(shape: tuple[int, int]) -> None:
+    """Few distinct values, of either sign, and all of one value: the lowest indices are kept."""
+    coarse = drawn(*shape).mul(4).round()
+    for weight in (coarse, torch.full(shape, -0.5), torch.zeros(shape)):
+        for k in (1, 500, 20_000):
+            assert torch.equal(largest_magnitudes(weight, k), plainly(weight, k))
+
+
+def test_a_misleading_sample_costs_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything large where the sample looks, or everything but that: the estimate is wrong, the result is not."""
+    weight = drawn(300, 122)
+    for factor in (100.0, 0.01):
+        misleading = weight.clone()
+        misleading.view(-1)[::SAMPLE_STRIDE] *= factor
+        assert torch.equal(largest_magnitudes(misleading, 700), plainly(misleading, 700))
+    # far more than k reach an estimate of zero, none an estimate beyond the largest
+    for estimate in (0.0, 1e9):
+        monkeypatch.setattr("dnw_core.wiring.candidates._estimate", lambda *_, value=estimate: value)
+        assert torch.equal(largest_magnitudes(weight, 700), plainly(weight, 700))
+
+
+def test_largest_magnitudes_count_nan_as_infinity() -> None:
+    """NaN and infinity tie with each other, by index, in a weight where candidates are looked for as in a small one."""
+    for shape in ((300, 122), (3, 122)):
+        weight = drawn(*shape)
+        weight.view(-1)[5] = torch.nan
+        weight.view(-1)[3] = -torch.inf
+        weight.view(-1)[SAMPLE_STRIDE * 4] = torch.nan
+        assert largest_magnitudes(weight, 2).view(-1).nonzero().flatten().tolist() == [3, 5]
+        for k in (1, 2, 3, 4, 200):
+            mask = largest_magnitudes(weight, k)
+            assert int(mask.sum()) == k
+            assert torch.equal(mask, plainly(weight.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf), k))
+
+
+def test_a_weight_that_is_not_contiguous_is_selected_alike() -> None:
+    """Indices are those of the logical order, not of the memory."""
+    weight = drawn(256, 160).t()
+    assert torch.equal(largest_magnitudes(weight, 900), plainly(weight, 900))

@@ -12,18 +12,25 @@ from dnw_core.recipe import Recipe
 from dnw_core.record import EpochMetrics, TrialRecord
 
 SMALL_NETWORK = {"nodes": 44, "input_nodes": 8, "output_nodes": 6}
+SMALL_NETWORKS: dict[str, dict[str, Any]] = {
+    "tiny-static": {**SMALL_NETWORK, "block_nodes": 12},
+    "tiny-discrete": SMALL_NETWORK,
+    "tiny-continuous": SMALL_NETWORK,
+    "graph-mobilenet": {},  # comes in one size: fewer images instead
+    "mobilenet-v1": {"width_multiplier": 0.25},
+}
 
 
 def small_recipe(kind: str = "tiny-static", rule: str = "top-edges", **changes: Any) -> Recipe:
-    """A small network of this kind, two epochs on 192 digits."""
-    network = {"kind": kind, **SMALL_NETWORK, **({"block_nodes": 12} if kind == "tiny-static" else {})}
+    """A small network of this kind, two epochs of three steps on digits."""
+    batch_size = 16 if kind == "graph-mobilenet" else 64
     values: dict[str, Any] = {
-        "network": network,
-        "wiring": {"rule": rule, "density": 0.15},
-        "data": {"dataset": "digits", "flip": False, "train_images": 192, "test_images": 64},
+        "network": {"kind": kind, **SMALL_NETWORKS[kind]},
+        "wiring": {"rule": rule} if rule == "complete" else {"rule": rule, "density": 0.15},
+        "data": {"dataset": "digits", "flip": False, "train_images": 3 * batch_size, "test_images": 64},
         "schedule": {"kind": "multi-step", "milestones": [1]},
         "epochs": 2,
-        "batch_size": 64,
+        "batch_size": batch_size,
     }
     return Recipe.model_validate({**values, **changes})
 
@@ -35,6 +42,7 @@ def train(
     seed: int = 0,
     checkpoint_minutes: float = 5.0,
     threads: int = 1,
+    parent: Path | None = None,
     on_epoch: Callable[[EpochMetrics], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> TrialRecord:
@@ -43,4 +51,6 @@ def train(
 
     execution = Execution(threads=threads, checkpoint_minutes=checkpoint_minutes)
     identity = TrialIdentity(table="tiny", row="row", scale="smoke", fingerprint=fingerprint(recipe))
-    return run_trial(recipe, seed, execution, folder, identity, on_epoch=on_epoch, should_stop=should_stop)
+    return run_trial(
+        recipe, seed, execution, folder, identity, parent=parent, on_epoch=on_epoch, should_stop=should_stop
+    )

@@ -4,18 +4,23 @@ Free of torch. The recipe of a row at a scale is laid together in this order, la
 
     table recipe  <  recipe of the row that it corrects  <  row recipe  <  table scale  <  row scale
 
-and then compressed to the scale's epochs, so that a schedule keeps its shape.
+(a row's recipe lies over the values of the file that it includes),
+and then compressed to the scale's epochs, so that a schedule keeps its shape. A row that ``needs`` another one has
+that row's recipe at the same scale as its parent (needs.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from dnw_core.config import Config, fingerprint
 from dnw_core.recipe import Recipe
+
+if TYPE_CHECKING:
+    from tune_configs.search_space import SearchSettings
 
 Scale = Literal["smoke", "short", "paper"]
 SCALES: tuple[Scale, ...] = get_args(Scale)
@@ -118,6 +123,9 @@ class RowFile(Config):
     recipe: dict[str, Any] = Field(default_factory=dict, description="settings laid over the table's recipe")
     scales: ScalesFile = ScalesFile()
     notes: list[str] = Field(default_factory=list, description="a sentence for each odd choice")
+    search: dict[str, Any] | None = Field(default=None, description="what a search may vary (search_space.py)")
+    include: str | None = Field(default=None, description="file of values that a search found (include.py)")
+    needs: str | None = Field(default=None, description="row (or table/row) whose finished trials this one starts from")
 
     @model_validator(mode="after")
     def _check_published(self) -> RowFile:
@@ -141,6 +149,9 @@ class Row:
     notes: tuple[str, ...]
     recipes: dict[Scale, Recipe]
     resources: dict[Scale, RowResources]
+    search: SearchSettings | None = None
+    included: str | None = None  # the file whose values the recipe takes; a note says what they are
+    needs: str | None = None  # ``table/row`` of the parent, whose recipe at the same scale is ``recipe.parent``
 
     def recipe_at(self, scale: Scale) -> Recipe:
         """Return the recipe at a scale."""

@@ -100,10 +100,11 @@ def _describe(config_type: type[Config], located: Located, error: ValidationErro
     place = (
         node.where if node.where.endswith(f" {dotted}") else f"{node.where}: {dotted or 'the table'}"
     )  # --set says it
-    return f"{place}: {_plain_message(problem)}{about}"
+    return f"{place}: {plain_message(problem)}{about}"
 
 
-def _plain_message(problem: Any) -> str:
+def plain_message(problem: Any) -> str:
+    """Return what is wrong with a value, from one of pydantic's problems."""
     if problem["type"] == "value_error":  # one of our own validators: its sentence says it all
         return str(problem["ctx"]["error"])
     message = problem["msg"]

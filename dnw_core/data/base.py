@@ -9,6 +9,8 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from dnw_core.errors import UserError
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -51,6 +53,7 @@ class Identity:
 class ImageDataset:
     """A classification data set, decoded and verified; all arrays are read-only and safe to share.
 
+    ``test_images`` are those that are scored on: the test half, or training images that were ``held_out``.
     ``mean`` and ``std`` are per channel (RGB) and on pixels in [0, 1]. ``checksum`` is the SHA-256 of the
     decoded pixels and labels of both halves; it goes into a trial's provenance.
     """
@@ -64,6 +67,31 @@ class ImageDataset:
     mean: Channels
     std: Channels
     checksum: str
+
+    def held_out(self, count: int) -> ImageDataset:
+        """Return the data set whose last ``count`` training images are scored on instead of the test images.
+
+        They are no longer trained on, and the test images are in neither half. The order of the images decides who
+        is held out (``cifar10``: by hash; ``digits``: the last ones in scikit-learn's file). 0 changes nothing.
+
+        Raises:
+            UserError: if no training image would be left.
+        """
+        if count == 0:
+            return self
+        images = len(self.train_images)
+        if count >= images:
+            raise UserError(
+                f"data.validation_images is {count}, but {self.name} has {images} training images; "
+                f"hold out {images - 1} at most"
+            )
+        return replace(
+            self,
+            train_images=self.train_images[:-count],
+            train_labels=self.train_labels[:-count],
+            test_images=self.train_images[-count:],
+            test_labels=self.train_labels[-count:],
+        )
 
     def limited(self, train: int | None, test: int | None) -> ImageDataset:
         """Return the data set with the first ``train`` training and ``test`` test images only (None: all).

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from dnw_core.config import Config
+from dnw_core.wiring.budget import GraphSize, WidthLaw
 from dnw_core.wiring.config import Variant
 
 
-class TinyConfig(Config):
+class ImageNetworkConfig(Config):
+    """What the settings of every network tell: the images it takes and the graphs it holds."""
+
+    classes: int = Field(default=10, gt=1)
+    image_size: int = Field(default=32, gt=0, description="pixels a side")
+
+    def graph_sizes(self) -> list[GraphSize]:
+        """The graphs and their slots, in the order of the forward pass."""
+        raise NotImplementedError
+
+
+class TinyConfig(ImageNetworkConfig):
     """What the three tiny classifiers have in common (facts 1.2): one graph of 800 nodes at 8x8 pixels."""
 
     nodes: int = Field(default=800, gt=0, description="channels of the state")
     input_nodes: int = Field(default=32, gt=0, description="nodes that the stem writes")
     output_nodes: int = Field(default=100, gt=0, description="last nodes, read by the classifier")
-    classes: int = Field(default=10, gt=1)
     image_size: int = Field(default=32, gt=0, description="pixels a side; the graph works at a quarter of it")
     readout_crop: Variant = Field(
         default="reference",
@@ -32,6 +43,10 @@ class TinyConfig(Config):
         if self.image_size % 4 or self.image_size < 32:
             raise ValueError(f"image_size is {self.image_size}; it must be a multiple of 4 and at least 32")
         return self
+
+    def graph_sizes(self) -> list[GraphSize]:
+        """The one graph."""
+        return [GraphSize("graph", self.nodes**2)]
 
 
 class TinyStaticConfig(TinyConfig):
@@ -60,8 +75,115 @@ class TinyContinuousConfig(TinyConfig):
     )
 
 
+class GraphBlock(NamedTuple):
+    """One block of the MobileNetV1-like graph (facts 2.1)."""
+
+    inputs: int  # input nodes
+    outputs: int  # nodes of each group
+    stride: int  # of the input nodes' operation
+    groups: int  # groups of receivers: hidden ones, then the outputs
+
+    @property
+    def senders(self) -> int:
+        """Columns of the weight: input nodes and hidden groups."""
+        return self.inputs + (self.groups - 1) * self.outputs
+
+    @property
+    def receivers(self) -> int:
+        """Rows of the weight: hidden groups and outputs."""
+        return self.groups * self.outputs
+
+    @property
+    def law(self) -> WidthLaw:
+        """MobileNetV1's pointwise layers here have 1/groups of the slots, and scale with the square of the width."""
+        return WidthLaw(power=2, parts=self.groups)
+
+
+GRAPH_BLOCKS = (
+    GraphBlock(32, 64, 1, 1),
+    GraphBlock(64, 128, 2, 2),
+    GraphBlock(128, 256, 2, 2),
+    GraphBlock(256, 512, 2, 6),
+    GraphBlock(512, 1024, 2, 2),
+)
+
+
+class GraphMobileNetConfig(ImageNetworkConfig):
+    """MobileNetV1 as five blocks of nodes at full width, with edges between any two groups of a block (facts 2.1)."""
+
+    kind: Literal["graph-mobilenet"]
+    classifier: Literal["linear", "edges"] = Field(
+        default="linear",
+        description="linear: dense with a bias; edges: a graph of its own without one, as in the paper's Small rows",
+    )
+
+    def graph_sizes(self) -> list[GraphSize]:
+        """The five blocks, and the classifier where it holds edges."""
+        sizes = [
+            GraphSize(f"block-{index}", block.receivers * block.senders, block.law)
+            for index, block in enumerate(GRAPH_BLOCKS)
+        ]
+        if self.classifier == "edges":
+            sizes.append(GraphSize("classifier", self.classes * GRAPH_BLOCKS[-1].outputs, CLASSIFIER_LAW))
+        return sizes
+
+
+CLASSIFIER_LAW = WidthLaw(power=1, parts=1)  # "Small": the classifier keeps d, not d squared (facts 2.2)
+
+
+class PointwiseLayer(NamedTuple):
+    """One depthwise-pointwise pair of MobileNetV1: channels in and out, stride of the depthwise convolution."""
+
+    inputs: int
+    outputs: int
+    stride: int
+
+
+MOBILENET_V1_LAYERS = (
+    PointwiseLayer(32, 64, 1),
+    PointwiseLayer(64, 128, 2),
+    PointwiseLayer(128, 128, 1),
+    PointwiseLayer(128, 256, 2),
+    PointwiseLayer(256, 256, 1),
+    PointwiseLayer(256, 512, 2),
+    *(PointwiseLayer(512, 512, 1),) * 5,
+    PointwiseLayer(512, 1024, 2),
+    PointwiseLayer(1024, 1024, 1),
+)
+
+
+class MobileNetV1Config(ImageNetworkConfig):
+    """The ordinary MobileNetV1, every channel count scaled and rounded down (facts 4.1)."""
+
+    kind: Literal["mobilenet-v1"]
+    width_multiplier: float = Field(default=1.0, gt=0, le=4)
+
+    @model_validator(mode="after")
+    def _check_width(self) -> MobileNetV1Config:
+        if self.channels(32) < 1:
+            raise ValueError(f"width_multiplier is {self.width_multiplier}, which leaves the stem without a channel")
+        return self
+
+    def channels(self, full: int) -> int:
+        """Return how many of ``full`` channels the width leaves."""
+        return int(self.width_multiplier * full)
+
+    def layers(self) -> list[PointwiseLayer]:
+        """The pairs at this width."""
+        return [
+            PointwiseLayer(self.channels(layer.inputs), self.channels(layer.outputs), layer.stride)
+            for layer in MOBILENET_V1_LAYERS
+        ]
+
+    def graph_sizes(self) -> list[GraphSize]:
+        """The pointwise convolutions."""
+        return [
+            GraphSize(f"pointwise-{index}", layer.inputs * layer.outputs) for index, layer in enumerate(self.layers())
+        ]
+
+
 NetworkConfig = Annotated[
-    TinyStaticConfig | TinyDiscreteConfig | TinyContinuousConfig,
+    TinyStaticConfig | TinyDiscreteConfig | TinyContinuousConfig | GraphMobileNetConfig | MobileNetV1Config,
     Field(discriminator="kind"),
 ]
 
@@ -70,4 +192,6 @@ NETWORK_CLASSES: dict[str, str] = {
     "tiny-static": "dnw_core.models.tiny_static:TinyStatic",
     "tiny-discrete": "dnw_core.models.tiny_discrete:TinyDiscrete",
     "tiny-continuous": "dnw_core.models.tiny_continuous:TinyContinuous",
+    "graph-mobilenet": "dnw_core.models.graph_mobilenet:GraphMobileNet",
+    "mobilenet-v1": "dnw_core.models.mobilenet_v1:MobileNetV1",
 }

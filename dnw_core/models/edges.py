@@ -14,6 +14,8 @@ node norm and the next product read without a copy.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -40,9 +42,7 @@ class EdgeProduct:
         self._backward_csr: Tensor | None = None
         if sparse:
             values = weight_oi.detach()
-            with warnings.catch_warnings():
-                # torch calls CSR a beta feature; what is used here is checked against the dense way in the tests
-                warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            with no_beta_warning():
                 self._forward_csr = values.to_sparse_csr()
                 self._backward_csr = values.t().contiguous().to_sparse_csr()
 
@@ -52,6 +52,14 @@ class EdgeProduct:
             return F.conv2d(x_bihw, self.weight_oi[:, :, None, None])
         y: Tensor = _SparseProduct.apply(self.weight_oi, x_bihw, self._forward_csr, self._backward_csr)
         return y
+
+
+@contextmanager
+def no_beta_warning() -> Iterator[None]:
+    """Torch calls CSR a beta feature; what is used of it is checked against the dense way in the tests."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        yield
 
 
 def _sparse_pays(weight_oi: Tensor) -> bool:

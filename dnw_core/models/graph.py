@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +18,7 @@ class Liveness:
 
     Attributes:
         edges: boolean, like the mask; a subset of it.
-        nodes: boolean, one per node; true for nodes whose own operation is live.
+        nodes: boolean, one per sending node; true for nodes whose own operation is live.
     """
 
     edges: Tensor
@@ -35,14 +34,12 @@ class Graph:
         module: the module that owns the weight.
         weight_name: the weight's name there.
         slots: which entries may be edges.
-        liveness: from a mask of kept edges to what of it is live.
     """
 
     name: str
     module: nn.Module
     weight_name: str
     slots: Slots
-    liveness: Callable[[Tensor], Liveness]
 
 
 class GraphNetwork(Protocol):
@@ -50,6 +47,9 @@ class GraphNetwork(Protocol):
 
     def graphs(self) -> list[Graph]:
         """The network's graphs, in the order of the forward pass."""
+
+    def liveness(self, masks: dict[str, Tensor]) -> dict[str, Liveness]:
+        """What is live of these kept edges (by graph name, as the answer)."""
 
     def cost(self, masks: dict[str, Tensor]) -> Cost:
         """Cost of the network with these kept edges (by graph name)."""

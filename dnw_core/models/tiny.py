@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from dnw_core.models.config import TinyConfig
 from dnw_core.models.graph import EdgeWeight, Graph, Liveness
+from dnw_core.models.precision import at_least_float32
 from dnw_core.models.tiny_cost import tiny_cost
 from dnw_core.record import Cost
 from dnw_core.wiring.slots import Slots
@@ -77,12 +78,16 @@ class TinyNetwork(nn.Module):
         """Which entries of the edge matrix may be edges."""
 
     @abstractmethod
-    def liveness(self, mask: Tensor) -> Liveness:
+    def graph_liveness(self, mask: Tensor) -> Liveness:
         """What of the kept edges ``mask`` is live."""
 
     def graphs(self) -> list[Graph]:
         """The one graph."""
-        return [Graph("graph", self.edges, "weight", self.slots(), self.liveness)]
+        return [Graph("graph", self.edges, "weight", self.slots())]
+
+    def liveness(self, masks: dict[str, Tensor]) -> dict[str, Liveness]:
+        """What of the kept edges is live."""
+        return {"graph": self.graph_liveness(masks["graph"])}
 
     def cost(self, masks: dict[str, Tensor]) -> Cost:
         """Parameters and MACs with these kept edges (facts 1.2 and 2.3)."""
@@ -96,11 +101,6 @@ class TinyNetwork(nn.Module):
         """Average the patch of each map: [b, c, h, w] to [b, c]."""
         start = self.pool_start()
         return at_least_float32(maps_bchw[:, :, start : start + 2, start : start + 2]).mean(dim=(2, 3))
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Widen half precision to float32: statistics and means are never taken in less. Float64 stays."""
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def node_operation(x_bchw: Tensor, kernel_c1kk: Tensor, padding: int = 1) -> Tensor:

@@ -10,7 +10,8 @@ from dnw_core.models.config import TinyContinuousConfig
 from dnw_core.models.edges import EdgeProduct
 from dnw_core.models.graph import Liveness
 from dnw_core.models.ode import integrate
-from dnw_core.models.tiny import TinyNetwork, at_least_float32, node_norm, node_operation
+from dnw_core.models.precision import at_least_float32
+from dnw_core.models.tiny import TinyNetwork, node_norm, node_operation
 from dnw_core.wiring.slots import Slots
 
 
@@ -56,7 +57,7 @@ class TinyContinuous(TinyNetwork):
         self.solver_counts[1] += 1
         return self.pool(state[:, self.first_output :])
 
-    def liveness(self, mask: Tensor) -> Liveness:
+    def graph_liveness(self, mask: Tensor) -> Liveness:
         """An edge is live if a path of edges leads from its receiver to an output node."""
         mask = mask.cpu()
         reaches = torch.zeros(self.config.nodes, dtype=torch.bool)

@@ -22,7 +22,7 @@ NODE_OP_WEIGHTS = 9
 def tiny_cost(network: TinyNetwork, mask: Tensor) -> Cost:
     """Return the cost with the kept edges ``mask``, [receivers, senders]."""
     mask = mask.cpu()
-    live = network.liveness(mask)
+    live = network.graph_liveness(mask)
     slots = network.slots()
     nodes = network.config.nodes
     edges, live_edges = int(mask.sum()), int(live.edges.sum())

@@ -53,7 +53,7 @@ class TinyDiscrete(TinyNetwork):
             state_bchw = node_norm(sent, self.norm_weight[rows_from:], self.norm_bias[rows_from:])
         return self.pool(state_bchw)
 
-    def liveness(self, mask: Tensor) -> Liveness:
+    def graph_liveness(self, mask: Tensor) -> Liveness:
         """Unrolled over the steps: an edge is live if its signal at some step reaches an output node at the last."""
         mask = mask.cpu()
         reaches = torch.zeros(self.config.nodes, dtype=torch.bool)

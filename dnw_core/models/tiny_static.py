@@ -19,7 +19,8 @@ from dnw_core.models.config import TinyStaticConfig
 from dnw_core.models.edges import EdgeProduct
 from dnw_core.models.graph import Liveness
 from dnw_core.models.pieces import in_pieces
-from dnw_core.models.tiny import TinyNetwork, at_least_float32, node_norm, node_operation
+from dnw_core.models.precision import at_least_float32
+from dnw_core.models.tiny import TinyNetwork, node_norm, node_operation
 from dnw_core.wiring.slots import Slots
 
 
@@ -107,7 +108,7 @@ class TinyStatic(TinyNetwork):
         around = maps_bchw[:, :, start : start + 4, start : start + 4]
         return node_operation(around, self.node_op.weight[block.start : block.stop], padding=0)
 
-    def liveness(self, mask: Tensor) -> Liveness:
+    def graph_liveness(self, mask: Tensor) -> Liveness:
         """An edge is live if it is usable and its receiver is an output or feeds one through live edges."""
         usable = self.slots().usable
         assert usable is not None

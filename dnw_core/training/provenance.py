@@ -12,6 +12,7 @@ import torch
 
 from dnw_core.code_version import code_version
 from dnw_core.record import Provenance
+from dnw_core.training.memory import release_freed_memory
 
 PACKAGES = ("torch", "torchvision", "torchdiffeq", "numpy")
 
@@ -34,7 +35,13 @@ def _package_version(name: str) -> str:
 
 
 def collect_provenance(
-    device: torch.device, threads: int, data_checksum: str, started_at: str, finished_at: str, resumed: int
+    device: torch.device,
+    threads: int,
+    data_checksum: str,
+    started_at: str,
+    finished_at: str,
+    resumed: int,
+    parent: str | None = None,
 ) -> Provenance:
     """Return the provenance of a trial that ran in this process."""
     commit, dirty = code_version()
@@ -52,11 +59,13 @@ def collect_provenance(
         started_at=started_at,
         finished_at=finished_at,
         resumed=resumed,
+        parent=parent,
     )
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Begin a new peak: a process may have trained another trial before."""
+    """Begin a new peak: a process may have trained another trial before, and kept memory of it."""
+    release_freed_memory()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:

@@ -14,7 +14,7 @@ from pyarrow import parquet
 from torch import Tensor
 
 from dnw_core.files import write_atomically, write_text
-from dnw_core.models.graph import Graph
+from dnw_core.models.graph import Liveness
 from dnw_core.record import HISTORY_COLUMNS, PROGRESS_FILE, EpochMetrics, Scores
 
 
@@ -25,17 +25,23 @@ def write_history(path: Path, history: list[EpochMetrics]) -> None:
     write_atomically(path, lambda temporary: parquet.write_table(table, temporary))
 
 
-def write_wiring(path: Path, graphs: list[Graph], masks: dict[str, Tensor]) -> None:
-    """Write the kept edges of every graph (see docs/architecture.md for the arrays)."""
+def write_wiring(path: Path, masks: dict[str, Tensor], liveness: dict[str, Liveness]) -> None:
+    """Write the kept edges of every graph (see docs/architecture.md for the arrays).
+
+    Args:
+        path: the file.
+        masks: kept edges by graph name, [receivers, senders, ...]; a column counts all that follows the receivers.
+        liveness: what of them is live, by graph name.
+    """
     arrays: dict[str, np.ndarray] = {}
-    for graph in graphs:
-        mask = masks[graph.name].cpu()
-        rows, columns = mask.nonzero(as_tuple=True)
-        live = graph.liveness(mask).edges
-        arrays[f"{graph.name}.rows"] = rows.numpy().astype(np.int32)
-        arrays[f"{graph.name}.columns"] = columns.numpy().astype(np.int32)
-        arrays[f"{graph.name}.live"] = live[rows, columns].numpy()
-        arrays[f"{graph.name}.shape"] = np.array(mask.shape[:2], dtype=np.int64)
+    for name, mask in masks.items():
+        kept = mask.cpu().flatten(1)
+        live = liveness[name].edges.cpu().flatten(1)
+        rows, columns = kept.nonzero(as_tuple=True)
+        arrays[f"{name}.rows"] = rows.numpy().astype(np.int32)
+        arrays[f"{name}.columns"] = columns.numpy().astype(np.int32)
+        arrays[f"{name}.live"] = live[rows, columns].numpy()
+        arrays[f"{name}.shape"] = np.array(kept.shape, dtype=np.int64)
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:

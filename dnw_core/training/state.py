@@ -2,6 +2,8 @@
 
 Model, optimiser, position, the sums of the current epoch, history, and every random state. The data need none: what
 a batch looks like depends on (seed, epoch, step) alone, and so does the learning rate.
+
+The last checkpoint of a finished trial leaves the momentum out: nothing reads it again, and it is half of the file.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ class TrainingState:
         loss_sum: sum over its images so far, on the device, float64.
         correct: correctly classified training images so far, on the device.
         start_masks: kept edges at its start, by graph name.
+        initial_digest: of the weights that training started from; None if an older version of this project started it.
+        parent: the finished trial that training started from, in words.
         history: the finished epochs.
         seconds: training time so far, over all sessions.
         resumed: how often the trial went on from a checkpoint.
@@ -35,7 +39,9 @@ class TrainingState:
     device: torch.device
     started_at: str
     threads: int
-    start_masks: dict[str, Tensor]
+    start_masks: dict[str, Tensor] = field(default_factory=dict)
+    initial_digest: str | None = None
+    parent: str | None = None
     epoch: int = 0
     step: int = 0
     loss_sum: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
@@ -53,22 +59,24 @@ class TrainingState:
         self.correct = torch.zeros((), dtype=torch.int64, device=self.device)
         self.start_masks = masks
 
-    def to_checkpoint(self) -> dict[str, Any]:
-        """Return tensors and plain values only."""
+    def to_checkpoint(self, *, finished: bool = False) -> dict[str, Any]:
+        """Return tensors and plain values only; of a finished trial without what only training needs."""
+        for_training = {"optimiser": self.optimiser.state_dict(), "start_masks": self.start_masks}
         return {
             "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            **({} if finished else for_training),
             "epoch": self.epoch,
             "step": self.step,
             "loss_sum": self.loss_sum,
             "correct": self.correct,
-            "start_masks": self.start_masks,
             "history": [line.model_dump() for line in self.history],
             "seconds": self.seconds,
             "epoch_seconds": self.epoch_seconds,
             "resumed": self.resumed,
             "started_at": self.started_at,
             "threads": self.threads,
+            "initial_digest": self.initial_digest,
+            "parent": self.parent,
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
         }
@@ -76,11 +84,13 @@ class TrainingState:
     def restore(self, saved: dict[str, Any]) -> None:
         """Take over a checkpoint's state (``threads`` must have been set before anything was computed)."""
         self.model.load_state_dict(saved["model"])
-        self.optimiser.load_state_dict(saved["optimiser"])
+        if "optimiser" in saved:  # not in a finished trial's last one
+            self.optimiser.load_state_dict(saved["optimiser"])
         self.epoch, self.step = saved["epoch"], saved["step"]
         self.loss_sum = saved["loss_sum"].to(self.device)
         self.correct = saved["correct"].to(self.device)
-        self.start_masks = {name: mask.to(self.device) for name, mask in saved["start_masks"].items()}
+        self.start_masks = {name: mask.to(self.device) for name, mask in saved.get("start_masks", {}).items()}
+        self.initial_digest, self.parent = saved.get("initial_digest"), saved.get("parent")
         self.history = [EpochMetrics.model_validate(line) for line in saved["history"]]
         self.seconds, self.epoch_seconds = saved["seconds"], saved["epoch_seconds"]
         self.started_at, self.resumed = saved["started_at"], saved["resumed"] + 1

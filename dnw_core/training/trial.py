@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
@@ -16,12 +15,9 @@ import torch
 from torch import Tensor
 
 from dnw_core.config import Config
-from dnw_core.data import ImageDataset, load_dataset
 from dnw_core.data.batches import DeviceImages
-from dnw_core.errors import UserError
 from dnw_core.execution import Execution
 from dnw_core.files import sha256_of, write_text
-from dnw_core.models.build import build_wired
 from dnw_core.models.graph import GraphNetwork
 from dnw_core.recipe import Recipe
 from dnw_core.record import (
@@ -34,13 +30,15 @@ from dnw_core.record import (
     EpochMetrics,
     TrialRecord,
 )
-from dnw_core.seeds import derive_seed
 from dnw_core.training import results
 from dnw_core.training.checkpoint import PREVIOUS_FILE, CheckpointKey, load_checkpoint, save_checkpoint
-from dnw_core.training.loop import evaluate, make_optimiser, train_epoch
+from dnw_core.training.images import load_images
+from dnw_core.training.loop import evaluate, train_epoch
+from dnw_core.training.memory import keep_freed_memory
 from dnw_core.training.numerics import set_numerics
+from dnw_core.training.parent import check_parent_given
 from dnw_core.training.provenance import collect_provenance, peak_memory_bytes, reset_peak_memory
-from dnw_core.training.state import TrainingState
+from dnw_core.training.start import kept_edges, now, start_or_resume
 from dnw_core.training.trial_log import TrialLog
 from dnw_core.wiring.rule import attached_rules
 
@@ -68,6 +66,7 @@ def run_trial(
     folder: Path,
     identity: TrialIdentity,
     *,
+    parent: Path | None = None,
     on_epoch: Callable[[EpochMetrics], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> TrialRecord:
@@ -79,17 +78,20 @@ def run_trial(
         execution: where; changes no result, but ``threads`` is overruled by a checkpoint's.
         folder: the trial's working folder; made if missing.
         identity: names that go into the record.
+        parent: folder of the finished trial that ``recipe.parent`` asks for, with the same seed.
         on_epoch: called after each epoch.
         should_stop: asked about twice a second; when it says yes, a checkpoint is written and TrialStopped raised.
 
     Raises:
-        TrialFailed: training cannot go on (a loss that is not finite).
+        TrialFailed: training cannot go on (a loss that is not finite), or the parent cannot be used.
         TrialStopped: ``should_stop`` said yes.
         UserError: the data set is missing or broken, or a setting does not fit the network.
+        ValueError: ``parent`` is given where ``recipe.parent`` is not set, or the other way round.
     """
+    check_parent_given(recipe, parent)
     folder.mkdir(parents=True, exist_ok=True)
     with TrialLog(folder / LOG_FILE) as log:
-        run = _Run(recipe, seed, execution, folder, identity, log)
+        run = _Run(recipe, seed, execution, folder, identity, log, parent)
         run.train(on_epoch or (lambda _: None), should_stop or (lambda: False))
         return run.finish()
 
@@ -98,7 +100,14 @@ class _Run:
     """One session of a trial: what ``run_trial`` holds together."""
 
     def __init__(
-        self, recipe: Recipe, seed: int, execution: Execution, folder: Path, identity: TrialIdentity, log: TrialLog
+        self,
+        recipe: Recipe,
+        seed: int,
+        execution: Execution,
+        folder: Path,
+        identity: TrialIdentity,
+        log: TrialLog,
+        parent: Path | None,
     ) -> None:
         self.recipe, self.seed, self.execution = recipe, seed, execution
         self.folder, self.identity, self.log = folder, identity, log
@@ -109,39 +118,28 @@ class _Run:
             log.write(f"{sentence}; going on from the last good state")
         threads = saved["threads"] if saved else execution.threads
         set_numerics(recipe.precision, self.device, threads)
+        keep_freed_memory()
         reset_peak_memory(self.device)
-        self.dataset = load_dataset(recipe.data.dataset, execution)
-        _check_fit(recipe, self.dataset)
-        self.dataset = self.dataset.limited(recipe.data.train_images, recipe.data.test_images)
+        self.dataset = load_images(recipe, execution)
         self.train_images = DeviceImages.training(self.dataset, self.device)
         self.test_images = DeviceImages.test(self.dataset, self.device)
-        network, self.graphs = build_wired(recipe.network, recipe.wiring, seed)
-        self.network = network.to(self.device)
+        self.state, self.graphs = start_or_resume(recipe, seed, self.device, threads, saved, parent)
+        self.network = self.state.model
         self.model: Callable[[Tensor], Tensor] = self.network
         if execution.compile:
             self.model = torch.compile(self.network)
-        self.state = TrainingState(
-            model=self.network,
-            optimiser=make_optimiser(recipe, self.network),
-            device=self.device,
-            started_at=_now(),
-            threads=threads,
-            start_masks={},
-        )
         if saved is not None:
-            self.state.restore(saved)
             log.write(f"resumed at epoch {self.state.epoch}, step {self.state.step} ({threads} threads)")
         else:
-            torch.manual_seed(derive_seed(seed, "training"))  # nothing that ran in this process before may show
-            self.state.begin_epoch(self.masks())
             log.write(f"{identity.table}/{identity.row} {identity.fingerprint} seed {seed} on {self.device}")
+            if self.state.parent is not None:
+                log.write(f"starts from {self.state.parent}")
         self.clock = time.monotonic()
         self.last_checkpoint = self.last_heartbeat = self.last_stop_check = self.clock
 
     def masks(self) -> dict[str, Tensor]:
         """Kept edges by graph name; asserts the promised counts."""
-        by_module = {(id(rule.module), rule.weight_name): rule for rule in attached_rules(self.network)}
-        return {graph.name: by_module[id(graph.module), graph.weight_name].edges().clone() for graph in self.graphs}
+        return kept_edges(self.network, self.graphs)
 
     def train(self, on_epoch: Callable[[EpochMetrics], None], should_stop: Callable[[], bool]) -> None:
         """Run the epochs that are left."""
@@ -187,7 +185,7 @@ class _Run:
         scores = evaluate(self.recipe, self.network, self.model, self.test_images)
         masks = self.masks()
         swapped = sum(int((mask & ~state.start_masks[name]).sum()) for name, mask in masks.items())
-        liveness = [graph.liveness(masks[graph.name]) for graph in self.graphs]
+        liveness = cast(GraphNetwork, self.network).liveness(masks).values()
         self.tick()
         line = EpochMetrics(
             epoch=state.epoch,
@@ -221,7 +219,8 @@ class _Run:
     def checkpoint(self) -> None:
         """Write the state."""
         self.tick()
-        save_checkpoint(self.folder, self.key, self.state.to_checkpoint())
+        finished = self.state.epoch == self.recipe.epochs
+        save_checkpoint(self.folder, self.key, self.state.to_checkpoint(finished=finished))
         self.last_checkpoint = time.monotonic()
 
     def heartbeat(self) -> None:
@@ -235,9 +234,10 @@ class _Run:
         """Write history, edges and, last of all, the record."""
         state, folder = self.state, self.folder
         masks = self.masks()
-        cost = cast(GraphNetwork, self.network).cost(masks)
+        network = cast(GraphNetwork, self.network)
+        cost = network.cost(masks)
         results.write_history(folder / HISTORY_FILE, state.history)
-        results.write_wiring(folder / WIRING_FILE, self.graphs, masks)
+        results.write_wiring(folder / WIRING_FILE, masks, network.liveness(masks))
         last, best = state.history[-1], results.best_of(state.history)
         self.log.write(f"done: last {last.test_accuracy:.2%}, best {best.test_accuracy:.2%} at epoch {best.epoch}")
         self.log.flush()
@@ -255,7 +255,13 @@ class _Run:
             best=results.scores_of(best),
             cost=cost,
             provenance=collect_provenance(
-                self.device, state.threads, self.dataset.checksum, state.started_at, _now(), state.resumed
+                self.device,
+                state.threads,
+                self.dataset.checksum,
+                state.started_at,
+                now(),
+                state.resumed,
+                state.parent,
             ),
             train_seconds=state.seconds,
             peak_memory_bytes=peak_memory_bytes(self.device),
@@ -263,20 +269,6 @@ class _Run:
         )
         write_text(folder / RECORD_FILE, record.model_dump_json(indent=2) + "\n")
         return record
-
-
-def _check_fit(recipe: Recipe, dataset: ImageDataset) -> None:
-    size = dataset.train_images.shape[-1]
-    if recipe.network.image_size != size:
-        raise UserError(f"the network takes {recipe.network.image_size}-pixel images, {dataset.name} has {size}")
-    if recipe.network.classes != len(dataset.classes):
-        raise UserError(
-            f"the network has {recipe.network.classes} classes, {dataset.name} has {len(dataset.classes)} classes"
-        )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 __all__ = ["TrialIdentity", "TrialStopped", "run_trial"]

@@ -6,42 +6,161 @@ and is imported when it is built.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dnw_core.config import Config
+from dnw_core.wiring.budget import EdgeBudget
 
-Density = Annotated[float, Field(gt=0.0, le=1.0, description="fraction of edges kept")]
+Density = Annotated[float, Field(gt=0.0, le=1.0, description="fraction of all slots of a graph that is kept")]
+Width = Annotated[
+    float,
+    Field(
+        gt=0.0,
+        le=1.0,
+        description="as many edges as the ordinary network of this width has in the graph's place (facts 2.2)",
+    ),
+]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Variant = Literal["reference", "corrected"]
+StartsFrom = Literal["seed", "parent"]
 
 
-class TopEdgesConfig(Config):
-    """DNW: the k edges of largest magnitude, straight-through gradient to all (facts 1.1)."""
+class RuleConfig(Config):
+    """What the settings of every rule have in common.
 
-    rule: Literal["top-edges"]
-    density: Density
+    Attributes:
+        needs_parent: whether the rule takes something from a finished trial of another row.
+        starts_from: the weights that training starts from: drawn from the seed, or the parent trial's last ones.
+    """
+
+    needs_parent: ClassVar[bool] = False
+    starts_from: ClassVar[StartsFrom] = "seed"
+
+    @property
+    def budget(self) -> EdgeBudget | None:
+        """How many edges are kept; None where the rule keeps all."""
+        return None
+
+
+class SparseConfig(RuleConfig):
+    """Settings of a rule that keeps a fixed number of edges: give ``density`` or ``width``."""
+
+    density: Density | None = None
+    width: Width | None = None
+
+    @model_validator(mode="after")
+    def _check_budget(self) -> SparseConfig:
+        if (self.density is None) == (self.width is None):
+            raise ValueError("a rule that keeps some of the edges takes either density or width")
+        return self
+
+    @property
+    def budget(self) -> EdgeBudget:
+        """How many edges are kept."""
+        return EdgeBudget(self.density, self.width)
+
+
+class RankedConfig(SparseConfig):
+    """Settings of a rule that keeps the k slots of largest magnitude."""
+
     ranked_slots: Variant = Field(
         default="reference",
-        description="Q1: rank all slots of the matrix (reference) or only those the forward pass reads (corrected)",
+        description="Q1, Q3: rank all slots of the weight (reference) or only those the forward pass reads (corrected)",
     )
 
 
-class FixedRandomConfig(Config):
+class CompleteConfig(RuleConfig):
+    """The dense graph: every usable slot is an edge."""
+
+    rule: Literal["complete"]
+
+
+class TopEdgesConfig(RankedConfig):
+    """DNW: the k edges of largest magnitude, straight-through gradient to all (facts 1.1)."""
+
+    rule: Literal["top-edges"]
+
+
+class FixedRandomConfig(SparseConfig):
     """Random graph: k edges drawn once, the mask never changes (facts 1.6)."""
 
     rule: Literal["fixed-random"]
-    density: Density
     eligible_slots: Variant = Field(
         default="reference",
         description="Q2: draw from the slots that the released code leaves eligible, or from the usable ones",
     )
 
 
-WiringConfig = Annotated[TopEdgesConfig | FixedRandomConfig, Field(discriminator="rule")]
+class NoUpdateConfig(RankedConfig):
+    """The k edges of largest magnitude, but only these get a gradient (facts 4.1)."""
+
+    rule: Literal["no-update"]
+
+
+class TargetedDropoutConfig(RankedConfig):
+    """All but the k largest magnitudes are dropped at random in training, and always in evaluation (facts Q4, Q5)."""
+
+    rule: Literal["targeted-dropout"]
+    drop_probability: Fraction = Field(default=0.95, description="rho: chance that a targeted edge is off in a step")
+    weight_sign: Variant = Field(
+        default="reference",
+        description="Q4: the forward pass uses |w| (reference) or the weight with its sign (corrected)",
+    )
+
+
+class L1AnnealConfig(SparseConfig):
+    """From the complete graph down to k edges by magnitude, with an L1 penalty on the edges (facts 4.1)."""
+
+    rule: Literal["l1-anneal"]
+    l1_weight: float = Field(default=1e-5, ge=0, description="factor of the sum of |w| over the edges in the loss")
+    anneal_start: Fraction = Field(default=0.0, description="share of the epochs after which pruning begins")
+    anneal_end: Fraction = Field(default=0.5, description="share of the epochs after which k edges are left")
+    exponent: float = Field(default=3.0, gt=0, description="of the pruning curve; 1: linear, 3: most of it early")
+
+    @model_validator(mode="after")
+    def _check_span(self) -> L1AnnealConfig:
+        if self.anneal_start > self.anneal_end:
+            raise ValueError(f"anneal_start ({self.anneal_start}) must not lie after anneal_end ({self.anneal_end})")
+        return self
+
+
+class LotteryTicketConfig(RankedConfig):
+    """One-shot lottery ticket: the parent's k largest final magnitudes, trained from the start again (facts 4.1)."""
+
+    needs_parent: ClassVar[bool] = True
+    rule: Literal["lottery-ticket"]
+
+
+class FineTuneConfig(RankedConfig):
+    """The parent's k largest final magnitudes, trained on from its final weights (facts 4.1)."""
+
+    needs_parent: ClassVar[bool] = True
+    starts_from: ClassVar[StartsFrom] = "parent"
+    rule: Literal["fine-tune"]
+
+
+WiringConfig = Annotated[
+    CompleteConfig
+    | TopEdgesConfig
+    | FixedRandomConfig
+    | NoUpdateConfig
+    | TargetedDropoutConfig
+    | L1AnnealConfig
+    | LotteryTicketConfig
+    | FineTuneConfig,
+    Field(discriminator="rule"),
+]
 
 # rule name -> where its class stands; a new rule adds its configuration to the union above and a line here
 RULE_CLASSES: dict[str, str] = {
+    "complete": "dnw_core.wiring.complete:Complete",
     "top-edges": "dnw_core.wiring.top_edges:TopEdges",
     "fixed-random": "dnw_core.wiring.fixed_random:FixedRandom",
+    "no-update": "dnw_core.wiring.no_update:NoUpdate",
+    "targeted-dropout": "dnw_core.wiring.targeted_dropout:TargetedDropout",
+    "l1-anneal": "dnw_core.wiring.l1_anneal:L1Anneal",
+    "lottery-ticket": "dnw_core.wiring.lottery_ticket:LotteryTicket",
+    "fine-tune": "dnw_core.wiring.fine_tune:FineTune",
 }

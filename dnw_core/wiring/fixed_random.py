@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dnw_core.wiring.config import FixedRandomConfig
+from dnw_core.wiring.masking import masked
 from dnw_core.wiring.rule import WiringRule
 from dnw_core.wiring.selection import top_k_mask
 from dnw_core.wiring.slots import Slots
@@ -28,15 +29,14 @@ class FixedRandom(WiringRule):
     mask: Tensor
 
     def __init__(self, config: FixedRandomConfig, slots: Slots, generator: torch.Generator) -> None:
-        super().__init__(slots, config.density)
-        assert self.promised_edges is not None
+        super().__init__(slots, config.budget)
         eligible = slots.usable if config.eligible_slots == "corrected" else slots.released_random
         scores = torch.rand(slots.shape, generator=generator, dtype=torch.float64)
         if eligible is not None:
-            if int(eligible.sum()) < self.promised_edges:
-                raise ValueError(f"{self.promised_edges} edges are to be drawn from {int(eligible.sum())} slots")
+            if int(eligible.sum()) < self.kept_edges:
+                raise ValueError(f"{self.kept_edges} edges are to be drawn from {int(eligible.sum())} slots")
             scores = scores.masked_fill(~eligible, -1.0)
-        self.register_buffer("mask", top_k_mask(scores, self.promised_edges))
+        self.register_buffer("mask", top_k_mask(scores, self.kept_edges))
 
     def edges(self, weight: Tensor) -> Tensor:
         """The mask drawn at the start, whatever the weight."""
@@ -44,4 +44,4 @@ class FixedRandom(WiringRule):
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight with all but the drawn edges at zero; ordinary gradient, so zero elsewhere."""
-        return weight * self.mask
+        return masked(weight, self.mask)

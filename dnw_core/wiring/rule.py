@@ -5,6 +5,7 @@ reads the effective weight under the weight's own name, and the dense one stays 
 
 * gives the effective weight (``forward``), with whatever gradient it promises,
 * tells its current edges (``edges``) and how many it promises (``promised_edges``),
+* is told how long the run is (``begin``) and, if it needs one, what its parent trial found (``inherit``),
 * may act after an optimiser step or at an epoch's end (``after_step``, ``after_epoch``),
 * keeps everything it must remember in buffers, so that ``state_dict`` carries it into the checkpoint.
 
@@ -22,7 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from dnw_core.wiring.slots import Slots, edges_to_keep
+from dnw_core.wiring.budget import EdgeBudget
+from dnw_core.wiring.slots import Slots
 
 
 class WiringRule(nn.Module, ABC):
@@ -30,14 +32,21 @@ class WiringRule(nn.Module, ABC):
 
     Args:
         slots: what the network says of the weight.
-        density: fraction of all slots that is kept.
+        budget: how many edges are kept; None for every usable slot.
+
+    Raises:
+        ValueError: if the budget does not fit the weight.
     """
 
-    def __init__(self, slots: Slots, density: float) -> None:
+    def __init__(self, slots: Slots, budget: EdgeBudget | None) -> None:
         super().__init__()
         self.slots = slots
-        self.density = density
-        self.promised_edges: int | None = edges_to_keep(slots.numel, density)
+        self.kept_edges = slots.usable_count if budget is None else budget.edges(slots.numel, slots.law)
+
+    @property
+    def promised_edges(self) -> int | None:
+        """How many edges there are at this moment, exactly; None if the rule promises no count."""
+        return self.kept_edges
 
     @abstractmethod
     def forward(self, weight: Tensor) -> Tensor:
@@ -45,7 +54,16 @@ class WiringRule(nn.Module, ABC):
 
     @abstractmethod
     def edges(self, weight: Tensor) -> Tensor:
-        """Return the boolean mask of the edges that ``forward`` keeps for this dense weight."""
+        """Return the boolean mask of the edges that ``forward`` keeps for this dense weight (in evaluation)."""
+
+    def begin(self, epochs: int) -> None:
+        """Learn how many epochs the run has, before the first or on resume. Default: nothing."""
+
+    def inherit(self, parent_weight: Tensor) -> None:
+        """Take what the rule needs from the parent trial's final dense weight (same shape), once, at the start.
+
+        Called for rules whose settings say ``needs_parent``. Default: nothing.
+        """
 
     def after_step(self, weight: Tensor, step: int) -> None:
         """Act after the optimiser step ``step`` (counted from 0 over the whole run). Default: nothing."""

@@ -2,14 +2,21 @@
 
 ``torch.topk`` alone promises neither which of several equal values it takes nor that two devices agree.
 Here only the k-th largest *value* comes from it; everything above is kept, and of the entries that equal it
-those with the lowest flat index, until k are kept. A full sort is never needed: on a 800x800 matrix this is
-an order of magnitude faster (``benchmarks/training_step.py``).
+those with the lowest flat index, until k are kept. A full sort is never needed (``benchmarks/training_step.py``).
+
+``largest_magnitudes`` is the same selection by |weight|; on a CPU it looks only at the entries that can be among the
+k largest (``candidates``), which for 1 % of 8.65 million is an order of magnitude faster.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from dnw_core.wiring.candidates import candidate_indices
+
+# below this many entries looking for candidates costs more than it saves
+CANDIDATES_FROM = 1 << 15
 
 
 @torch.no_grad()
@@ -33,8 +40,47 @@ def top_k_mask(scores: Tensor, k: int) -> Tensor:
     # a diverged weight must not break the count: NaN compares false with everything, infinity does not
     flat = scores.reshape(-1).nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
     threshold = torch.topk(flat, k, sorted=False).values.min()
+    if flat.device.type == "cpu" and not torch.compiler.is_compiling():
+        # asking whether there are more ties than room is cheap here; on an accelerator it would wait for the queue
+        reached = flat >= threshold
+        if int(torch.count_nonzero(reached)) == k:
+            return reached.view(scores.shape)
     keep = flat > threshold
     tied = flat == threshold
-    room = k - keep.sum()
+    room = k - torch.count_nonzero(keep)
     keep |= tied & (tied.cumsum(0) <= room)
     return keep.view(scores.shape)
+
+
+@torch.no_grad()
+def largest_magnitudes(weight: Tensor, k: int, among: Tensor | None = None) -> Tensor:
+    """Return a boolean mask of exactly ``k`` entries of ``weight``: those of largest magnitude, lowest index on ties.
+
+    Args:
+        weight: any shape. NaN counts as infinity.
+        k: entries to keep.
+        among: boolean, like ``weight``: the entries that may be kept, at least ``k``; None for all.
+
+    Raises:
+        ValueError: if ``k`` is negative or exceeds the number of entries.
+    """
+    if weight.device.type == "cpu" and weight.is_contiguous() and 0 < k < weight.numel() >= CANDIDATES_FROM:
+        flat = weight.detach().view(-1)
+        mask: Tensor | None = _by_candidates(flat, k, None if among is None else among.reshape(-1))
+        if mask is not None:
+            return mask.view(weight.shape)
+    scores = weight.detach().abs()
+    if among is not None:
+        scores = scores.masked_fill(~among, -1.0)
+    return top_k_mask(scores, k)
+
+
+# how many candidates there are depends on the values, so this is not one traceable graph
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _by_candidates(flat: Tensor, k: int, among: Tensor | None) -> Tensor | None:
+    found = candidate_indices(flat, k, among)
+    if found is None:
+        return None
+    # all of the k largest are among these, in the order of their indices, so the ties are broken as ever
+    chosen = found[top_k_mask(flat[found].abs(), k)]
+    return torch.zeros(flat.numel(), dtype=torch.bool).index_fill_(0, chosen, True)

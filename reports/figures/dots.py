@@ -14,8 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from reports.figures.curves import Looks
-from reports.figures.style import FAINT, INK, LABEL_LIMIT, QUIET, figure, quiet_axes, save
+from reports.figures.style import FAINT, INK, LABEL_LIMIT, QUIET, Looks, figure, quiet_axes, save
 from reports.rows import ReportRow
 from reports.statistics import MARGIN
 from reports.summary import trials_of

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,6 +19,8 @@ from matplotlib.figure import Figure
 
 from reports.files import write_bytes
 from reports.rows import ReportRow
+from reports.text import plain
+from reports.verdicts import PAPER_SCALE
 
 # Okabe & Ito (2008), ordered so that neighbours differ in lightness too; yellow is left out: too pale for lines
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
@@ -45,6 +47,7 @@ _SETTINGS: dict[Any, Any] = {
     "text.color": INK,
 }
 LineStyle: TypeAlias = str | tuple[int, tuple[float, ...]]
+Looks: TypeAlias = Mapping[tuple[str, str, str], tuple[str, LineStyle]]  # of each row, by its key
 
 
 @contextmanager
@@ -72,6 +75,12 @@ def quiet_axes(axes: Axes, grid: str) -> None:
         axes.spines[side].set_visible(False)
     axes.grid(axis="x" if grid == "x" else "y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def scale_note(rows: Sequence[ReportRow]) -> str:
+    """Return what a title must add where rows were not run at paper scale: that they are no reproduction."""
+    scales = ", ".join(sorted({row.scale for row in rows if row.scale != PAPER_SCALE}))
+    return f" · {plain(scales)} scale: no reproduction" if scales else ""
 
 
 def row_colours(rows: Sequence[ReportRow]) -> dict[tuple[str, str, str], tuple[str, LineStyle]]:

@@ -1,13 +1,12 @@
 """The wiring found, as an adjacency picture: receiving nodes down, sending nodes across, a dot an edge.
 
 Every slot of the matrix is drawn as a whole number of pixels, so that 32,000 edges stay crisp; a matrix larger
-than the picture is binned (a pixel shows whether any of its slots holds an edge, a dead one first).
+than its picture is binned (``raster``).
 """
 
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +15,26 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from reports.figures.raster import DEAD, LIVE, Graph, Raster, pixels_of, raster_of
 from reports.figures.style import QUIET, figure, save
 from reports.text import plain
 
-LIVE = "#0072B2"
-DEAD = "#D55E00"
 _DPI = 200
-_PIXELS = 1600  # of the longer side of a picture's matrix
-_MOST_GRAPHS = 9  # in one picture
+_PIXELS = {1: 1600, 2: 800, 3: 768, 4: 520}  # of the longer side of a matrix, by the number of matrices in a line
+_MOST_GRAPHS = 16  # in one picture
 _LARGEST_ARCHIVE = 1 << 30  # bytes unpacked
 _BORDER = (124, 60, 40, 112)  # pixels round each matrix: left, top, right, bottom
 _HEAD = 110  # pixels
+_NOTE = 34  # pixels of a second line under a binned matrix
 _NARROWEST = 520
 _TICK_ROOM = 90  # pixels a tick label needs
 
 
-@dataclass(frozen=True)
-class Graph:
-    """The kept edges of one graph: receiving and sending node of each, and whether it is live."""
-
-    name: str
-    rows: np.ndarray[Any, np.dtype[np.int64]]
-    columns: np.ndarray[Any, np.dtype[np.int64]]
-    live: np.ndarray[Any, np.dtype[np.bool_]]
-    shape: tuple[int, int]
-
-
 def read_wiring(path: Path) -> list[Graph]:
-    """Read ``wiring.npz``, without ever unpickling.
+    """Read ``wiring.npz``, without ever unpickling; an empty list for a network without a graph.
 
     Raises:
-        ValueError: if it is damaged, too large, or does not hold what the results folder's layout promises.
-        OSError: if it cannot be read.
+        ValueError: if it cannot be read, is damaged or too large, or does not fit the results folder's layout.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -56,27 +43,38 @@ def read_wiring(path: Path) -> list[Graph]:
         with np.load(path, allow_pickle=False) as arrays:
             names = [key.removesuffix(".shape") for key in arrays.files if key.endswith(".shape")]
             graphs = [_graph(name, arrays, path) for name in names]
-    except (KeyError, EOFError, zipfile.BadZipFile) as error:
+            if arrays.files and not names:
+                raise ValueError(f"{path.name}: not a wiring file (no graph's shape in it)")
+    except ValueError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{path.name}: cannot be read ({error.strerror or error})") from None
+    except Exception as error:  # a damaged file makes zipfile, zlib and numpy's header parser raise almost anything
         raise ValueError(f"{path.name}: not a wiring file ({error})") from None
-    if not graphs:
-        raise ValueError(f"{path.name}: holds no graph")
     return graphs
 
 
 def wiring_picture(npz_path: Path, out_png: Path, *, title: str = "") -> Path:
     """Draw the edges of every graph in ``wiring.npz`` and return the picture's path.
 
+    A network without a graph gets a small picture that says so: whoever shows a trial's files may rely on one.
+
     Raises:
-        ValueError: if the file is damaged or does not fit the layout.
-        OSError: if it cannot be read or the picture cannot be written.
+        ValueError: if the file cannot be read, is damaged or does not fit the layout.
+        OSError: if the picture cannot be written.
     """
     graphs = read_wiring(npz_path)
+    if not graphs:
+        with figure(6.0, 0.9, dpi=_DPI) as drawn:
+            drawn.text(0.02, 0.7, plain(title, 60), weight="bold", size=11, va="center")
+            drawn.text(0.02, 0.3, "this network has no graph", size=9, va="center", color=QUIET)
+            return save(drawn, out_png)
     shown = graphs[:_MOST_GRAPHS]
-    across = 1 if len(shown) == 1 else 2 if len(shown) <= 4 else 3
+    across = 1 if len(shown) == 1 else 2 if len(shown) <= 4 else 3 if len(shown) <= 9 else 4
     down = -(-len(shown) // across)
-    pixels = _PIXELS // across
     left, top, right, bottom = _BORDER
-    rasters = [_raster(graph.shape, pixels) for graph in shown]
+    rasters = [raster_of(graph.shape, _PIXELS[across]) for graph in shown]
+    bottom += _NOTE if any(raster.slots > 1 for raster in rasters) else 0
     cell_width = max(*(raster.wide for raster in rasters), _NARROWEST) + left + right
     cell_height = max(raster.tall for raster in rasters) + top + bottom
     wide, tall = cell_width * across, cell_height * down + _HEAD
@@ -88,7 +86,7 @@ def wiring_picture(npz_path: Path, out_png: Path, *, title: str = "") -> Path:
             x = index % across * cell_width + left
             y = tall - _HEAD - index // across * cell_height - top - raster.tall
             # the pixels go straight onto the canvas, the axes stand round them: nothing is resampled
-            drawn.figimage(_image(graph, raster), xo=x, yo=y, origin="upper")
+            drawn.figimage(pixels_of(graph, raster), xo=x, yo=y, origin="upper")
             axes = drawn.add_axes((x / wide, y / tall, raster.wide / wide, raster.tall / tall), facecolor="none")
             _frame(axes, graph, raster, named=len(graphs) > 1)
         marks = [
@@ -121,43 +119,14 @@ def _graph(name: str, arrays: Any, path: Path) -> Graph:
             raise ValueError(f"{path.name}: the edges of graph {name!r} do not fit its shape {size}")
     if live.dtype != np.bool_:
         raise ValueError(f"{path.name}: '{name}.live' is not true or false per edge")
-    return Graph(name, rows.astype(np.int64), columns.astype(np.int64), live, size)
+    return Graph(name, rows, columns, live, size)
 
 
-@dataclass(frozen=True)
-class _Raster:
-    """The pixels of one matrix: ``zoom`` pixels a slot where it is small, else ``slots`` slots a pixel."""
-
-    tall: int
-    wide: int
-    zoom: int = 1
-    slots: int = 1
-
-
-def _raster(shape: tuple[int, int], most: int) -> _Raster:
-    longest = max(shape)
-    if longest <= most:
-        zoom = most // longest
-        return _Raster(shape[0] * zoom, shape[1] * zoom, zoom=zoom)
-    slots = -(-longest // most)
-    return _Raster(-(-shape[0] // slots), -(-shape[1] // slots), slots=slots)
-
-
-def _image(graph: Graph, raster: _Raster) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    image = np.full((raster.tall, raster.wide, 4), 255, dtype=np.uint8)
-    for mask, colour in ((graph.live, LIVE), (~graph.live, DEAD)):  # the rare dead ones are never covered
-        y = graph.rows[mask] // raster.slots * raster.zoom
-        x = graph.columns[mask] // raster.slots * raster.zoom
-        for down in range(raster.zoom):
-            for across in range(raster.zoom):
-                image[y + down, x + across, :3] = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-    return image
-
-
-def _frame(axes: Axes, graph: Graph, raster: _Raster, *, named: bool) -> None:
+def _frame(axes: Axes, graph: Graph, raster: Raster, *, named: bool) -> None:
     axes.set_xlim(-0.5, graph.shape[1] - 0.5)
     axes.set_ylim(graph.shape[0] - 0.5, -0.5)  # node 0 at the top, as in a matrix
-    axes.set_xlabel("sending node", fontsize=9)
+    note = f"\n{raster.slots}x{raster.slots} slots a pixel: the fuller, the darker" if raster.slots > 1 else ""
+    axes.set_xlabel("sending node" + note, fontsize=9)
     axes.set_ylabel("receiving node", fontsize=9)
     axes.tick_params(labelsize=8, length=3)
     for axis, length in ((axes.xaxis, raster.wide), (axes.yaxis, raster.tall)):

@@ -1,0 +1,30 @@
+"""The images that a recipe asks for: those it trains on, and those it is scored on."""
+
+from __future__ import annotations
+
+from dnw_core.data import ImageDataset, load_dataset
+from dnw_core.errors import UserError
+from dnw_core.execution import Execution
+from dnw_core.recipe import Recipe
+
+
+def load_images(recipe: Recipe, execution: Execution) -> ImageDataset:
+    """Return the recipe's data set: held-out images first set apart, then both halves cut to what is asked for.
+
+    Raises:
+        UserError: if it is missing or broken, does not fit the network, or has too few images to hold out.
+    """
+    dataset = load_dataset(recipe.data.dataset, execution)
+    _check_fit(recipe, dataset)
+    held_out = dataset.held_out(recipe.data.validation_images)
+    return held_out.limited(recipe.data.train_images, recipe.data.test_images)
+
+
+def _check_fit(recipe: Recipe, dataset: ImageDataset) -> None:
+    size = dataset.train_images.shape[-1]
+    if recipe.network.image_size != size:
+        raise UserError(f"the network takes {recipe.network.image_size}-pixel images, {dataset.name} has {size}")
+    if recipe.network.classes != len(dataset.classes):
+        raise UserError(
+            f"the network has {recipe.network.classes} classes, {dataset.name} has {len(dataset.classes)} classes"
+        )

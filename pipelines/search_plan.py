@@ -1,0 +1,191 @@
+"""A search, laid out: which configurations there are, and how each stands in the search's own store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dnw_core.config import fingerprint
+from dnw_core.errors import UserError
+from dnw_core.record import TrialRecord
+from pipelines.layout import check_name
+from pipelines.overrides import VARIANT_MARK, Override, variant_name
+from pipelines.placement import Placement
+from pipelines.search_curve import read_curve, read_stopped
+from pipelines.search_draw import draw, space_digest
+from pipelines.spec import TrialSpec
+from pipelines.store import Store
+from tune_configs import Row, Scale, Table
+from tune_configs.located import Located
+from tune_configs.search_space import Dimension, SearchBudget, training_images, with_values
+from tune_configs.validation import nearest
+
+FOLDER = "search"  # below the results folder
+VALIDATION = "data.validation_images"
+Standing = Literal["finished", "stopped", "failed", "partial", "new"]
+_LONGEST_NAME = 150
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One point of the space, as a trial."""
+
+    index: int  # 0 is the row's present values
+    values: Mapping[str, Any]
+    spec: TrialSpec
+
+    def __str__(self) -> str:
+        return ", ".join(f"{key} {value}" for key, value in self.values.items())
+
+
+@dataclass(frozen=True)
+class Search:
+    """One row's search at one scale."""
+
+    row: Row
+    scale: Scale
+    seed: int
+    space: Mapping[str, Dimension]
+    budget: SearchBudget
+    configurations: tuple[Configuration, ...]
+    results_dir: Path  # the search's own
+
+    @property
+    def name(self) -> str:
+        """``table/row``."""
+        return f"{self.row.table}/{self.row.id}"
+
+    @property
+    def identity(self) -> str:
+        """What is searched, whatever the number of configurations."""
+        return f"search/{self.name}/{self.scale}/{space_digest(self.name, self.space, self.seed)[:8]}"
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of a configuration that is not given up."""
+        return self.configurations[0].spec.recipe.epochs
+
+    @property
+    def first_rung(self) -> int:
+        """Epochs before the first choice."""
+        return max(1, round(self.budget.first_rung_fraction * self.epochs))
+
+    @property
+    def images(self) -> int:
+        """Images that a configuration is trained on in an epoch, without those held out."""
+        return training_images(self.configurations[0].spec.recipe)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How a configuration stands in the store."""
+
+    configuration: Configuration
+    standing: Standing
+    epochs_done: int
+    seconds: float  # of training so far
+    accuracy: float | None = None  # validation accuracy after the last epoch (a fraction), of finished and stopped ones
+    reason: str | None = None
+    damaged: str | None = None
+    record: TrialRecord | None = None
+
+
+def find_row(tables: Mapping[str, Table], name: str) -> Row:
+    """Return the row ``table/row`` whose search is meant.
+
+    Raises:
+        UserError: if there is none of that name, or it declares no search.
+    """
+    rows = {f"{row.table}/{row.id}": row for table in tables.values() for row in table.rows.values()}
+    if name not in rows:
+        raise UserError(f"--row: there is no row {name!r}{nearest(name, rows)}")
+    if rows[name].search is None:
+        searchable = [known for known, row in rows.items() if row.search is not None]
+        others = f"; rows that do: {', '.join(searchable)}" if searchable else ""
+        raise UserError(f"--row: {name} declares no search: section in its table file{others}")
+    return rows[name]
+
+
+def plan_search(
+    row: Row, scale: Scale, *, seed: int, trials: int | None, placement: Placement, results_dir: Path
+) -> Search:
+    """Lay out a row's search.
+
+    Args:
+        row: a row with a search.
+        scale: at which its recipe is taken.
+        seed: of the draws, and of every configuration's training.
+        trials: how many configurations; the row's own number by default.
+        placement: where and how they are trained.
+        results_dir: the results folder; the search lies in ``search/<table>/<row>`` below it.
+    """
+    assert row.search is not None
+    budget = row.search.budgets[scale]
+    own = results_dir / FOLDER / row.table / row.id
+    recipe, asked = row.recipe_at(scale), row.resources_at(scale)
+    drawn = draw(f"{row.table}/{row.id}", recipe, row.search.space, seed, trials or budget.trials)
+    configurations = []
+    for index, values in enumerate(drawn):
+        changed = with_values(recipe, {**values, VALIDATION: budget.validation_images})
+        mark = fingerprint(changed)
+        places = {key: Override(key, Located(value, key, key)) for key, value in values.items()}
+        name = variant_name(row.id, changed, places.values())
+        spec = TrialSpec(
+            table=row.table,
+            row=name if _names_a_folder(name) else f"{row.id}{VARIANT_MARK}{mark}",
+            seed=seed,
+            scale=scale,
+            fingerprint=mark,
+            recipe=changed,
+            execution=placement.execution(asked),
+            resources=placement.resources(asked),
+            results_dir=own,
+        )
+        configurations.append(Configuration(index, values, spec))
+    return Search(row, scale, seed, row.search.space, budget, tuple(configurations), own)
+
+
+def judge(search: Search, store: Store) -> list[Judged]:
+    """Return how every configuration stands, in order."""
+    states = store.states([one.spec for one in search.configurations])
+    judged = []
+    for configuration, state in zip(search.configurations, states, strict=True):
+        stopped = read_stopped(store.folder(configuration.spec)) if state.kind == "partial" else None
+        if state.record is not None and state.record.last is not None:
+            accuracy = state.record.last.test_accuracy  # the held-out images stand in for the test images
+            seconds = state.record.train_seconds
+            judged.append(Judged(configuration, "finished", state.epochs_done, seconds, accuracy, record=state.record))
+            continue
+        seconds = sum(line.seconds for line in read_curve(store.folder(configuration.spec)).epochs)
+        if stopped is not None:
+            judged.append(
+                Judged(configuration, "stopped", stopped.epoch, seconds, stopped.accuracy, damaged=state.damaged)
+            )
+        else:
+            standing: Standing = "failed" if state.kind == "failed" else "partial" if state.epochs_done else "new"
+            judged.append(
+                Judged(configuration, standing, state.epochs_done, seconds, reason=state.reason, damaged=state.damaged)
+            )
+    return judged
+
+
+def ranking(judged: list[Judged]) -> list[Judged]:
+    """Return those with an accuracy, best first: the finished ones, then the stopped ones, furthest first.
+
+    Ties go to the configuration that was drawn earlier.
+    """
+    scored = [one for one in judged if one.accuracy is not None]
+    return sorted(
+        scored,
+        key=lambda one: (one.standing != "finished", -one.epochs_done, -(one.accuracy or 0.0), one.configuration.index),
+    )
+
+
+def _names_a_folder(name: str) -> bool:
+    try:
+        check_name(name, "row")
+    except UserError:
+        return False
+    return len(name) <= _LONGEST_NAME

@@ -1,0 +1,55 @@
+"""What every Tune experiment of ours has in common. Importing this module loads Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from pipelines.limits import GRACE_SECONDS, MAX_DEATHS
+from pipelines.progress import Progress
+from pipelines.spec import TrialSpec
+from pipelines.stop_request import StopRequest
+from pipelines.tune_driver import GraceStopper, Watcher
+from pipelines.tune_worker import KEY
+
+
+def with_resources(trainable: Callable[[dict[str, Any]], None], specs: Sequence[TrialSpec]) -> Any:
+    """Return the trainable with each trial asking for its own resources."""
+    asked = {spec.model_dump_json(): spec.resources for spec in specs}
+
+    def resources(config: dict[str, Any]) -> Any:
+        wanted = asked[config[KEY]]
+        bundle = {"CPU": wanted.cpus} | ({"GPU": wanted.gpus} if wanted.gpus else {})
+        return tune.PlacementGroupFactory([bundle])
+
+    return tune.with_resources(trainable, resources)
+
+
+def tune_config(specs: Sequence[TrialSpec], **how: Any) -> Any:
+    """Return the settings of the scheduling; ``how`` says in what order trials come and who goes on.
+
+    A fresh process costs some 4 s (torch, Ray). On a CPU a trial sets all that it depends on (threads, precision,
+    random states), so one process serves many trials, to the same bits (tests/test_command_real.py). On a GPU a
+    process would keep the memory and the devices of its first trial.
+    """
+    return tune.TuneConfig(
+        reuse_actors=not any(spec.resources.gpus for spec in specs),
+        trial_name_creator=lambda trial: trial.trial_id,
+        trial_dirname_creator=lambda trial: trial.trial_id,
+        **how,
+    )
+
+
+def run_config(name: str, folder: Path, stop: StopRequest, progress: Progress, watcher: Watcher) -> Any:
+    """Return the settings of the run: a storage folder that nobody reads again, retries, and our ears."""
+    return tune.RunConfig(
+        name=name,
+        storage_path=str(folder / "tune"),
+        verbose=0,
+        stop=GraceStopper(stop, progress, GRACE_SECONDS),
+        failure_config=tune.FailureConfig(max_failures=MAX_DEATHS),
+        callbacks=[watcher],
+    )
