@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from dnw_core.errors import DataMissing
 from pipelines.planner import Plan
+from pipelines.spec import TrialSpec
 from pipelines.store import Store
 
 
 def check_data(plan: Plan, *, local: bool, say: Callable[[str], None]) -> None:
-    """Read every data set that will be needed, checksums and all (which also fills the cache for the trials).
+    """Read every data set that will be needed, and hold it against every recipe.
 
     Args:
         plan: what will be trained.
@@ -18,7 +19,7 @@ def check_data(plan: Plan, *, local: bool, say: Callable[[str], None]) -> None:
         say: prints one line.
 
     Raises:
-        UserError: if a data set is missing, truncated or altered.
+        UserError: if a data set is missing, truncated or altered, or does not fit a network.
     """
     if not local:
         return
@@ -26,12 +27,26 @@ def check_data(plan: Plan, *, local: bool, say: Callable[[str], None]) -> None:
     for trial in runs:
         if trial.state == "data missing":
             raise DataMissing(trial.detail)
-    from dnw_core.data import load_dataset
+    read_data([trial.spec for trial in runs], say)
 
-    for name, execution in {trial.spec.recipe.data.dataset: trial.spec.execution for trial in runs}.items():
-        if name != "digits":
-            say(f"reading {name} and checking it (the first time takes a minute)")
-        load_dataset(name, execution)
+
+def read_data(specs: Iterable[TrialSpec], say: Callable[[str], None]) -> None:
+    """Read the trials' data sets, checksums and all (which fills the cache, too), and hold them against the recipes.
+
+    Raises:
+        UserError: if a data set is missing, truncated or altered, or does not fit a network.
+    """
+    from dnw_core.data import load_dataset
+    from dnw_core.training.images import check_fit
+
+    loaded = {}
+    for spec in specs:
+        name = spec.recipe.data.dataset
+        if name not in loaded:
+            if name != "digits":
+                say(f"reading {name} and checking it (the first time takes a minute)")
+            loaded[name] = load_dataset(name, spec.execution)
+        check_fit(spec.recipe, loaded[name])
 
 
 def check_cluster(address: str) -> None:

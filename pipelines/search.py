@@ -18,6 +18,7 @@ from dnw_core.errors import UserError
 from pipelines import search_text
 from pipelines.lock import driver_lock
 from pipelines.placement import Placement, settle_device
+from pipelines.preflight import check_cluster, read_data
 from pipelines.search_found import check_target, include_name, write_found
 from pipelines.search_options import SEARCH_COMMAND, SearchOptions, parse_search_options
 from pipelines.search_plan import Judged, Search, find_row, judge, plan_search
@@ -85,11 +86,9 @@ def _train(search: Search, store: Store, options: SearchOptions, train: str) -> 
     if all(one.standing in ("finished", "stopped", "failed") for one in judged):
         return False
     if options.cluster is not None:
-        from pipelines.preflight import check_cluster
-
         check_cluster(options.cluster)
     else:
-        _check_data(search)
+        read_data([one.spec for one in search.configurations], _say)
     from pipelines.search_schedule import run_search
 
     return run_search(search, judged, store=store, cluster=options.cluster, train=train)
@@ -105,17 +104,6 @@ def _make_room(search: Search, judged: list[Judged], store: Store, retry: bool) 
         if one.standing == "failed" and retry:
             store.clear_failure(spec)
     return judge(search, store)
-
-
-def _check_data(search: Search) -> None:
-    """Read the data set, checksums and all (which also fills the cache for the trials)."""
-    from dnw_core.data import load_dataset
-
-    spec = search.configurations[0].spec
-    name = spec.recipe.data.dataset
-    if name != "digits":
-        _say(f"reading {name} and checking it (the first time takes a minute)")
-    load_dataset(name, spec.execution)
 
 
 def _conclude(search: Search, judged: list[Judged], path: Path, command: str) -> int:

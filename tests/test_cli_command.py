@@ -259,6 +259,13 @@ MISTAKES = [
     (["--checkpoint-minutes", "nan"], "argument --checkpoint-minutes: 'nan' is not a number of minutes"),
     (["--plan", "--list"], "argument --list: not allowed with argument --plan"),
     (["--set", "optimiser.learnig_rate=1"], "unknown key; did you mean 'optimiser.learning_rate'?"),
+    (["--set", "network.image_size=64"], "the network takes 64-pixel images, digits has 32"),
+    (["--set", "data.validation_images=2000"], "but digits has 1437 training images"),
+    (
+        ["--only", "wirings/dnw-x0.225", "--set", "wiring.width=0.001"],
+        "would keep no edge of the 2,048 slots of block-0",
+    ),
+    (["--only", "wirings/fine-tune", "--set", "parent.epochs=3"], "--set parent.epochs: the row that is needed gets"),
     (["--set", "epochs=-3"], "--set epochs: input should be greater than 0, found -3"),
     (["--results-dir", ""], "a folder's name is empty"),
     (["--results-dir", "/proc/nothing"], "results folder /proc/nothing cannot be written to"),

@@ -15,12 +15,18 @@ def load_images(recipe: Recipe, execution: Execution) -> ImageDataset:
         UserError: if it is missing or broken, does not fit the network, or has too few images to hold out.
     """
     dataset = load_dataset(recipe.data.dataset, execution)
-    _check_fit(recipe, dataset)
+    check_fit(recipe, dataset)
     held_out = dataset.held_out(recipe.data.validation_images)
     return held_out.limited(recipe.data.train_images, recipe.data.test_images)
 
 
-def _check_fit(recipe: Recipe, dataset: ImageDataset) -> None:
+def check_fit(recipe: Recipe, dataset: ImageDataset) -> None:
+    """Check that the network takes the images and their classes, and that enough remain of them for training.
+
+    Raises:
+        UserError: saying what does not fit.
+    """
+    dataset.held_out(recipe.data.validation_images)
     size = dataset.train_images.shape[-1]
     if recipe.network.image_size != size:
         raise UserError(f"the network takes {recipe.network.image_size}-pixel images, {dataset.name} has {size}")
