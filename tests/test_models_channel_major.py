@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dnw_core.models.channel_major import StackedEdges, node_operations, toeplitz
+from dnw_core.models.channel_major import StackedEdges, _SortedEdges, node_operations, toeplitz
 
 
 @pytest.mark.parametrize("side", [2, 3, 4, 8])
@@ -94,6 +94,18 @@ def test_an_edge_at_a_slot_that_is_never_read_changes_nothing() -> None:
     before = stacked(weight, sent, 6)
     weight[0, 2] = weight[3, 7] = 5.0  # the first group from its own nodes
     torch.testing.assert_close(stacked(weight, sent, 6), before)
+
+
+def test_the_sparse_matrices_are_cut_exactly() -> None:
+    """Each is the slice it stands for, and its transpose: nothing of the next column, nothing of the next row."""
+    weight = torch.arange(1.0, 97.0).view(12, 8)
+    edges = _SortedEdges(weight)
+    for rows, senders in ((slice(0, 6), 2), (slice(6, 12), 8)):
+        cut = weight[rows, :senders]
+        matrix, transposed = edges.csr(rows, senders), edges.csr_transposed(rows, senders)
+        assert (int(matrix.col_indices().max()), int(transposed.col_indices().max())) == (senders - 1, 5)
+        assert torch.equal(matrix.to_dense(), cut)
+        assert torch.equal(transposed.to_dense(), cut.t())
 
 
 def test_without_gradients_nothing_is_kept() -> None:

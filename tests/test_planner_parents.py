@@ -239,7 +239,7 @@ def test_a_chain_is_blocked_to_its_end(store: Store, chain: dict[str, Table]) ->
 def test_the_complete_graph_is_estimated_by_itself(store: Store) -> None:
     """A dense graph takes longer an image than a sparse one, also once one of the two was measured."""
     dense, sparse = plan_of(store, "wirings/complete"), plan_of(store, "wirings/dnw-x0.225")
-    assert dense.trials[0].estimated_seconds > 3 * sparse.trials[0].estimated_seconds
+    assert dense.trials[0].estimated_seconds > 1.3 * sparse.trials[0].estimated_seconds
     finish(store, dense.trials[0].spec, seconds=512.0)
     assert plan_of(store, "wirings/complete").trials[1].estimated_seconds == pytest.approx(512.0)
     assert not plan_of(store, "wirings/dnw-x0.225").measured
