@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -45,11 +47,12 @@ def test_node_operations_are_norm_relu_convolution(side: int, stride: int) -> No
 def stacked(weight: Tensor, sent: list[Tensor], group_size: int) -> Tensor:
     """What the last group receives when every group sends its part, scaled by what it received."""
     edges = StackedEdges(weight, group_size, sent[0].shape[1])
+    token = edges.token(weight)
     parts: list[Tensor] = []
     received = torch.zeros(())
     for group, own in enumerate(sent):
         parts.append(own if group == 0 else own * received)
-        received = edges.receive(group, parts)
+        received = edges.receive(token, group, parts)
     return received
 
 
@@ -106,6 +109,25 @@ def test_the_sparse_matrices_are_cut_exactly() -> None:
         assert (int(matrix.col_indices().max()), int(transposed.col_indices().max())) == (senders - 1, 5)
         assert torch.equal(matrix.to_dense(), cut)
         assert torch.equal(transposed.to_dense(), cut.t())
+
+
+def test_a_step_leaves_nothing_behind() -> None:
+    """Once its loss is gone, a pass is freed at once: no circle waits for the garbage collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        weight = torch.randn(12, 8, requires_grad=True)
+        edges = StackedEdges(weight, 6, 3)
+        left = weakref.ref(edges)
+        sent = [torch.randn(2, 3, requires_grad=True), torch.randn(6, 3)]
+        token = edges.token(weight)
+        first = edges.receive(token, 0, sent[:1])
+        loss = edges.receive(token, 1, [sent[0], sent[1] * first]).sum()
+        loss.backward()
+        del edges, token, first, loss
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_without_gradients_nothing_is_kept() -> None:

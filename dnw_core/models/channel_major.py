@@ -56,7 +56,7 @@ class StackedEdges:
     rule may need it at every slot (DNW does). It is put together in one buffer and handed to the weight once.
 
     Args:
-        weight_rs: effective weight, [receivers, senders]; gradients flow into it.
+        weight_rs: effective weight, [receivers, senders].
         group_size: receivers of a group, and senders of all groups but the first.
         pixels: columns of a channel: images times pixels.
     """
@@ -72,19 +72,28 @@ class StackedEdges:
         self.gradient_rs: Tensor | None = None
         sparse = int(torch.count_nonzero(self.weight)) < SPARSE_BELOW_DENSITY * self.weight.numel()
         self._edges = _SortedEdges(self.weight) if sparse and self.weight.dtype == torch.float32 else None
-        self.token = _Collect.apply(weight_rs, self)
 
-    def receive(self, group: int, sent_cp: list[Tensor]) -> Tensor:
+    def token(self, weight_rs: Tensor) -> Tensor:
+        """Return what stands for the weight in ``receive``: its gradient reaches the weight once, from all groups.
+
+        The caller keeps it. Kept here it would close a circle through autograd, and every step's maps would stay in
+        memory until Python looks for circles.
+        """
+        token: Tensor = _Collect.apply(weight_rs, self)
+        return token
+
+    def receive(self, token: Tensor, group: int, sent_cp: list[Tensor]) -> Tensor:
         """Return what receiving group ``group`` gets from the groups that have sent so far, [group_size, pixels].
 
         Args:
+            token: of this pass.
             group: the receiving group, counted from 0.
             sent_cp: what groups 0 to ``group`` sent, oldest first; all but the last were given before.
         """
         start = self.senders(group) - sent_cp[-1].shape[0]
         self.stack_sp[start : self.senders(group)] = sent_cp[-1].detach()
         with torch.autocast("cpu", enabled=False):  # what is rounded is said in this file
-            y: Tensor = _Receive.apply(self.token, self, group, *sent_cp)
+            y: Tensor = _Receive.apply(token, self, group, *sent_cp)
         return y
 
     def senders(self, group: int) -> int:

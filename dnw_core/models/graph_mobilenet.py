@@ -111,12 +111,14 @@ class GraphMobileNetBlock(nn.Module):
     def _forward_channel_major(self, inputs_bchw: Tensor) -> Tensor:
         images, _, side, _ = inputs_bchw.shape
         side = -(-side // self.shape.stride)
-        edges = channel_major.StackedEdges(self.edges.weight, self.shape.outputs, images * side**2)
+        weight = self.edges.weight
+        edges = channel_major.StackedEdges(weight, self.shape.outputs, images * side**2)
+        token = edges.token(weight)
         sending = at_least_float32(inputs_bchw.transpose(0, 1))
         sent: list[Tensor] = []
         for group, nodes in enumerate(self.groups()):
             sent.append(channel_major.node_operations(sending, nodes.norm, nodes.node_op).flatten(1))
-            sending = edges.receive(group, sent).view(self.shape.outputs, images, side, side)
+            sending = edges.receive(token, group, sent).view(self.shape.outputs, images, side, side)
         return sending.transpose(0, 1)
 
     def liveness(self, mask: Tensor, outputs_matter: Tensor) -> Liveness:

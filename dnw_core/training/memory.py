@@ -7,6 +7,7 @@ kernel each time, and fetching their pages anew takes a sixth of the step (docs/
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 from typing import Any
 
@@ -23,6 +24,7 @@ def keep_freed_memory() -> None:
 
 def release_freed_memory() -> None:
     """Return what is kept to the kernel: between two trials of one process."""
+    gc.collect()
     trim = _glibc("malloc_trim")
     if trim is not None:
         trim(0)
