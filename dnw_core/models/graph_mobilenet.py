@@ -97,7 +97,8 @@ class GraphMobileNetBlock(nn.Module):
     def forward(self, inputs_bchw: Tensor) -> Tensor:
         """Return what the output nodes receive, [b, outputs, h / stride, w / stride]."""
         if inputs_bchw.device.type == "cpu" and inputs_bchw.shape[2] <= channel_major.LARGEST_SIDE:
-            return self._forward_channel_major(inputs_bchw)
+            received: Tensor = self._forward_channel_major(inputs_bchw)
+            return received
         weight = self.edges.weight
         sending = inputs_bchw
         waiting: list[Tensor] = []  # sums so far of the groups that have not sent yet, outputs last
@@ -108,6 +109,7 @@ class GraphMobileNetBlock(nn.Module):
             sending = waiting.pop(0)
         return sending
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # sparse products are not traced
     def _forward_channel_major(self, inputs_bchw: Tensor) -> Tensor:
         images, _, side, _ = inputs_bchw.shape
         side = -(-side // self.shape.stride)
