@@ -272,7 +272,7 @@ BAD_NEEDS = [
     (
         "      network: {kind: tiny-static}\n      wiring: {rule: fine",
         "      network: {kind: tiny-discrete}\n      wiring: {rule: fine",
-        "small.yaml:36: the row that is needed has another network",
+        "small.yaml:36: the needed row has another network",
     ),
     (
         "optimiser: {learning_rate: 0.01}",
