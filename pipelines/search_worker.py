@@ -16,7 +16,7 @@ from pipelines.spec import TrialSpec
 from pipelines.stop_request import StopWatch
 from pipelines.store import Store
 from pipelines.trial import prepare_process, run_spec
-from pipelines.tune_worker import KEY
+from pipelines.tune_worker import spec_of
 
 
 def make_search_trainable(stop_file: Path, train: str) -> Callable[[dict[str, Any]], None]:
@@ -25,10 +25,7 @@ def make_search_trainable(stop_file: Path, train: str) -> Callable[[dict[str, An
     def train_configuration(config: dict[str, Any]) -> None:
         from ray import tune
 
-        spec = TrialSpec.model_validate_json(config[KEY])
-        if spec.resources.gpus and spec.execution.device.startswith("cuda"):
-            # Ray shows the process its own share only, which is always the first device there
-            spec = spec.model_copy(update={"execution": spec.execution.model_copy(update={"device": "cuda"})})
+        spec = spec_of(config)
         watch = StopWatch(stop_file)
         if watch():
             tune.report({"status": "stopped"})

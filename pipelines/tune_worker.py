@@ -23,16 +23,22 @@ KEY = "trial"
 _REPORT_SECONDS = 0.5
 
 
+def spec_of(config: dict[str, Any]) -> TrialSpec:
+    """Return the trial of a Tune configuration, on the device that Ray gave this process."""
+    spec = TrialSpec.model_validate_json(config[KEY])
+    if spec.resources.gpus and spec.execution.device.startswith("cuda"):
+        # Ray shows the process its own share only, which is always the first device there
+        spec = spec.model_copy(update={"execution": spec.execution.model_copy(update={"device": "cuda"})})
+    return spec
+
+
 def make_trainable(stop_file: Path, train: str) -> Callable[[dict[str, Any]], None]:
     """Return the function that Tune runs for each trial."""
 
     def train_trial(config: dict[str, Any]) -> None:
         from ray import tune
 
-        spec = TrialSpec.model_validate_json(config[KEY])
-        if spec.resources.gpus and spec.execution.device.startswith("cuda"):
-            # Ray shows the process its own share only, which is always the first device there
-            spec = spec.model_copy(update={"execution": spec.execution.model_copy(update={"device": "cuda"})})
+        spec = spec_of(config)
         told = 0.0
 
         def on_epoch(metrics: EpochMetrics) -> None:
