@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dnw_core.config import Config, fingerprint
 from dnw_core.execution import Execution
 from dnw_core.models.build import build_wired
 from dnw_core.recipe import Recipe
-from dnw_core.record import Cost, TrialRecord
+from dnw_core.record import WIRING_FILE, Cost, TrialRecord
 from dnw_core.training import TrialIdentity, run_trial
 from dnw_core.wiring.rule import attached_rules
 from tune_configs import SCALES, Row, load_tables
@@ -56,8 +57,13 @@ PAPER_FINGERPRINTS = {
 # facts 1.2: parameters without the node norm's affine ones, and kept edges, of every row of table tiny
 TINY_PARAMETERS_AND_EDGES = (41_458, 32_000)
 
-# facts 2.2 and 4.1: kept edges at the start, by width; every usable slot where a rule starts from the complete graph
-GRAPH_EDGES = {"x0.15": 70_643, "x0.225": 158_944, "x0.3": 282_565, "x0.49": 753_816}
+# facts 2.2 and 4.1: kept edges of each block by width; every usable slot where a rule starts from the complete graph
+BLOCK_EDGES = {
+    "x0.15": [47, 553, 2_212, 32_441, 35_390],
+    "x0.225": [104, 1_245, 4_977, 72_991, 79_627],
+    "x0.3": [185, 2_212, 8_848, 129_762, 141_558],
+    "x0.49": [492, 5_901, 23_603, 346_175, 377_645],
+}
 COMPLETE_EDGES = 6_981_632
 STARTS_COMPLETE = {"wirings/complete", "wirings/l1-anneal"}
 # everything that is trained but the edges: stem, node operations, norms, classifier
@@ -73,9 +79,12 @@ def name_of(row: Row) -> str:
 
 def graph_edges(row: Row) -> int:
     """Edges that a row of table wirings starts with; x0.225 where its name says no width."""
-    if name_of(row) in STARTS_COMPLETE:
-        return COMPLETE_EDGES
-    return next((edges for width, edges in GRAPH_EDGES.items() if width in row.id), GRAPH_EDGES["x0.225"])
+    return COMPLETE_EDGES if name_of(row) in STARTS_COMPLETE else sum(block_edges(row))
+
+
+def block_edges(row: Row) -> list[int]:
+    """Edges of each block of a row of table wirings; of x0.225 where its name says no width."""
+    return next((edges for width, edges in BLOCK_EDGES.items() if width in row.id), BLOCK_EDGES["x0.225"])
 
 
 def check_size(row: Row, cost: Cost) -> None:
@@ -135,7 +144,8 @@ def test_row_builds_to_its_published_size(row: Row) -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=name_of)
 def test_row_trains_and_reads_every_setting(row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two steps on four images: the trial ends with a record, and each setting of the recipe was looked at."""
+    """Two steps on four images: the trial ends with a record, with the facts' number of edges in every block, and
+    each setting of the recipe was looked at."""
     recipe = shortened(row.recipe_at("smoke"))
     read: set[tuple[type, str]] = set()
     original = Config.__getattribute__
@@ -148,6 +158,9 @@ def test_row_trains_and_reads_every_setting(row: Row, tmp_path: Path, monkeypatc
     record = trained(recipe, row, tmp_path)
     monkeypatch.undo()
     assert record.status == "done"
+    if recipe.network.kind == "graph-mobilenet" and recipe.wiring.rule != "complete":
+        with np.load(tmp_path / WIRING_FILE) as wiring:
+            assert [len(wiring[f"block-{index}.rows"]) for index in range(5)] == block_edges(row)
     unread = [
         f"{type(part).__name__}.{field}"
         for part in parts_of(recipe)
