@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from dnw_core.errors import UserError
+from pipelines.cli_words import WordParser, absolute_path, one_of, whole_number
 from pipelines.modes import MODES, Mode
 from pipelines.placement import DeviceChoice
 from pipelines.selection import parse_seeds
 from tune_configs.schema import SCALES, Scale
-from tune_configs.validation import nearest
 
 COMMAND = "pipelines/reproduce_all.py"
 DEVICES: tuple[DeviceChoice, ...] = ("auto", "cpu", "cuda")
@@ -65,11 +64,6 @@ class Options:
     download: bool
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
-
-
 def parse_options(argv: Sequence[str] | None = None) -> Options:
     """Parse the command line.
 
@@ -78,13 +72,7 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
         SystemExit: after ``--help``.
     """
     parser = make_parser()
-    values, unknown = parser.parse_known_args(argv)
-    if unknown:
-        name = unknown[0].partition("=")[0]
-        if name.startswith("-"):
-            known = [option for action in parser._actions for option in action.option_strings]
-            raise UserError(f"unknown option {name}{nearest(name, known)}")
-        raise UserError(f"unexpected argument {unknown[0]!r}; rows are named with --only, tables with --table")
+    values = parser.parse_words(argv, "rows are named with --only, tables with --table")
     return Options(
         scale=values.scale or ("paper" if values.cluster else "smoke"),
         tables=tuple(values.table),
@@ -103,27 +91,25 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
         threads=values.threads,
         checkpoint_minutes=values.checkpoint_minutes,
         compile=values.compile,
-        results_dir=_absolute(values.results_dir),
-        data_dir=_absolute(values.data_dir) if values.data_dir else None,
-        cache_dir=_absolute(values.cache_dir) if values.cache_dir else None,
+        results_dir=values.results_dir,
+        data_dir=values.data_dir,
+        cache_dir=values.cache_dir,
         tracking_uri=values.tracking_uri,
         download=values.download,
     )
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> WordParser:
     """Return the parser (for its help text as well)."""
-    parser = _Parser(
-        prog="reproduce_all.py",
-        description="Trains the rows of the paper's tables, each with several seeds, and reports which rows hold.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = WordParser(
+        "reproduce_all.py",
+        "Trains the rows of the paper's tables, each with several seeds, and reports which rows hold.",
+        _EXAMPLES,
     )
     what = parser.add_argument_group("what to train")
     what.add_argument(
         "--scale",
-        type=_one_of("scale", SCALES),
+        type=one_of("scale", SCALES),
         metavar="SCALE",
         help="smoke: proves that everything runs, on small images; short: the real images, a fraction of the epochs; "
         "paper: as published (default: smoke, with --cluster paper)",
@@ -153,7 +139,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     what.add_argument(
         "--mode",
-        type=_one_of("mode", tuple(MODES)),
+        type=one_of("mode", tuple(MODES)),
         default="cached",
         metavar="MODE",
         help="; ".join(f"{name}: {text}" for name, text in MODES.items()) + " (default: cached)",
@@ -185,15 +171,20 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--device",
-        type=_one_of("device", DEVICES),
+        type=one_of("device", DEVICES),
         default="auto",
         metavar="DEVICE",
         help="cpu, cuda, or auto: cuda where there is a GPU, and on a cluster (default: auto)",
     )
     group.add_argument(
-        "--trials-per-gpu", type=_positive, metavar="N", help="trials that share a GPU (default: the row's own share)"
+        "--trials-per-gpu",
+        type=whole_number(1),
+        metavar="N",
+        help="trials that share a GPU (default: the row's own share)",
     )
-    group.add_argument("--threads", type=_positive, metavar="N", help="CPU threads a trial (default: the row's own)")
+    group.add_argument(
+        "--threads", type=whole_number(1), metavar="N", help="CPU threads a trial (default: the row's own)"
+    )
     group.add_argument(
         "--checkpoint-minutes",
         type=_minutes,
@@ -202,24 +193,22 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
         help="time between checkpoints; 0: after every epoch (default: 5)",
     )
     group.add_argument("--compile", action="store_true", help="torch.compile the networks (pays on long GPU runs)")
-    group.add_argument("--results-dir", default="results", metavar="FOLDER", help="default: ./results")
     group.add_argument(
-        "--data-dir", metavar="FOLDER", help="where the data sets lie (default: in the user's data folder)"
+        "--results-dir", type=absolute_path, default="results", metavar="FOLDER", help="default: ./results"
     )
-    group.add_argument("--cache-dir", metavar="FOLDER", help="decoded images (default: in the user's cache folder)")
+    group.add_argument(
+        "--data-dir",
+        type=absolute_path,
+        metavar="FOLDER",
+        help="where the data sets lie (default: in the user's data folder)",
+    )
+    group.add_argument(
+        "--cache-dir", type=absolute_path, metavar="FOLDER", help="decoded images (default: in the user's cache folder)"
+    )
     group.add_argument("--download", action="store_true", help="fetch a data set that is missing, checksum verified")
     group.add_argument(
         "--tracking-uri", metavar="URI", help="MLflow server or database (default: a SQLite file in the results folder)"
     )
-
-
-def _one_of(kind: str, known: Sequence[str]) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in known:
-            raise argparse.ArgumentTypeError(f"there is no {kind} {text!r}{nearest(text, known)}")
-        return text
-
-    return parse
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -227,12 +216,6 @@ def _seeds(text: str) -> tuple[int, ...]:
         return parse_seeds(text)
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error).removeprefix("--seeds ")) from None
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 10_000):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)
 
 
 def _minutes(text: str) -> float:
@@ -243,15 +226,6 @@ def _minutes(text: str) -> float:
     if not 0 <= minutes < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes; give 0 or more")
     return minutes
-
-
-def _absolute(text: str) -> Path:
-    if not text:
-        raise UserError("a folder's name is empty; leave the option out for the default")
-    try:
-        return Path(text).expanduser().absolute()
-    except RuntimeError as error:
-        raise UserError(f"{text!r}: {error}") from None
 
 
 __all__ = ["COMMAND", "Options", "make_parser", "parse_options"]

@@ -267,7 +267,7 @@ MISTAKES = [
     ),
     (["--only", "wirings/fine-tune", "--set", "parent.epochs=3"], "--set parent.epochs: the row that is needed gets"),
     (["--set", "epochs=-3"], "--set epochs: input should be greater than 0, found -3"),
-    (["--results-dir", ""], "a folder's name is empty"),
+    (["--results-dir", ""], "argument --results-dir: a folder's or file's name is empty"),
     (["--results-dir", "/proc/nothing"], "results folder /proc/nothing cannot be written to"),
     (["--trials-per-gpu", "2"], "--trials-per-gpu needs a GPU and this machine has none"),
     (["--device", "cuda"], "--device cuda needs a GPU and this machine has none"),
