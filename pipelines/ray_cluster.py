@@ -7,6 +7,7 @@ minutes, or hang on the address of a cluster that is gone, so the address is tri
 from __future__ import annotations
 
 import contextlib
+import gc
 import ipaddress
 import os
 import re
@@ -60,7 +61,26 @@ def connect(cluster: str | None) -> Iterator[Path]:
                 ray.init(log_to_driver=False, logging_level="ERROR", **options)
                 yield folder
             finally:
-                ray.shutdown()
+                shut_down()
+
+
+def shut_down() -> None:
+    """Leave Ray, with no other thread in its way.
+
+    Python collects garbage in whichever thread happens to run. A handle of a Ray process that another thread (the
+    tracker's) collects in the middle of the shutdown speaks to a worker that is gone, and Ray ends the whole process
+    for it. So they are collected here and now, and nothing is while Ray shuts down.
+    """
+    import ray
+
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _local_options(folder: Path) -> dict[str, Any]:
