@@ -13,7 +13,8 @@ from dnw_core.config import Config
 from dnw_core.models.config import NetworkConfig
 from dnw_core.wiring.config import WiringConfig
 
-DatasetName = Literal["cifar10", "digits"]
+DatasetName = Literal["cifar10", "digits", "imagenet", "image-folder"]
+STREAMED: tuple[DatasetName, ...] = ("imagenet", "image-folder")  # too large for memory, images of any size
 Precision = Literal["fp32", "tf32", "bf16"]
 
 
@@ -25,11 +26,39 @@ class DataConfig(Config):
         default=4, ge=0, le=16, description="zero pixels a side before the random crop; 0: no crop"
     )
     flip: bool = Field(default=True, description="mirror each training image with probability one half")
+    crop: Literal["padded", "random-resized"] = Field(
+        default="padded",
+        description="padded: a window of the zero-padded image; random-resized: a random part, resized (facts 3), and "
+        "in evaluation the centre of the image at 256/224 of the network's size",
+    )
+    color_jitter: float = Field(
+        default=0.0, ge=0, lt=1, description="largest relative change of brightness, contrast and saturation"
+    )
+    pixels: Literal["normalised", "bgr-255"] = Field(
+        default="normalised", description="normalised: mean and std of the data set; bgr-255: 0 to 255, blue first"
+    )
+    content: str | None = Field(
+        default=None, description="of an image-folder: digest of what it holds; the planner fills it in"
+    )
     train_images: int | None = Field(default=None, gt=0, description="use only the first n training images; None: all")
     test_images: int | None = Field(default=None, gt=0, description="use only the first n test images; None: all")
     validation_images: int = Field(
         default=0, ge=0, description="hold out the last n training images and score on them instead of the test images"
     )
+
+    @model_validator(mode="after")
+    def _check_dataset(self) -> DataConfig:
+        streamed = self.dataset in STREAMED
+        if streamed != (self.crop == "random-resized"):
+            wanted = "random-resized" if streamed else "padded"
+            raise ValueError(f"crop {self.crop} does not exist for {self.dataset}; set crop: {wanted}")
+        if streamed and self.crop_padding:
+            raise ValueError(f"crop_padding is for padded crops; set crop_padding: 0 for {self.dataset}")
+        if not streamed and (self.color_jitter or self.pixels != "normalised"):
+            raise ValueError(f"color_jitter and pixels are for {' and '.join(STREAMED)}, not for {self.dataset}")
+        if self.content is not None and self.dataset != "image-folder":
+            raise ValueError(f"content is for image-folder; {self.dataset} is known by its name")
+        return self
 
 
 class OptimiserConfig(Config):
@@ -60,7 +89,13 @@ class CosineConfig(Config):
     kind: Literal["cosine"]
 
 
-ScheduleConfig = Annotated[MultiStepConfig | CosineConfig, Field(discriminator="kind")]
+class LinearConfig(Config):
+    """A straight line to zero, stepped like the cosine (the ShuffleNet recipe, facts 4.2)."""
+
+    kind: Literal["linear"]
+
+
+ScheduleConfig = Annotated[MultiStepConfig | CosineConfig | LinearConfig, Field(discriminator="kind")]
 
 
 class Recipe(Config):
@@ -74,6 +109,12 @@ class Recipe(Config):
     epochs: int = Field(gt=0)
     batch_size: int = Field(gt=0, description="images a step, also in evaluation; the last batch may be smaller")
     precision: Precision = "fp32"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="of the training loss; scores have none")
+    batch_norm_images: int | None = Field(
+        default=None,
+        gt=0,
+        description="images whose statistics a batch norm takes together in training (Q19); None: the whole batch",
+    )
     parent: Recipe | None = Field(default=None, description="recipe of the trial that this one starts from (same seed)")
 
     @model_validator(mode="after")
@@ -86,6 +127,19 @@ class Recipe(Config):
             if self.parent.network != self.network:
                 raise ValueError("the needed row has another network; a trial takes over weights of its own shape")
         return self
+
+    @model_validator(mode="after")
+    def _check_batch(self) -> Recipe:
+        if self.batch_norm_images is not None and self.batch_size % self.batch_norm_images:
+            raise ValueError(
+                f"batch_norm_images is {self.batch_norm_images}; it must divide batch_size ({self.batch_size})"
+            )
+        return self
+
+    @property
+    def batch_groups(self) -> int:
+        """Parts of a batch with batch statistics of their own: the GPUs of the published recipe (Q19)."""
+        return 1 if self.batch_norm_images is None else self.batch_size // self.batch_norm_images
 
     @model_validator(mode="after")
     def _check_budget(self) -> Recipe:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dnw_core.errors import UserError
-from pipelines.cli_words import WordParser, absolute_path, one_of, whole_number
+from pipelines.cli_words import WordParser, absolute_path, data_location, one_of, whole_number
 from pipelines.modes import MODES, Mode
 from pipelines.placement import DeviceChoice
 from pipelines.selection import parse_seeds
@@ -58,7 +58,7 @@ class Options:
     checkpoint_minutes: float
     compile: bool
     results_dir: Path
-    data_dir: Path | None
+    data_dir: str | None
     cache_dir: Path | None
     tracking_uri: str | None
     download: bool
@@ -198,9 +198,9 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--data-dir",
-        type=absolute_path,
+        type=data_location,
         metavar="FOLDER",
-        help="where the data sets lie (default: in the user's data folder)",
+        help="where the data sets lie, a folder or s3://... (default: in the user's data folder)",
     )
     group.add_argument(
         "--cache-dir", type=absolute_path, metavar="FOLDER", help="decoded images (default: in the user's cache folder)"

@@ -74,3 +74,8 @@ def absolute_path(text: str) -> Path:
         return Path(text).expanduser().absolute()
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+
+def data_location(text: str) -> str:
+    """Read an argument as a folder (absolute, ``~`` resolved) or, where it is one, as a URI."""
+    return text if "://" in text else str(absolute_path(text))

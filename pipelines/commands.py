@@ -14,7 +14,7 @@ from tune_configs import Scale
 
 
 def row_command(
-    row: PlannedRow, seeds: Sequence[int], scale: Scale, data_dir: Path | None = None, download: bool = False
+    row: PlannedRow, seeds: Sequence[int], scale: Scale, data_dir: str | None = None, download: bool = False
 ) -> str:
     """Return the command that trains one row again with these seeds."""
     words = ["python", COMMAND, "--scale", scale, "--only", f"{row.table.id}/{row.row.id}"]

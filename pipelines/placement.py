@@ -24,7 +24,7 @@ class Placement:
     trials_per_gpu: int | None = None
     checkpoint_minutes: float = 5.0
     compile: bool = False
-    data_dir: Path | None = None
+    data_dir: str | None = None
     cache_dir: Path | None = None
     download: bool = False
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dnw_core.errors import UserError
 from pipelines.cli_options import DEVICES
-from pipelines.cli_words import WordParser, absolute_path, one_of, whole_number
+from pipelines.cli_words import WordParser, absolute_path, data_location, one_of, whole_number
 from pipelines.placement import DeviceChoice
 from tune_configs.schema import SCALES, Scale
 
@@ -39,7 +39,7 @@ class SearchOptions:
     out: Path | None
     tables: Path | None
     results_dir: Path
-    data_dir: Path | None
+    data_dir: str | None
     download: bool
     tracking_uri: str | None
     device: DeviceChoice
@@ -117,9 +117,9 @@ def _make_parser() -> WordParser:
     )
     add(
         "--data-dir",
-        type=absolute_path,
+        type=data_location,
         metavar="FOLDER",
-        help="where the data sets lie (default: in the user's data folder)",
+        help="where the data sets lie, a folder or s3://... (default: in the user's data folder)",
     )
     add("--download", action="store_true", help="fetch a data set that is missing, checksum verified")
     add("--tracking-uri", metavar="URI", help="MLflow server or database (default: in the results folder)")

@@ -117,7 +117,7 @@ def _build_row(text: _TableText, row_id: str, need: Need | None, parent: Row | N
     own = [_own_recipe(row, file) for row, file in zip(rows, included, strict=True)]
     recipes: dict[Scale, Recipe] = {}
     resources: dict[Scale, RowResources] = {}
-    for scale in SCALES:
+    for scale in SCALES if body.not_reproducible is None else ():
         at_scale = [entry for source in (root, *rows) if (entry := _at_scale(source, scale)) is not None]
         laid = _entry(root, "recipe")
         for section in (*own, *(entry.get("recipe") for entry in at_scale)):
@@ -142,6 +142,7 @@ def _build_row(text: _TableText, row_id: str, need: Need | None, parent: Row | N
         resources=resources,
         search=_check_search(search, recipes, row_id),
         included=next((file.name for file in reversed(included) if file is not None), None),
+        not_reproducible=body.not_reproducible,
         needs=need.name if need is not None else None,
     )
 

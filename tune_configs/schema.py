@@ -12,7 +12,7 @@ that row's recipe at the same scale as its parent (needs.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -39,6 +39,17 @@ class RowResources(Config):
         return self
 
 
+Printed = Annotated[str, Field(pattern=r"^\d+(\.\d+)?M$")]
+PrintedBound = Annotated[str, Field(pattern=r"^(> )?\d+(\.\d+)?M$")]
+
+
+class Quoted(Config):
+    """A number as the paper that it was taken from prints it; the two may differ."""
+
+    mean: float = Field(ge=0, le=100, description="test accuracy in percent")
+    origin: str = Field(min_length=1, description="paper and table")
+
+
 class Published(Config):
     """A number as it stands in the paper, in percent."""
 
@@ -48,6 +59,9 @@ class Published(Config):
     n: int | None = Field(default=None, ge=1, description="runs behind the mean")
     n_is: Literal["stated", "assumed"] | None = Field(default=None, description="where n comes from")
     origin: str = Field(min_length=1, description="where the number is printed")
+    parameters: Printed | None = Field(default=None, description="the parameter column, as printed")
+    macs: PrintedBound | None = Field(default=None, description="the FLOPs column (multiply-adds), as printed")
+    quoted: Quoted | None = Field(default=None, description="the paper that the number was taken from, if another")
 
     @model_validator(mode="after")
     def _check_pairs(self) -> Published:
@@ -126,6 +140,9 @@ class RowFile(Config):
     search: dict[str, Any] | None = Field(default=None, description="what a search may vary (search_space.py)")
     include: str | None = Field(default=None, description="file of values that a search found (include.py)")
     needs: str | None = Field(default=None, description="row (or table/row) whose finished trials this one starts from")
+    not_reproducible: str | None = Field(
+        default=None, min_length=1, description="why nobody can train this row; it has no recipe then"
+    )
 
     @model_validator(mode="after")
     def _check_published(self) -> RowFile:
@@ -133,6 +150,12 @@ class RowFile(Config):
             raise ValueError("an extra row has no published number; drop published or extra")
         if not self.extra and self.published is None:
             raise ValueError("a row needs its published number, or extra: true")
+        return self
+
+    @model_validator(mode="after")
+    def _check_reproducible(self) -> RowFile:
+        if self.not_reproducible is not None and (self.extra or self.recipe or self.corrects or self.needs):
+            raise ValueError("a row that is not reproducible has a published number and nothing to train")
         return self
 
 
@@ -151,6 +174,7 @@ class Row:
     resources: dict[Scale, RowResources]
     search: SearchSettings | None = None
     included: str | None = None  # the file whose values the recipe takes; a note says what they are
+    not_reproducible: str | None = None  # why; such a row has no recipes
     needs: str | None = None  # ``table/row`` of the parent, whose recipe at the same scale is ``recipe.parent``
 
     def recipe_at(self, scale: Scale) -> Recipe:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Protocol
 from dnw_core.data.base import Split
 from dnw_core.data.cifar10_pickles import FOLDER as PICKLE_FOLDER
 from dnw_core.data.cifar10_pickles import TEST_FILES, TRAIN_FILES, read_batches
-from dnw_core.data.folders import default_data_dir
 from dnw_core.data.parquet_images import find_shards, read_shards
 from dnw_core.errors import DataBroken, DataMissing
 
@@ -83,7 +82,7 @@ class ParquetSource:
 
 def candidate_folders(execution: Execution) -> tuple[Path, ...]:
     """Return the folders to look in: ``cifar10/`` in the data folder, then the data folder itself."""
-    base = execution.data_dir if execution.data_dir is not None else default_data_dir()
+    base = execution.data_folder()
     return (base / NAME, base)
 
 

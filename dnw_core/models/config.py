@@ -6,20 +6,17 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from dnw_core.config import Config
+from dnw_core.models.config_base import ImageNetworkConfig
+from dnw_core.models.ordinary_config import (
+    LightDenseNetConfig,
+    LightXceptionConfig,
+    MnasNetSmallConfig,
+    MobileNetV2Config,
+    ShuffleNetV1Config,
+    ShuffleNetV2Config,
+)
 from dnw_core.wiring.budget import GraphSize, WidthLaw
 from dnw_core.wiring.config import Variant
-
-
-class ImageNetworkConfig(Config):
-    """What the settings of every network tell: the images it takes and the graphs it holds."""
-
-    classes: int = Field(default=10, gt=1)
-    image_size: int = Field(default=32, gt=0, description="pixels a side")
-
-    def graph_sizes(self) -> list[GraphSize]:
-        """The graphs and their slots, in the order of the forward pass."""
-        raise NotImplementedError
 
 
 class TinyConfig(ImageNetworkConfig):
@@ -157,6 +154,9 @@ class MobileNetV1Config(ImageNetworkConfig):
 
     kind: Literal["mobilenet-v1"]
     width_multiplier: float = Field(default=1.0, gt=0, le=4)
+    dense_layers: int = Field(
+        default=0, ge=0, lt=13, description="first pointwise layers that are no graphs: no rule makes them sparse"
+    )
 
     @model_validator(mode="after")
     def _check_width(self) -> MobileNetV1Config:
@@ -178,12 +178,24 @@ class MobileNetV1Config(ImageNetworkConfig):
     def graph_sizes(self) -> list[GraphSize]:
         """The pointwise convolutions."""
         return [
-            GraphSize(f"pointwise-{index}", layer.inputs * layer.outputs) for index, layer in enumerate(self.layers())
+            GraphSize(f"pointwise-{index}", layer.inputs * layer.outputs)
+            for index, layer in enumerate(self.layers())
+            if index >= self.dense_layers
         ]
 
 
 NetworkConfig = Annotated[
-    TinyStaticConfig | TinyDiscreteConfig | TinyContinuousConfig | GraphMobileNetConfig | MobileNetV1Config,
+    TinyStaticConfig
+    | TinyDiscreteConfig
+    | TinyContinuousConfig
+    | GraphMobileNetConfig
+    | MobileNetV1Config
+    | MobileNetV2Config
+    | LightDenseNetConfig
+    | LightXceptionConfig
+    | ShuffleNetV1Config
+    | ShuffleNetV2Config
+    | MnasNetSmallConfig,
     Field(discriminator="kind"),
 ]
 
@@ -194,4 +206,10 @@ NETWORK_CLASSES: dict[str, str] = {
     "tiny-continuous": "dnw_core.models.tiny_continuous:TinyContinuous",
     "graph-mobilenet": "dnw_core.models.graph_mobilenet:GraphMobileNet",
     "mobilenet-v1": "dnw_core.models.mobilenet_v1:MobileNetV1",
+    "mobilenet-v2": "dnw_core.models.mobilenet_v2:MobileNetV2",
+    "light-densenet": "dnw_core.models.light_densenet:LightDenseNet",
+    "light-xception": "dnw_core.models.light_xception:LightXception",
+    "shufflenet-v1": "dnw_core.models.shufflenets:ShuffleNetV1",
+    "shufflenet-v2": "dnw_core.models.shufflenets:ShuffleNetV2",
+    "mnasnet-small": "dnw_core.models.mnasnet_small:MnasNetSmall",
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from dnw_core.recipe import CosineConfig, Recipe
+from dnw_core.recipe import CosineConfig, LinearConfig, Recipe
 
 
 def learning_rate(recipe: Recipe, epoch: int, step: int, steps_per_epoch: int) -> float:
@@ -16,12 +16,15 @@ def learning_rate(recipe: Recipe, epoch: int, step: int, steps_per_epoch: int) -
 
     Multi-step: a milestone epoch is the first to run at the lower rate. Cosine: the t-th of T steps, counted from 1,
     runs at half a cosine's value at t/T, so that the first is just below the base rate and the last is exactly 0.
+    Linear: likewise, at 1 - t/T.
     """
     base = recipe.optimiser.learning_rate
     schedule = recipe.schedule
+    total = recipe.epochs * steps_per_epoch
+    done = epoch * steps_per_epoch + step + 1
     if isinstance(schedule, CosineConfig):
-        total = recipe.epochs * steps_per_epoch
-        done = epoch * steps_per_epoch + step + 1
         return 0.5 * base * (1.0 + math.cos(math.pi * done / total))
+    if isinstance(schedule, LinearConfig):
+        return base * (total - done) / total
     passed = sum(milestone <= epoch for milestone in schedule.milestones)
     return base * float(schedule.factor**passed)

@@ -93,6 +93,13 @@ class FixedRandomConfig(SparseConfig):
     )
 
 
+class ConstantFanConfig(RuleConfig):
+    """Fixed random edges, the same number at every neuron of a weight's smaller side: X-Nets (facts 4.2)."""
+
+    rule: Literal["constant-fan"]
+    factor: int = Field(gt=0, description="each neuron of the smaller side has 1/factor of the larger side's as partners")
+
+
 class NoUpdateConfig(RankedConfig):
     """The k edges of largest magnitude, but only these get a gradient (facts 4.1)."""
 
@@ -145,6 +152,7 @@ WiringConfig = Annotated[
     CompleteConfig
     | TopEdgesConfig
     | FixedRandomConfig
+    | ConstantFanConfig
     | NoUpdateConfig
     | TargetedDropoutConfig
     | L1AnnealConfig
@@ -158,6 +166,7 @@ RULE_CLASSES: dict[str, str] = {
     "complete": "dnw_core.wiring.complete:Complete",
     "top-edges": "dnw_core.wiring.top_edges:TopEdges",
     "fixed-random": "dnw_core.wiring.fixed_random:FixedRandom",
+    "constant-fan": "dnw_core.wiring.constant_fan:ConstantFan",
     "no-update": "dnw_core.wiring.no_update:NoUpdate",
     "targeted-dropout": "dnw_core.wiring.targeted_dropout:TargetedDropout",
     "l1-anneal": "dnw_core.wiring.l1_anneal:L1Anneal",
