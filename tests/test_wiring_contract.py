@@ -21,12 +21,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "complete": {},
     "top-edges": {"density": 0.25},
     "fixed-random": {"density": 0.25},
+    "constant-fan": {"factor": 2},
     "no-update": {"density": 0.25},
     "targeted-dropout": {"density": 0.25, "drop_probability": 0.5},
     "l1-anneal": {"density": 0.25, "l1_weight": 1e-3},
     "lottery-ticket": {"density": 0.25},
     "fine-tune": {"density": 0.25},
 }
+KEPT_PARTS = {"complete": 1, "constant-fan": 2}  # a quarter is kept by all others
 MODULES = {
     "linear": lambda: nn.Linear(12, 9),
     "conv": lambda: nn.Conv2d(6, 8, 3, padding=1),
@@ -102,8 +104,7 @@ def test_exactly_k_edges_at_every_step(rule: str, kind: str) -> None:
         kept = attached.weight[edges]
         # Q4: the reference's targeted dropout works with |w|
         assert torch.equal(effective[edges], kept.abs() if rule == "targeted-dropout" else kept)  # type: ignore[index]
-    expected = attached.weight.numel() if rule == "complete" else attached.weight.numel() // 4
-    assert int(attached.edges().sum()) == expected
+    assert int(attached.edges().sum()) == attached.weight.numel() // KEPT_PARTS.get(rule, 4)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -142,7 +143,7 @@ def test_same_seed_same_edges_other_seed_other_edges(rule: str) -> None:
         (attached,) = attached_rules(wired(rule, MODULES["linear"](), seed))
         masks.append(attached.edges())
     assert torch.equal(masks[0], masks[1])
-    if rule == "fixed-random":
+    if rule in ("fixed-random", "constant-fan"):
         assert not torch.equal(masks[0], masks[2])
 
 

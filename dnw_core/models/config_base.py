@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from dnw_core.config import Config
@@ -9,8 +11,14 @@ from dnw_core.wiring.budget import GraphSize
 
 
 class ImageNetworkConfig(Config):
-    """What the settings of every network tell: the images it takes and the graphs it holds."""
+    """What the settings of every network tell: the images it takes and the graphs it holds.
 
+    Attributes:
+        norms_counted: whether papers count norms and biases among the network's parameters; of graph networks they
+            count neither, nor what is dead (facts 2.3).
+    """
+
+    norms_counted: ClassVar[bool] = False
     classes: int = Field(default=10, gt=1)
     image_size: int = Field(default=32, gt=0, description="pixels a side")
 

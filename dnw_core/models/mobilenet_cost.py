@@ -4,7 +4,8 @@ One MAC = one multiply-add. Norms, ReLUs and biases are not counted. An edge cos
 node's 3x3 operation 9 of these for each node with an outgoing edge (also the strided one); the stem 27 a pixel for
 each of its nodes with an outgoing edge; pooling its pixels and the classifier its classes for each output node with an
 incoming edge. Edges are all kept ones, also those that end in dead nodes (Q11), at the network's real sizes (Q10).
-``live`` counts what is used and can influence the output, ``dense`` as if every usable slot were an edge.
+``live`` counts what is used and can influence the output, ``dense`` as if every usable slot were an edge. A stage whose
+weight is no graph is counted like one that keeps everything, its weights as parameters and not as edges.
 
 ``parameters`` has neither norms nor biases (the graph network x0.225 on CIFAR-10 with nothing dead: 214,688, facts
 214,685 before rounding up; MobileNetV1 x0.25: 210,160); ``parameters_with_norm`` has both, and everything that is dead
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -29,9 +31,9 @@ STEM_WEIGHTS = 27
 
 
 class Stage(NamedTuple):
-    """Nodes that operate and send through one weight of edges."""
+    """Nodes that operate and send through one weight: a graph, or the dense weight of a layer before all graphs."""
 
-    graph: str
+    graph: str  # its name; of a dense weight any other name
     stride: int
     inputs: int  # first senders: what the stage before wrote
     outputs: int  # last receivers: what the next stage reads
@@ -63,10 +65,11 @@ def chain_cost(chain: Chain, masks: dict[str, Tensor]) -> Cost:
     masks = {name: mask.cpu().flatten(1) for name, mask in masks.items()}
     shapes = {graph.name: graph.slots.shape for graph in chain.network.graphs()}
     live = chain.network.liveness({name: mask.view(shapes[name]) for name, mask in masks.items()})
-    kept = _count(chain, masks)
-    alive = _count(chain, {name: found.edges.flatten(1) for name, found in live.items()})
-    dense = _count(chain, _every_edge(chain.network))
-    edges = sum(int(mask.sum()) for mask in masks.values())
+    kept = _count(chain, _with_dense_stages(chain, masks, whole=True))
+    live_edges = {name: found.edges.flatten(1) for name, found in live.items()}
+    alive = _count(chain, _with_dense_stages(chain, live_edges, whole=False))
+    dense = _count(chain, _with_dense_stages(chain, _every_edge(chain.network), whole=True))
+    edges = sum(int(mask.count_nonzero()) for mask in masks.values())
     assert isinstance(chain.network, nn.Module)
     allocated = sum(parameter.numel() for parameter in chain.network.parameters())
     return Cost(
@@ -75,8 +78,8 @@ def chain_cost(chain: Chain, masks: dict[str, Tensor]) -> Cost:
         parameters_allocated=allocated,
         live_parameters=alive.parameters,
         edges=edges,
-        live_edges=sum(int(found.edges.sum()) for found in live.values()),
-        nodes=sum(masks[stage.graph].shape[1] for stage in chain.stages),
+        live_edges=sum(int(found.edges.count_nonzero()) for found in live.values()),
+        nodes=sum(masks[stage.graph].shape[1] for stage in chain.stages if stage.graph in masks),
         live_nodes=sum(int(found.nodes.sum()) for found in live.values()),
         macs=kept.macs,
         live_macs=alive.macs,
@@ -98,6 +101,17 @@ def _every_edge(network: GraphNetwork) -> dict[str, Tensor]:
     return found
 
 
+def _with_dense_stages(chain: Chain, masks: dict[str, Tensor], *, whole: bool) -> dict[str, Tensor]:
+    """Add the weights of dense stages: ``whole``, or what reaches a channel that the next stage's edges leave from."""
+    found = dict(masks)
+    for stage, following in reversed(list(pairwise(chain.stages))):
+        if stage.graph not in masks:
+            reached = torch.ones(stage.outputs, stage.inputs, dtype=torch.bool)
+            sends_on = found[following.graph].any(dim=0)[: following.inputs]
+            found[stage.graph] = reached if whole else reached & sends_on[:, None]
+    return found
+
+
 def _count(chain: Chain, masks: dict[str, Tensor]) -> _Count:
     side = -(-chain.image_size // chain.stem_stride)
     first, last = chain.stages[0], chain.stages[-1]
@@ -106,9 +120,10 @@ def _count(chain: Chain, masks: dict[str, Tensor]) -> _Count:
     for stage in chain.stages:
         side = -(-side // stage.stride)
         mask = masks[stage.graph]
-        weights = int(mask.sum()) + KERNEL * int(mask.any(dim=0).sum())
+        weights = int(mask.count_nonzero()) + KERNEL * int(mask.any(dim=0).sum())
         parameters += weights
         macs += weights * side**2
     fed = int(masks[last.graph][-last.outputs :].any(dim=1).sum())
-    classifier = fed * chain.classes if chain.classifier_graph is None else int(masks[chain.classifier_graph].sum())
+    edges = masks.get(chain.classifier_graph or "")
+    classifier = fed * chain.classes if edges is None else int(edges.count_nonzero())
     return _Count(parameters + classifier, macs + fed * side**2 + classifier)

@@ -1,8 +1,8 @@
 """The ordinary MobileNetV1: a chain of depthwise and pointwise convolutions, norm and ReLU after each (facts 4.1).
 
-Shapes: b images, c channels, h x w pixels. The 13 pointwise convolutions are its graphs: an edge joins a channel of one
-layer to a channel of the next. A node is a channel that sends; its own operation is the depthwise convolution, with
-norm and ReLU.
+Shapes: b images, c channels, h x w pixels. The 13 pointwise convolutions are its graphs, but for the first
+``dense_layers``, which no rule touches: an edge joins a channel of one layer to a channel of the next. A node is a
+channel that sends; its own operation is the depthwise convolution, with norm and ReLU.
 """
 
 from __future__ import annotations
@@ -75,10 +75,11 @@ class MobileNetV1(nn.Module):
         return [pair for pair in self.pairs if isinstance(pair, DepthwisePointwise)]
 
     def graphs(self) -> list[Graph]:
-        """The pointwise convolutions, weights [receivers, senders, 1, 1]; every slot is usable."""
+        """The pointwise convolutions but the dense layers; weights [receivers, senders, 1, 1], every slot usable."""
         return [
             Graph(f"pointwise-{index}", pair.pointwise, "weight", Slots(tuple(pair.pointwise.weight.shape)))
             for index, pair in enumerate(self._pairs())
+            if index >= self.config.dense_layers
         ]
 
     def liveness(self, masks: dict[str, Tensor]) -> dict[str, Liveness]:
@@ -89,7 +90,7 @@ class MobileNetV1(nn.Module):
         """
         found: dict[str, Liveness] = {}
         matters: Tensor | None = None  # receivers whose maps can influence the output; the last layer's all do
-        for index in reversed(range(len(self.pairs))):
+        for index in reversed(range(self.config.dense_layers, len(self.pairs))):
             name = f"pointwise-{index}"
             edges = masks[name].cpu()
             if matters is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from fractions import Fraction
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,6 +15,7 @@ from dnw_core.wiring.budget import GraphSize
 class OrdinaryNetworkConfig(ImageNetworkConfig):
     """A network without graphs; its rule is ``complete``."""
 
+    norms_counted: ClassVar[bool] = True
     classes: int = Field(default=1000, gt=1)
     image_size: int = Field(default=224, ge=32, description="pixels a side; the networks halve it five times")
 
@@ -22,10 +25,14 @@ class OrdinaryNetworkConfig(ImageNetworkConfig):
 
 
 class MobileNetV2Config(OrdinaryNetworkConfig):
-    """MobileNetV2 as the ShuffleNetV2 paper re-implemented it (facts 4.2)."""
+    """MobileNetV2, its widths as near as can be to the ShuffleNetV2 paper's own implementation (facts 4.2)."""
 
     kind: Literal["mobilenet-v2"]
     width_multiplier: float = Field(gt=0, le=2)
+
+    def channels(self, full: int) -> int:
+        """Return what the width leaves of ``full`` channels: a multiple of eight, rounded up, and at least 16."""
+        return max(16, 8 * math.ceil(Fraction(repr(self.width_multiplier)) * full / 8))
 
 
 class LightDenseNetConfig(OrdinaryNetworkConfig):

@@ -33,10 +33,13 @@ class RuleConfig(Config):
     Attributes:
         needs_parent: whether the rule takes something from a finished trial of another row.
         starts_from: the weights that training starts from: drawn from the seed, or the parent trial's last ones.
+        trained_edges: whether training decides which edges the network ends with, here or in the parent's trial;
+            else the seed alone does, and the network's cost is known before anything is trained.
     """
 
     needs_parent: ClassVar[bool] = False
     starts_from: ClassVar[StartsFrom] = "seed"
+    trained_edges: ClassVar[bool] = True
 
     @property
     def budget(self) -> EdgeBudget | None:
@@ -74,6 +77,7 @@ class RankedConfig(SparseConfig):
 class CompleteConfig(RuleConfig):
     """The dense graph: every usable slot is an edge."""
 
+    trained_edges: ClassVar[bool] = False
     rule: Literal["complete"]
 
 
@@ -86,6 +90,7 @@ class TopEdgesConfig(RankedConfig):
 class FixedRandomConfig(SparseConfig):
     """Random graph: k edges drawn once, the mask never changes (facts 1.6)."""
 
+    trained_edges: ClassVar[bool] = False
     rule: Literal["fixed-random"]
     eligible_slots: Variant = Field(
         default="reference",
@@ -96,8 +101,9 @@ class FixedRandomConfig(SparseConfig):
 class ConstantFanConfig(RuleConfig):
     """Fixed random edges, the same number at every neuron of a weight's smaller side: X-Nets (facts 4.2)."""
 
+    trained_edges: ClassVar[bool] = False
     rule: Literal["constant-fan"]
-    factor: int = Field(gt=0, description="each neuron of the smaller side has 1/factor of the larger side's as partners")
+    factor: int = Field(gt=0, description="a neuron of the smaller side has 1/factor of the larger as partners")
 
 
 class NoUpdateConfig(RankedConfig):

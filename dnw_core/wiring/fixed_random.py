@@ -33,8 +33,9 @@ class FixedRandom(WiringRule):
         eligible = slots.usable if config.eligible_slots == "corrected" else slots.released_random
         scores = torch.rand(slots.shape, generator=generator, dtype=torch.float64)
         if eligible is not None:
-            if int(eligible.sum()) < self.kept_edges:
-                raise ValueError(f"{self.kept_edges} edges are to be drawn from {int(eligible.sum())} slots")
+            slots_to_draw_from = int(eligible.count_nonzero())
+            if slots_to_draw_from < self.kept_edges:
+                raise ValueError(f"{self.kept_edges} edges are to be drawn from {slots_to_draw_from} slots")
             scores = scores.masked_fill(~eligible, -1.0)
         self.register_buffer("mask", top_k_mask(scores, self.kept_edges))
 

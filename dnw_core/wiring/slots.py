@@ -35,4 +35,4 @@ class Slots:
     @property
     def usable_count(self) -> int:
         """Number of slots that the forward pass reads."""
-        return self.numel if self.usable is None else int(self.usable.sum())
+        return self.numel if self.usable is None else int(self.usable.count_nonzero())
