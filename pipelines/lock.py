@@ -42,22 +42,27 @@ class LockOwner:
 
 
 @contextlib.contextmanager
-def driver_lock(results_dir: Path) -> Iterator[None]:
+def driver_lock(results_dir: Path, *, lock_file: str = LOCK_FILE, option: str = "--results-dir") -> Iterator[None]:
     """Hold the results folder for the block.
+
+    Args:
+        results_dir: the folder, or another one on which only one command may work.
+        lock_file: the lock's name in it.
+        option: by which the user named the folder, for messages.
 
     Raises:
         UserError: if another driver holds it (named), or the file system has no locks.
     """
-    path = results_dir / LOCK_FILE
+    path = results_dir / lock_file
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise UserError(f"{path} cannot be opened ({error.strerror}); give another --results-dir") from None
+        raise UserError(f"{path} cannot be opened ({error.strerror}); give another {option}") from None
     try:
         if not _try_lock(descriptor, fcntl.LOCK_EX):
             owner = _read_owner(path)
             who = str(owner) if owner else "a driver that has not yet said who it is"
-            raise UserError(f"{results_dir} is in use by {who}; wait for it, end it, or give another --results-dir")
+            raise UserError(f"{results_dir} is in use by {who}; wait for it, end it, or give another {option}")
         values = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -94,9 +99,7 @@ def _try_lock(descriptor: int, kind: int) -> bool:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise UserError(
-                    f"the results folder's file system has no locks ({error.strerror}); use another"
-                ) from None
+                raise UserError(f"the folder's file system has no locks ({error.strerror}); use another") from None
             if attempt + 1 < _ATTEMPTS:
                 time.sleep(_PAUSE_SECONDS)
         else:

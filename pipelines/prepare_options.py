@@ -1,0 +1,116 @@
+"""The options of ``prepare.py``: what they are called, what they mean, and clear words when one is mistyped."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dnw_core.data.manifest import Settings
+from dnw_core.errors import UserError
+from pipelines.cli_words import WordParser, absolute_path, whole_number
+
+PREPARE_COMMAND = "pipelines/prepare.py"
+SHORT_SIDE, QUALITY, IMAGES_PER_SHARD = 256, 92, 4096
+
+_EXAMPLES = """\
+examples:
+  python pipelines/prepare.py ~/ILSVRC2012 /shared/data/imagenet
+      train/<class>/ and val/<class>/ become train-*.parquet, validation-*.parquet and manifest.json;
+      images whose shorter side is longer than 256 pixels are made smaller, the others keep their bytes
+  python pipelines/prepare.py photos prepared --keep-size
+      checked and packed, no image made smaller
+
+exit codes: 0 all is prepared; 2 a mistake in the command, or images that cannot be used (they are named);
+130 after Ctrl-C (the same command goes on where it was stopped)
+"""
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """The command line, typed; paths are absolute."""
+
+    source: Path
+    out: Path
+    settings: Settings
+    processes: int
+    overwrite: bool
+
+
+def parse_prepare_options(argv: Sequence[str]) -> PrepareOptions:
+    """Parse the command line.
+
+    Raises:
+        UserError: for anything that cannot be meant; a mistyped option is answered with the nearest one.
+        SystemExit: after ``--help``.
+    """
+    values = _make_parser().parse_words(argv, "SOURCE and OUT are the only words")
+    if values.keep_size and values.short_side is not None:
+        raise UserError("--keep-size and --short-side contradict each other; give one of them")
+    if values.quality > 100:
+        raise UserError(f"--quality: '{values.quality}' is not a whole number from 1 to 100")
+    short_side = None if values.keep_size else values.short_side or SHORT_SIDE
+    return PrepareOptions(
+        source=values.source,
+        out=values.out,
+        settings=Settings(short_side=short_side, quality=values.quality, images_per_shard=values.images_per_shard),
+        processes=values.processes or _usable_cpus(),
+        overwrite=values.overwrite,
+    )
+
+
+def _make_parser() -> WordParser:
+    parser = WordParser(
+        "prepare.py",
+        "Turns a folder of images into Parquet shards: every image checked, large ones made smaller.",
+        _EXAMPLES,
+    )
+    add = parser.add_argument
+    add(
+        "source",
+        type=absolute_path,
+        metavar="SOURCE",
+        help="image folder: train/<class>/* and val/<class>/*",
+    )
+    add(
+        "out",
+        type=_target,
+        metavar="OUT",
+        help="folder for the shards: new, empty, or of an earlier preparation",
+    )
+    add(
+        "--short-side",
+        type=whole_number(8),
+        metavar="PIXELS",
+        help=f"of an image at most; larger ones are made smaller (default: {SHORT_SIDE})",
+    )
+    add("--keep-size", action="store_true", help="make no image smaller")
+    add(
+        "--quality",
+        type=whole_number(1),
+        default=QUALITY,
+        metavar="N",
+        help=f"of JPEGs that are encoded anew, 1 to 100 (default: {QUALITY})",
+    )
+    add(
+        "--images-per-shard",
+        type=whole_number(1),
+        default=IMAGES_PER_SHARD,
+        metavar="N",
+        help=f"default: {IMAGES_PER_SHARD}",
+    )
+    add("--processes", type=whole_number(1), metavar="N", help="default: one for each processor")
+    add("--overwrite", action="store_true", help="replace what was prepared in OUT from other images or settings")
+    return parser
+
+
+def _target(text: str) -> Path:
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"{text} is no folder; prepare in one and copy it there (docs/imagenet.md)")
+    return absolute_path(text)
+
+
+def _usable_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
