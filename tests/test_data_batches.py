@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -15,13 +14,15 @@ from torch import Tensor
 from dnw_core.data import load_dataset
 from dnw_core.data.base import ImageDataset
 from dnw_core.data.batches import (
-    Batch,
     DeviceImages,
     draw_plan,
     evaluation_batches,
     steps_per_epoch,
     training_batches,
 )
+from dnw_core.data.feed import Batch
+from dnw_core.data.resident import ResidentFeed
+from dnw_core.data.share import WHOLE, Share
 from dnw_core.execution import Execution
 from dnw_core.recipe import DataConfig
 from dnw_core.seeds import derive_seed
@@ -63,9 +64,20 @@ def config(crop_padding: int = 4, flip: bool = True) -> DataConfig:
 def assert_same(left: list[Batch], right: list[Batch]) -> None:
     """Check that two runs of batches agree to the bit."""
     assert len(left) == len(right)
-    for (images, labels), (other_images, other_labels) in zip(left, right, strict=True):
-        assert torch.equal(images, other_images)
-        assert torch.equal(labels, other_labels)
+    for one, other in zip(left, right, strict=True):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.labels, other.labels)
+        assert one.whole == other.whole
+
+
+def on_cpu(batch: Batch) -> Batch:
+    """Return a batch of a GPU on the CPU."""
+    return Batch(batch.images.cpu(), batch.labels.cpu(), batch.whole)
+
+
+def joined(parts: Sequence[Batch]) -> Batch:
+    """Return the batch that these shares make up."""
+    return Batch(torch.cat([p.images for p in parts]), torch.cat([p.labels for p in parts]), parts[0].whole)
 
 
 @pytest.mark.parametrize("flip", [True, False])
@@ -74,7 +86,8 @@ def test_equals_plain_implementation(dataset: ImageDataset, padding: int, flip: 
     """Every pixel of every training image is exactly what torchvision's transforms give, one image at a time."""
     setting = config(padding, flip)
     seen: list[int] = []
-    for step, (images, labels) in enumerate(batches(dataset, setting)):
+    for step, batch in enumerate(batches(dataset, setting)):
+        images, labels = batch.images, batch.labels
         plan = draw_plan(labels, setting, seed=3, epoch=2, step=step)  # here an image's label is its position
         assert images.dtype == torch.float32
         assert images.shape == (len(labels), 3, 32, 32)
@@ -88,7 +101,7 @@ def test_order_is_the_epochs_permutation(dataset: ImageDataset) -> None:
     """Images come in the order of a CPU generator seeded from (seed, epoch) alone."""
     generator = torch.Generator().manual_seed(derive_seed(3, "permutation", 2))
     expected = torch.randperm(COUNT, generator=generator)
-    assert torch.equal(torch.cat([labels for _, labels in batches(dataset, config())]), expected)
+    assert torch.equal(torch.cat([batch.labels for batch in batches(dataset, config())]), expected)
 
 
 def test_same_again_whatever_ran_before(dataset: ImageDataset) -> None:
@@ -112,7 +125,7 @@ def test_epoch_can_be_entered_anywhere(dataset: ImageDataset, start: int) -> Non
 def test_seed_epoch_and_step_all_matter(dataset: ImageDataset) -> None:
     """Another seed or epoch gives another order; crops differ between seeds, epochs and steps."""
     orders = {
-        tuple(torch.cat([labels for _, labels in batches(dataset, config(), seed=seed, epoch=epoch)]).tolist())
+        tuple(torch.cat([batch.labels for batch in batches(dataset, config(), seed=seed, epoch=epoch)]).tolist())
         for seed in (0, 1)
         for epoch in (0, 1)
     }
@@ -159,10 +172,27 @@ def test_evaluation_is_in_order_and_plain(dataset: ImageDataset) -> None:
     """Test images come in order, whole, normalised as torchvision does it and not augmented."""
     images = DeviceImages.test(dataset, "cpu")
     parts = list(evaluation_batches(images, 32))
-    assert [len(labels) for _, labels in parts] == [32, 18]
-    assert torch.equal(torch.cat([labels for _, labels in parts]), torch.arange(50))
+    assert [len(batch.labels) for batch in parts] == [batch.whole for batch in parts] == [32, 18]
+    assert torch.equal(torch.cat([batch.labels for batch in parts]), torch.arange(50))
     expected = torch.stack([plain_image(pixels, 0, 0, 0, 0) for pixels in dataset.test_images])
-    assert torch.equal(torch.cat([part for part, _ in parts]), expected)
+    assert torch.equal(torch.cat([batch.images for batch in parts]), expected)
+
+
+@pytest.mark.parametrize(("workers", "groups"), [(2, 2), (2, 4), (4, 4), (8, 8)])
+def test_shares_make_up_the_batch(dataset: ImageDataset, workers: int, groups: int) -> None:
+    """Put together, the workers' shares are the lone worker's batches to the bit, an almost empty last one included."""
+    images = DeviceImages.training(dataset, "cpu")  # 70 images: the last batch has 6, fewer than 8 groups
+    feed = ResidentFeed(images, config())
+    assert len(feed) == COUNT
+    shares = [Share(rank, workers, groups) for rank in range(workers)]
+    place = {"batch_size": 32, "seed": 3, "epoch": 2, "start_step": 1}
+    parts = [list(feed.training(**place, share=share)) for share in shares]
+    assert_same([joined(shared) for shared in zip(*parts, strict=True)], list(feed.training(**place, share=WHOLE)))
+    assert_same(list(feed.training(**place, share=WHOLE)), list(batches(dataset, config(), start_step=1)))
+    parts = [list(feed.evaluation(batch_size=32, share=share)) for share in shares]
+    whole = list(feed.evaluation(batch_size=32, share=WHOLE))
+    assert_same([joined(shared) for shared in zip(*parts, strict=True)], whole)
+    assert [len(part[-1].labels) for part in parts] == [len(range(6)[share.rows(6)]) for share in shares]
 
 
 def test_steps_per_epoch() -> None:
@@ -193,7 +223,7 @@ def test_gpu_makes_the_same_batches(dataset: ImageDataset) -> None:
     """A GPU's batches are the CPU's to the bit."""
     settings = {"batch_size": 32, "seed": 3, "epoch": 2}
     on_gpu = training_batches(DeviceImages.training(dataset, "cuda"), config(), **settings)
-    assert_same([(images.cpu(), labels.cpu()) for images, labels in on_gpu], list(batches(dataset, config())))
+    assert_same([on_cpu(batch) for batch in on_gpu], list(batches(dataset, config())))
     test = evaluation_batches(DeviceImages.test(dataset, "cuda"), 32)
     plain = evaluation_batches(DeviceImages.test(dataset, "cpu"), 32)
-    assert_same([(images.cpu(), labels.cpu()) for images, labels in test], list(plain))
+    assert_same([on_cpu(batch) for batch in test], list(plain))

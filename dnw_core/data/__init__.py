@@ -1,7 +1,8 @@
-"""Data sets: found, decoded, verified and handed out as uint8 arrays.
+"""Data sets: found, verified, and handed out as uint8 arrays or, where they are too large, as image files to decode.
 
-A new data set is one module with ``load`` and ``check`` (``base.DatasetModule``), one line in ``DATASETS`` and
-its name in ``recipe.DatasetName``. Importing this package loads neither torch nor numpy nor pyarrow.
+A new data set is one module with ``load`` and ``check`` (``base.ResidentModule``), one line in ``RESIDENT_DATASETS``
+and its name in ``recipe.DatasetName``. One that is streamed has ``open_images`` instead of ``load``
+(``base.StreamedModule``). Importing this package loads neither torch nor numpy nor pyarrow.
 """
 
 from __future__ import annotations
@@ -9,30 +10,39 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
-from dnw_core.data import cifar10, digits
-from dnw_core.data.base import DatasetModule, ImageDataset
+from dnw_core.data import cifar10, digits, image_folder, imagenet
+from dnw_core.data.base import DatasetModule, ImageDataset, ResidentModule, StreamedModule
 from dnw_core.errors import UserError
 
 if TYPE_CHECKING:
     from dnw_core.execution import Execution
 
-DATASETS: dict[str, DatasetModule] = {
+RESIDENT_DATASETS: dict[str, ResidentModule] = {
     "cifar10": cifar10,
     "digits": digits,
 }
+STREAMED_DATASETS: dict[str, StreamedModule] = {
+    "imagenet": imagenet,
+    "image-folder": image_folder,
+}
+DATASETS: dict[str, DatasetModule] = {**RESIDENT_DATASETS, **STREAMED_DATASETS}
 
-__all__ = ["DATASETS", "ImageDataset", "check_dataset", "load_dataset"]
+__all__ = ["DATASETS", "RESIDENT_DATASETS", "STREAMED_DATASETS", "ImageDataset", "check_dataset", "load_dataset"]
 
 
 def load_dataset(name: str, execution: Execution) -> ImageDataset:
     """Return the data set called ``name``, decoded and verified (downloaded first if ``execution`` says so).
+
+    One that is streamed is opened by ``streamed.open_streamed`` instead.
 
     Raises:
         DataMissing: if its files are not in the folders looked in, or could not be downloaded.
         DataBroken: if they are truncated or altered.
         UserError: if the name is unknown or the cache folder cannot be written.
     """
-    return _module(name).load(execution)
+    _check_name(name)
+    assert name in RESIDENT_DATASETS, f"{name} is streamed"
+    return RESIDENT_DATASETS[name].load(execution)
 
 
 def check_dataset(name: str, execution: Execution) -> None:
@@ -44,12 +54,12 @@ def check_dataset(name: str, execution: Execution) -> None:
         DataMissing: if files are missing; names the folders looked in and what to do.
         UserError: if the name is unknown.
     """
-    _module(name).check(execution)
+    _check_name(name)
+    DATASETS[name].check(execution)
 
 
-def _module(name: str) -> DatasetModule:
+def _check_name(name: str) -> None:
     if name not in DATASETS:
         near = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.4)
         hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(DATASETS))}"
         raise UserError(f"there is no data set '{name}'; {hint}")
-    return DATASETS[name]

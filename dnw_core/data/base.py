@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from dnw_core.data.encoded import EncodedImages
     from dnw_core.execution import Execution
 
 Channels = tuple[float, float, float]
@@ -107,11 +108,32 @@ class ImageDataset:
         )
 
 
+class Content(NamedTuple):
+    """What a data set holds, as far as a recipe depends on it: number of classes, and a digest of names and sizes."""
+
+    classes: int
+    digest: str
+
+
 class DatasetModule(Protocol):
     """What the module of a data set offers to the registry in ``dnw_core.data``."""
+
+    def check(self, execution: Execution) -> None:
+        """Raise DataMissing if it is plain, without reading any image, that the files would not be found."""
+
+
+class ResidentModule(DatasetModule, Protocol):
+    """The module of a data set that lies in memory, decoded."""
 
     def load(self, execution: Execution) -> ImageDataset:
         """Return the data set; raises DataMissing or DataBroken."""
 
-    def check(self, execution: Execution) -> None:
-        """Raise DataMissing if it is plain, without reading any image, that ``load`` could not find the files."""
+
+class StreamedModule(DatasetModule, Protocol):
+    """The module of a data set whose images are decoded as they are needed (``recipe.STREAMED``)."""
+
+    def describe(self, execution: Execution) -> Content:
+        """Return what the data set holds, from names and sizes; raises DataMissing or DataBroken."""
+
+    def open_images(self, execution: Execution) -> EncodedImages:
+        """Return the images after each was decoded once (now or when they were prepared); raises DataBroken."""

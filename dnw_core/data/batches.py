@@ -4,7 +4,9 @@ What a training batch looks like depends on (seed, epoch, step) and the settings
 drawn on the CPU from generators seeded by these, and the arithmetic on pixels is the same to the bit on every
 device. Nothing is carried from step to step, so an epoch can be entered anywhere.
 
-Shapes: B batch, H = W image size, P crop padding.
+A worker makes its own rows of a batch only (``share``); which random numbers belong to an image does not depend on it.
+
+Shapes: B batch, b a worker's share of it, H = W image size, P crop padding.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dnw_core.data.feed import Batch
+from dnw_core.data.share import WHOLE, Share
 from dnw_core.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -25,8 +29,6 @@ if TYPE_CHECKING:
 
     from dnw_core.data.base import Channels, ImageDataset
     from dnw_core.recipe import DataConfig
-
-Batch = tuple[Tensor, Tensor]
 
 
 class DeviceImages:
@@ -92,8 +94,9 @@ def training_batches(
     seed: int,
     epoch: int,
     start_step: int = 0,
+    share: Share = WHOLE,
 ) -> Iterator[Batch]:
-    """Return the batches of one epoch from ``start_step`` on: (float32 [B, 3, H, W], labels [B]), shuffled.
+    """Return the batches of one epoch from ``start_step`` on: float32 [b, 3, H, W] and labels [b], shuffled.
 
     Args:
         images: the training images, on the device where the batches are wanted.
@@ -102,6 +105,7 @@ def training_batches(
         seed: the trial's seed.
         epoch: counted from 0.
         start_step: first batch to make, counted from 0; the number of batches gives an empty iterator.
+        share: the worker's part of each batch.
 
     Raises:
         ValueError: at once, if ``batch_size`` or ``start_step`` is out of range.
@@ -116,18 +120,21 @@ def training_batches(
     def batches() -> Iterator[Batch]:
         for step in range(start_step, steps):
             rows = order[step * batch_size : (step + 1) * batch_size]
-            plan = draw_plan(rows, config, seed=seed, epoch=epoch, step=step).to(images.device, non_blocking=True)
+            plan = draw_plan(rows, config, seed=seed, epoch=epoch, step=step)[:, share.rows(len(rows))]
+            plan = plan.to(images.device, non_blocking=True)
             pixels = crop_and_flip(images.pixels(plan[0]), config.crop_padding, plan[1], plan[2], plan[3])
-            yield images.normalise(pixels), images.labels.index_select(0, plan[0])
+            yield Batch(images.normalise(pixels), images.labels.index_select(0, plan[0]), len(rows))
 
     return batches()
 
 
-def evaluation_batches(images: DeviceImages, batch_size: int) -> Iterator[Batch]:
+def evaluation_batches(images: DeviceImages, batch_size: int, share: Share = WHOLE) -> Iterator[Batch]:
     """Return all images in order, normalised and not augmented; the last batch may be smaller."""
     for start in range(0, len(images), batch_size):
-        rows = slice(start, start + batch_size)
-        yield images.normalise(images.pixels(rows)), images.labels[rows]
+        whole = min(batch_size, len(images) - start)
+        part = share.rows(whole)
+        rows = slice(start + part.start, start + part.stop)
+        yield Batch(images.normalise(images.pixels(rows)), images.labels[rows], whole)
 
 
 def draw_plan(rows: Tensor, config: DataConfig, *, seed: int, epoch: int, step: int) -> Tensor:

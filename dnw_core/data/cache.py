@@ -44,20 +44,20 @@ def cached_splits(key: str, identity: Identity, decode: Decode, execution: Execu
     Raises:
         UserError: if the cache folder cannot be written. Errors of ``decode`` pass through.
     """
-    folder = execution.cache_dir if execution.cache_dir is not None else default_cache_dir()
+    folder = cache_folder(execution)
     path = folder / f"{key}.images"
     splits = _read(path, identity)
     if splits is not None:
         return splits
     with contextlib.ExitStack() as stack:
-        with _folder_errors(folder):
+        with folder_errors(folder, "decoded images"):
             folder.mkdir(parents=True, exist_ok=True)
             locked = stack.enter_context(file_lock(folder / f"{key}.lock"))
         splits = _read(path, identity)  # another process may have been faster
         if splits is not None:
             return splits
         decoded = decode()
-        with _folder_errors(folder):
+        with folder_errors(folder, "decoded images"):
             if locked:  # nobody else is writing: what killed processes left can go
                 for left in folder.glob(f"{key}.*.tmp"):
                     left.unlink(missing_ok=True)
@@ -66,6 +66,23 @@ def cached_splits(key: str, identity: Identity, decode: Decode, execution: Execu
     if splits is None:
         raise UserError(f"cache folder {folder} gave back other bytes than were written to it; use another folder")
     return splits
+
+
+def cache_folder(execution: Execution) -> Path:
+    """Return the folder for files that this machine's trials share and that can be made again."""
+    return execution.cache_dir if execution.cache_dir is not None else default_cache_dir()
+
+
+@contextlib.contextmanager
+def folder_errors(folder: Path, what: str) -> Iterator[None]:
+    """Turn what the system says of a cache folder into a line for the user; ``what`` was to be written there."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write {what} to cache folder {folder}: {error.strerror or error}; "
+            "set XDG_CACHE_HOME to a folder with room that you may write to"
+        ) from None
 
 
 def _read(path: Path, identity: Identity) -> tuple[Split, Split] | None:
@@ -124,14 +141,3 @@ def _write(path: Path, splits: tuple[Split, Split]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _folder_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"cannot write decoded images to cache folder {folder}: {error.strerror or error}; "
-            "set XDG_CACHE_HOME to a folder with room that you may write to"
-        ) from None

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dnw_core.data.base import Split
+from dnw_core.data.readable import usable_cpus
 from dnw_core.errors import DataBroken
 
 if TYPE_CHECKING:
@@ -39,20 +39,31 @@ def find_shards(folder: Path, split: str) -> Shards:
     Raises:
         DataBroken: if the files' names contradict each other (two counts, or a shard twice).
     """
-    files = tuple(sorted(folder.glob(f"{split}-*.parquet")))
+    names, missing = order_shards([file.name for file in folder.glob(f"{split}-*.parquet")], split, str(folder))
+    return Shards(tuple(folder / name for name in names), missing)
+
+
+def order_shards(names: Iterable[str], split: str, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return those of ``names`` that are shards of ``split``, in order, and the names that are missing among them.
+
+    Raises:
+        DataBroken: as ``find_shards``; ``where`` names the folder.
+    """
+    files = tuple(sorted(name for name in names if name.startswith(f"{split}-") and name.endswith(".parquet")))
     if not files:
-        return Shards((), (f"{split}-*.parquet",))
-    matches = [match for file in files if (match := _SHARD.search(file.name))]
+        return (), (f"{split}-*.parquet",)
+    matches = [match for name in files if (match := _SHARD.search(name))]
     counts = {int(match["count"]) for match in matches}
     indices = [int(match["index"]) for match in matches]
     if not counts:
-        return Shards(files, ())
+        return files, ()
     if len(counts) > 1 or len(matches) < len(files) or len(set(indices)) < len(indices):
-        names = ", ".join(file.name for file in files)
-        raise DataBroken(f"{folder} holds shards of more than one version ({names}); keep one version's files")
+        raise DataBroken(
+            f"{where} holds shards of more than one version ({', '.join(files)}); keep one version's files"
+        )
     count = counts.pop()
     missing = sorted(set(range(count)) - set(indices))
-    return Shards(files, tuple(f"{split}-{index:05}-of-{count:05}.parquet" for index in missing))
+    return files, tuple(f"{split}-{index:05}-of-{count:05}.parquet" for index in missing)
 
 
 def read_shards(files: Sequence[Path], *, size: int, classes: int) -> Split:
@@ -68,7 +79,7 @@ def read_shards(files: Sequence[Path], *, size: int, classes: int) -> Split:
     """
     import numpy as np
 
-    with ThreadPoolExecutor(_usable_cpus()) as pool:
+    with ThreadPoolExecutor(usable_cpus()) as pool:
         parts = [_read_shard(file, size, classes, pool) for file in files]
     return Split(np.concatenate([part.images for part in parts]), np.concatenate([part.labels for part in parts]))
 
@@ -139,10 +150,3 @@ def _decode_image(content: bytes | None, size: int) -> Any:
         if image.size != (size, size):  # before any pixel is decoded
             raise ValueError(f"it has {image.width}x{image.height}")
         return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-
-
-def _usable_cpus() -> int:
-    try:
-        return min(len(os.sched_getaffinity(0)), 16)
-    except AttributeError:  # not on macOS
-        return min(os.cpu_count() or 1, 16)
