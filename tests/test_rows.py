@@ -1,23 +1,17 @@
-"""One test generated per row of every table: it loads, builds, counts, trains, and no setting of it is unread."""
+"""One test generated per row of every table: it loads, builds and counts. test_rows_training.py trains it."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from row_facts import ROWS, classifier_edges, graph_edges, name_of
 
-from dnw_core.config import Config, fingerprint
-from dnw_core.execution import Execution
 from dnw_core.models.build import build_wired
 from dnw_core.recipe import Recipe
-from dnw_core.record import WIRING_FILE, Cost, TrialRecord
-from dnw_core.training import TrialIdentity, run_trial
+from dnw_core.record import Cost
 from dnw_core.wiring.rule import attached_rules
-from tune_configs import SCALES, Row, load_tables
-
-ROWS = [row for table in load_tables().values() for row in table.rows.values()]
+from tune_configs import SCALES, Row
 
 # What the paper's recipes hash to. A growing project must never move these: results lie under them.
 # A row that is meant to change gets a new line here in the same commit, with the reason.
@@ -52,68 +46,55 @@ PAPER_FINGERPRINTS = {
     "wirings/dnw-x0.15": "f6099bcd",
     "wirings/dnw-x0.3": "038ddd2a",
     "wirings/dnw-x0.49": "9cf82471",
+    # IMAGENET
 }
 
 # facts 1.2: parameters without the node norm's affine ones, and kept edges, of every row of table tiny
 TINY_PARAMETERS_AND_EDGES = (41_458, 32_000)
 
-# facts 2.2 and 4.1: kept edges of each block by width; every usable slot where a rule starts from the complete graph
-BLOCK_EDGES = {
-    "x0.15": [47, 553, 2_212, 32_441, 35_390],
-    "x0.225": [104, 1_245, 4_977, 72_991, 79_627],
-    "x0.3": [185, 2_212, 8_848, 129_762, 141_558],
-    "x0.49": [492, 5_901, 23_603, 346_175, 377_645],
-}
-COMPLETE_EDGES = 6_981_632
-STARTS_COMPLETE = {"wirings/complete", "wirings/l1-anneal"}
-# everything that is trained but the edges: stem, node operations, norms, classifier
-GRAPH_OTHERS = 27 * 32 + 9 * 4_960 + 2 * (4_960 + 1_024) + 10_250
+# everything that is trained but the edges and the classifier: stem, node operations, norms
+GRAPH_OTHERS = 27 * 32 + 9 * 4_960 + 2 * (4_960 + 1_024)
+GRAPH_SLOTS = 12_044_288
 # the ordinary network: 215,642 parameters, 196,224 of them in pointwise convolutions
 MOBILENET_X025 = (215_642, 196_224)
+# facts 4.2: parameters (norms and biases counted) and multiply-adds in millions; ours count the pooling, too
+MOBILENETS = {"mobilenet-v1-x0.25": (0.470, 41.03), "mobilenet-v1-x0.5": (1.332, 149.5)}
+X4_MACS = 53.2  # facts 4.2, in millions
+MOST_FROM_PUBLISHED = 0.019  # of the published multiply-adds: docs/deviations.md tells of each above 1 %
+MNASNET_SMALL_MACS = 68.3  # facts 4.2, in millions; the published row is another network
 
 
-def name_of(row: Row) -> str:
-    """``table/row``."""
-    return f"{row.table}/{row.id}"
-
-
-def graph_edges(row: Row) -> int:
-    """Edges that a row of table wirings starts with; x0.225 where its name says no width."""
-    return COMPLETE_EDGES if name_of(row) in STARTS_COMPLETE else sum(block_edges(row))
-
-
-def block_edges(row: Row) -> list[int]:
-    """Edges of each block of a row of table wirings; of x0.225 where its name says no width."""
-    return next((edges for width, edges in BLOCK_EDGES.items() if width in row.id), BLOCK_EDGES["x0.225"])
-
-
-def check_size(row: Row, cost: Cost) -> None:
+def check_size(row: Row, recipe: Recipe, cost: Cost) -> None:
     """The row has the published parameters and edges."""
+    network = recipe.network
     if row.table == "tiny":
         assert (cost.parameters, cost.edges) == TINY_PARAMETERS_AND_EDGES
-    elif row.recipe_at("paper").network.kind == "mobilenet-v1":
+    elif network.kind == "graph-mobilenet":
+        assert cost.edges == graph_edges(row, network.classes)
+        small = classifier_edges(row, network.classes) is not None
+        assert cost.parameters_with_norm == cost.edges + GRAPH_OTHERS + (0 if small else 1_025 * network.classes)
+        assert cost.parameters_allocated == GRAPH_SLOTS + GRAPH_OTHERS + (1_024 + (not small)) * network.classes
+    elif row.table == "wirings":
         assert (cost.parameters_with_norm, cost.edges) == MOBILENET_X025
+    elif network.image_size > 32:
+        check_ordinary_size(row, cost)
+
+
+def check_ordinary_size(row: Row, cost: Cost) -> None:
+    """Facts 4.2 or, for networks whose widths were never published, the published multiply-adds."""
+    name, macs = row.id.removesuffix("-dnw-recipe"), cost.macs / 1e6
+    if name in MOBILENETS:
+        assert round(cost.parameters_with_norm / 1e6, 3) == MOBILENETS[name][0]
+        assert macs == pytest.approx(MOBILENETS[name][1], rel=1e-3)
+    elif name == "x4-mobilenet-v1":
+        assert round(macs, 1) == X4_MACS
+    elif name == "mnasnet-search2":
+        assert round(macs, 1) == MNASNET_SMALL_MACS
     else:
-        assert cost.edges == graph_edges(row)
-        assert cost.parameters_with_norm == cost.edges + GRAPH_OTHERS
-        assert cost.parameters_allocated == 12_112_010
-
-
-def shortened(recipe: Recipe) -> Recipe:
-    """One epoch of two steps on four images, the parent's alike."""
-    parent = shortened(recipe.parent) if recipe.parent is not None else None
-    data = recipe.data.model_copy(update={"train_images": 4, "test_images": 2})
-    return recipe.model_copy(update={"batch_size": 2, "epochs": 1, "data": data, "parent": parent})
-
-
-def trained(recipe: Recipe, row: Row, folder: Path) -> TrialRecord:
-    """Train the recipe in ``folder``, after its parent if it has one."""
-    parent = None
-    if recipe.parent is not None:
-        parent = folder / "parent"
-        trained(recipe.parent, row, parent)
-    identity = TrialIdentity(table=row.table, row=row.id, scale="smoke", fingerprint=fingerprint(recipe))
-    return run_trial(recipe, 0, Execution(), folder, identity, parent=parent)
+        published = next(other.published for other in ROWS if name_of(other) == f"imagenet/{name}")
+        assert published is not None
+        assert published.macs is not None
+        assert macs == pytest.approx(float(published.macs.removesuffix("M")), rel=MOST_FROM_PUBLISHED)
 
 
 def test_fingerprints_of_the_papers_recipes_stay() -> None:
@@ -125,7 +106,7 @@ def test_fingerprints_of_the_papers_recipes_stay() -> None:
 def test_row_builds_to_its_published_size(row: Row) -> None:
     """At every scale the network is the paper's, with as many parameters and edges."""
     built: dict[tuple[str, str], None] = {}
-    for scale in SCALES:
+    for scale in ("smoke", "paper") if row.table == "imagenet" else SCALES:  # a second for each graph network there
         recipe = row.recipe_at(scale)
         key = recipe.network.model_dump_json(), recipe.wiring.model_dump_json()
         if key in built:  # the same network and rule: once is enough
@@ -137,39 +118,7 @@ def test_row_builds_to_its_published_size(row: Row) -> None:
             attached.rule.inherit(attached.weight)  # of no matter to rules that inherit nothing
         masks = {graph.name: rule.edges() for graph, rule in zip(graphs, attached_rules(network), strict=True)}
         cost = network.cost(masks)
-        check_size(row, cost)
-        assert 0 < cost.live_edges <= cost.edges
+        check_size(row, recipe, cost)
+        assert cost.live_edges <= cost.edges
+        assert (cost.live_edges > 0) == bool(graphs)
         assert cost.live_macs <= cost.macs <= cost.dense_macs
-
-
-@pytest.mark.parametrize("row", ROWS, ids=name_of)
-def test_row_trains_and_reads_every_setting(row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two steps on four images: the trial ends with a record, with the facts' number of edges in every block, and
-    each setting of the recipe was looked at."""
-    recipe = shortened(row.recipe_at("smoke"))
-    read: set[tuple[type, str]] = set()
-    original = Config.__getattribute__
-
-    def recording(self: Config, name: str) -> Any:
-        read.add((type(self), name))
-        return original(self, name)
-
-    monkeypatch.setattr(Config, "__getattribute__", recording)
-    record = trained(recipe, row, tmp_path)
-    monkeypatch.undo()
-    assert record.status == "done"
-    if recipe.network.kind == "graph-mobilenet" and recipe.wiring.rule != "complete":
-        with np.load(tmp_path / WIRING_FILE) as wiring:
-            assert [len(wiring[f"block-{index}.rows"]) for index in range(5)] == block_edges(row)
-    unread = [
-        f"{type(part).__name__}.{field}"
-        for part in parts_of(recipe)
-        for field in type(part).model_fields
-        if not any(field == name and isinstance(part, kind) for kind, name in read)
-    ]
-    assert unread == []
-
-
-def parts_of(recipe: Recipe) -> list[Config]:
-    """The recipe and its sections."""
-    return [recipe, recipe.network, recipe.wiring, recipe.data, recipe.optimiser, recipe.schedule]

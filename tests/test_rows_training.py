@@ -1,0 +1,74 @@
+"""One test generated per row of every table: it trains, and no setting of it is unread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from row_facts import ROWS, block_edges, name_of
+
+from dnw_core.config import Config, fingerprint
+from dnw_core.execution import Execution
+from dnw_core.recipe import DataConfig, Recipe
+from dnw_core.record import WIRING_FILE, TrialRecord
+from dnw_core.training import TrialIdentity, run_trial
+from tune_configs import Row
+
+# settings of images that are streamed, which none at smoke scale are
+STREAMED_SETTINGS = ("crop", "color_jitter", "pixels", "content")
+
+
+def shortened(recipe: Recipe) -> Recipe:
+    """One epoch of two steps on four images, the parent's alike."""
+    parent = shortened(recipe.parent) if recipe.parent is not None else None
+    data = recipe.data.model_copy(update={"train_images": 4, "test_images": 2})
+    changes = {"batch_size": 2, "epochs": 1, "data": data, "parent": parent}
+    if recipe.batch_norm_images is not None:
+        changes["batch_norm_images"] = 2
+    return recipe.model_copy(update=changes)
+
+
+def trained(recipe: Recipe, row: Row, folder: Path) -> TrialRecord:
+    """Train the recipe in ``folder``, after its parent if it has one."""
+    parent = None
+    if recipe.parent is not None:
+        parent = folder / "parent"
+        trained(recipe.parent, row, parent)
+    identity = TrialIdentity(table=row.table, row=row.id, scale="smoke", fingerprint=fingerprint(recipe))
+    return run_trial(recipe, 0, Execution(), folder, identity, parent=parent)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=name_of)
+def test_row_trains_and_reads_every_setting(row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps on four images: the trial ends with a record, with the facts' number of edges in every block, and
+    each setting of the recipe was looked at."""
+    recipe = shortened(row.recipe_at("smoke"))
+    read: set[tuple[type, str]] = set()
+    original = Config.__getattribute__
+
+    def recording(self: Config, name: str) -> Any:
+        read.add((type(self), name))
+        return original(self, name)
+
+    monkeypatch.setattr(Config, "__getattribute__", recording)
+    record = trained(recipe, row, tmp_path)
+    monkeypatch.undo()
+    assert record.status == "done"
+    if recipe.network.kind == "graph-mobilenet" and recipe.wiring.rule != "complete":
+        with np.load(tmp_path / WIRING_FILE) as wiring:
+            assert [len(wiring[f"block-{index}.rows"]) for index in range(5)] == block_edges(row)
+    read |= {(DataConfig, field) for field in STREAMED_SETTINGS}  # streamed images do, in tests/test_data_streamed.py
+    unread = [
+        f"{type(part).__name__}.{field}"
+        for part in parts_of(recipe)
+        for field in type(part).model_fields
+        if not any(field == name and isinstance(part, kind) for kind, name in read)
+    ]
+    assert unread == []
+
+
+def parts_of(recipe: Recipe) -> list[Config]:
+    """The recipe and its sections."""
+    return [recipe, recipe.network, recipe.wiring, recipe.data, recipe.optimiser, recipe.schedule]
