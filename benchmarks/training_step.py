@@ -26,12 +26,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.plain_mobilenet import PlainGraphMobileNet
 from benchmarks.plain_tiny import plain_version
+from dnw_core.data.feed import Batch
 from dnw_core.models.build import build_wired
 from dnw_core.models.graph_mobilenet import GraphMobileNet
 from dnw_core.models.tiny import TinyNetwork
 from dnw_core.recipe import Recipe
-from dnw_core.training.loop import make_optimiser, training_step
+from dnw_core.training.loop import make_optimiser
 from dnw_core.training.numerics import autocast, set_numerics
+from dnw_core.training.step import TrainingStep
 from dnw_core.wiring.rule import attached_rules, effective_weights
 
 # network -> its row's wiring, and the batch of its recipe
@@ -156,10 +158,11 @@ def compare(
     labels = torch.randint(0, 10, (batch_size,), generator=generator).to(device)
     agreement = check_agreement(recipe, network, plain, (images, labels))
     some, these = images[:fitting], labels[:fitting]
+    training_step = TrainingStep(recipe, network, optimiser)
     medians = median_seconds(
         {
             "plain": lambda: plain_step(recipe, plain, optimiser, some, these),
-            "ours": lambda: training_step(recipe, network, optimiser, some, these),
+            "ours": lambda: training_step(Batch(some, these, fitting)),
         },
         repeats,
         device,
@@ -176,7 +179,7 @@ def compare(
             f"{'':33s}against the plain network in fp32: ratio {plain_fp32[fitting] / medians['ours']:5.2f}", flush=True
         )
     if fitting < batch_size:
-        whole = {"ours": lambda: training_step(recipe, network, optimiser, images, labels)}
+        whole = {"ours": lambda: training_step(Batch(images, labels, batch_size))}
         seconds = median_seconds(whole, 1, device)["ours"]
         print(
             f"{kind:16s} {precision:5s} batch {batch_size:4d}  plain does not fit"

@@ -26,7 +26,7 @@ class Execution(Config):
     workers: int = Field(default=1, ge=1, description="processes that share each batch, one device each")
     loader_workers: int = Field(default=0, ge=0, description="processes that decode images for each worker; 0: itself")
     data_dir: Annotated[str | None, BeforeValidator(_as_text)] = Field(
-        default=None, description="folder that holds the data set, or a URI that pyarrow opens (s3://...); None: default"
+        default=None, description="folder that holds the data set, or a URI that pyarrow opens (s3://...)"
     )
     cache_dir: Path | None = Field(default=None, description="decoded images; None: the default")
     download: bool = Field(default=False, description="fetch a missing data set")
@@ -40,5 +40,7 @@ class Execution(Config):
         if self.data_dir is None:
             return default_data_dir()
         if "://" in self.data_dir:
-            raise UserError(f"--data-dir {self.data_dir} is no folder of this machine; only image data are read from there")
+            raise UserError(
+                f"--data-dir {self.data_dir} is no folder of this machine; only image data are read from there"
+            )
         return Path(self.data_dir)

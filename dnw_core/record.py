@@ -93,12 +93,13 @@ class Provenance(Config):
     processor: str
     accelerator: str  # "" on a CPU
     device: str
-    threads: int
+    threads: int  # of each worker
     data_checksum: str
     started_at: str  # ISO 8601, UTC
     finished_at: str
     resumed: int  # times the trial went on from a checkpoint
     parent: str | None = None  # the finished trial that it started from, and the SHA-256 of that one's checkpoint
+    workers: int = 1  # processes that shared its batches at the end, one device each; the others are the first one's
 
 
 class TrialRecord(Config):

@@ -13,15 +13,16 @@ from dnw_core.errors import UserError
 from pipelines import listing
 from pipelines.cli_options import COMMAND, Options, parse_options
 from pipelines.commands import resume_command, row_command
+from pipelines.folder_data import complete_tables
 from pipelines.lock import driver_lock, lock_owner
 from pipelines.overrides import parse_overrides
-from pipelines.placement import Placement, settle_device
+from pipelines.placement import Placement, gpus_of, settle_device
 from pipelines.planner import Plan, PlannedRow, make_plan, plan_rows
 from pipelines.preflight import check_cluster, check_data, make_room
 from pipelines.report_rows import report_rows
 from pipelines.selection import select_rows
 from pipelines.store import Store
-from tune_configs import Table, load_tables
+from tune_configs import Row, Table, load_tables
 
 ALL_DONE, NOT_ALL_DONE, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 _MOST_FAILURES = 10
@@ -54,43 +55,54 @@ def run_command(options: Options, words: Sequence[str]) -> int:
     rows = select_rows(tables, only=options.only, table_ids=options.tables, extra=options.extra)
     if options.list:
         return _print(listing.list_lines(tables, rows))
-    planned = plan_rows(tables, rows, options.scale, seeds=options.seeds, overrides=overrides)
     store = Store.open(options.results_dir, trust_unchanged=options.plan or options.status)
+    tables = complete_tables(tables, rows, options.scale, options.data_dir, store)
+    rows = [tables[row.table].rows[row.id] for row in rows]
+    planned = plan_rows(tables, rows, options.scale, seeds=options.seeds, overrides=overrides)
+    lost = [row for row in rows if row.not_reproducible is not None]
 
     if options.plan:
-        plan = _plan(planned, options, store, planning=True)
+        plan = _plan(planned, lost, options, store, planning=True)
         return _print(listing.plan_lines(plan, _at_once(plan, options)))
     if options.status:
-        plan = _plan(planned, options, store, planning=True)
+        plan = _plan(planned, lost, options, store, planning=True)
         return _print(listing.status_lines(plan, store, lock_owner(options.results_dir)))
     if options.report_only or options.mode == "read-only":
-        plan = _plan(planned, options, store, planning=True)
-        _write_report(_rows(plan, tables, store, options), options, words)
+        plan = _plan(planned, lost, options, store, planning=True)
+        _write_report(_rows(plan, tables, store, options), tables, store, options, words)
         return ALL_DONE if options.report_only else _finish(plan, options)
+    if not planned:
+        names = ", ".join(f"{row.table}/{row.id} is not reproducible ({row.not_reproducible})" for row in lost)
+        raise UserError(f"nothing to train: {names}; name other rows with --only")
 
     store = Store.open(options.results_dir, create=True)
     with driver_lock(options.results_dir):
-        plan = _plan(planned, options, store)
+        plan = _plan(planned, lost, options, store)
         if _train(plan, tables, store, options):
             print(f"stopped; what was finished is kept. To go on: {resume_command(words)}", file=sys.stderr)
             return INTERRUPTED
-        after = _plan(plan.rows, options, store, recount=True)  # with the rows that were pulled in
-        _write_report(_rows(after, tables, store, options), options, words)
+        after = _plan(plan.rows, lost, options, store, recount=True)  # with the rows that were pulled in
+        _write_report(_rows(after, tables, store, options), tables, store, options, words)
     return _finish(after, options)
 
 
 def _plan(
-    rows: Sequence[PlannedRow], options: Options, store: Store, *, planning: bool = False, recount: bool = False
+    rows: Sequence[PlannedRow],
+    lost: Sequence[Row],
+    options: Options,
+    store: Store,
+    *,
+    planning: bool = False,
+    recount: bool = False,
 ) -> Plan:
+    cluster = options.cluster is not None
+    device = settle_device(options.device, cluster=cluster, trials_per_gpu=options.trials_per_gpu, planning=planning)
     placement = Placement(
-        device=settle_device(
-            options.device,
-            cluster=options.cluster is not None,
-            trials_per_gpu=options.trials_per_gpu,
-            planning=planning,
-        ),
+        device=device,
         threads=options.threads,
+        workers=options.workers,
         trials_per_gpu=options.trials_per_gpu,
+        gpus_here=gpus_of(device, cluster=cluster),
         checkpoint_minutes=options.checkpoint_minutes,
         compile=options.compile,
         data_dir=options.data_dir,
@@ -104,6 +116,7 @@ def _plan(
         placement,
         mode="read-only" if recount else options.mode,
         check_data=options.cluster is None,
+        not_reproducible=lost,
     )
 
 
@@ -117,6 +130,8 @@ def _train(plan: Plan, tables: dict[str, Table], store: Store, options: Options)
         check_cluster(options.cluster)
     tracker = Tracker(options.tracking_uri, options.results_dir)
     _say(f"scale {options.scale}; " + listing.total_line(plan, _at_once(plan, options)))
+    for note in plan.notes:
+        _say(note)
     interrupted = False
     rows = _rows(plan, tables, store, options)
     if plan.to_run():
@@ -147,14 +162,18 @@ def _rows(plan: Plan, tables: dict[str, Table], store: Store, options: Options) 
     )
 
 
-def _write_report(rows: list[dict[str, Any]], options: Options, words: Sequence[str]) -> None:
+def _write_report(
+    rows: list[dict[str, Any]], tables: dict[str, Table], store: Store, options: Options, words: Sequence[str]
+) -> None:
+    from pipelines.costs_kept import report_costs
     from reports import build_report
 
     if not options.results_dir.is_dir():
         raise UserError(f"there is no results folder {options.results_dir}; train first, or give --results-dir")
+    costs = report_costs(tables, rows, store, _say)
     command = shlex.join(["python", COMMAND, *words])
     try:
-        paths = build_report(options.results_dir, rows, scale=options.scale, command=command)
+        paths = build_report(options.results_dir, rows, scale=options.scale, command=command, costs=costs)
     except OSError as error:
         raise UserError(f"the report cannot be written to {options.results_dir} ({error.strerror or error})") from None
     _say(f"report: {_short(paths.markdown)}")
@@ -170,7 +189,10 @@ def _finish(plan: Plan, options: Options) -> int:
     for trial in blocked[:_MOST_FAILURES]:
         _say(f"not trained: {trial.spec.trial_id}: {trial.detail}")
     done = len(plan.trials) - len(failed) - len(missing)
-    of_these = f" ({len(blocked)} of them blocked)" if blocked else ""
+    without_data = len(plan.without_data())
+    counts = [f"{len(blocked)} of them blocked"] if blocked else []
+    counts += [f"{without_data} of them for want of data"] if without_data else []
+    of_these = f" ({', '.join(counts)})" if counts else ""
     _say(f"{done} of {len(plan.trials)} trials done, {len(failed)} failed, {len(missing)} missing{of_these}")
     if failed or blocked:
         _say("to try the failed ones again: the same command with --mode retry")

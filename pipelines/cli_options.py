@@ -53,6 +53,7 @@ class Options:
     report_only: bool
     cluster: str | None
     device: DeviceChoice
+    workers: int | None
     trials_per_gpu: int | None
     threads: int | None
     checkpoint_minutes: float
@@ -73,6 +74,8 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
     """
     parser = make_parser()
     values = parser.parse_words(argv, "rows are named with --only, tables with --table")
+    if values.trials_per_gpu is not None and (values.workers or 1) > 1:
+        raise UserError("--trials-per-gpu lets trials share a GPU, --workers gives each several; leave one of them out")
     return Options(
         scale=values.scale or ("paper" if values.cluster else "smoke"),
         tables=tuple(values.table),
@@ -87,6 +90,7 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
         report_only=values.report_only,
         cluster=values.cluster,
         device=values.device,
+        workers=values.workers,
         trials_per_gpu=values.trials_per_gpu,
         threads=values.threads,
         checkpoint_minutes=values.checkpoint_minutes,
@@ -177,13 +181,19 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
         help="cpu, cuda, or auto: cuda where there is a GPU, and on a cluster (default: auto)",
     )
     group.add_argument(
+        "--workers",
+        type=whole_number(1),
+        metavar="N",
+        help="processes that share each batch of a trial, with a GPU each (default: the row's GPUs; on a CPU 1)",
+    )
+    group.add_argument(
         "--trials-per-gpu",
         type=whole_number(1),
         metavar="N",
         help="trials that share a GPU (default: the row's own share)",
     )
     group.add_argument(
-        "--threads", type=whole_number(1), metavar="N", help="CPU threads a trial (default: the row's own)"
+        "--threads", type=whole_number(1), metavar="N", help="CPU threads a worker (default: the row's own)"
     )
     group.add_argument(
         "--checkpoint-minutes",

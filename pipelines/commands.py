@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 from pipelines.cli_options import COMMAND
 from pipelines.overrides import split_variant

@@ -52,7 +52,9 @@ def _takes_folder(row: Row, scale: Scale) -> bool:
     return scale in row.recipes and row.recipes[scale].data.dataset == DATASET
 
 
-def _with_recipes(tables: Mapping[str, Table], scale: Scale, change: Callable[[Row, Recipe], Recipe]) -> dict[str, Table]:
+def _with_recipes(
+    tables: Mapping[str, Table], scale: Scale, change: Callable[[Row, Recipe], Recipe]
+) -> dict[str, Table]:
     completed = {}
     for name, table in tables.items():
         rows = {

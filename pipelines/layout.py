@@ -11,6 +11,7 @@ from pipelines.spec import TrialSpec
 STORE_FILE = "store.json"
 LOCK_FILE = "driver.lock"
 KNOWN_HASHES_FILE = "known-hashes.json"  # lets --plan skip what did not change; may be deleted at any time
+COSTS_FILE = "costs.json"  # what the rows' networks cost, for the report; may be deleted at any time
 TRIALS = "trials"
 SET_ASIDE = "set-aside"  # what was replaced or not believed; nothing reads it
 WORK_SUFFIX = ".work"

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from dnw_core.files import read_json
 from pipelines.layout import work_folder
 from pipelines.lock import LockOwner
-from pipelines.planner import Plan, PlannedTrial
+from pipelines.planner import Plan, PlannedRow, PlannedTrial
 from pipelines.selection import seeds_text
 from pipelines.store import Store
+from pipelines.worker_lines import worker_lines
 from tune_configs import Published, Row, Table
 
 _MOST_DETAILS = 3
@@ -24,13 +25,20 @@ def list_lines(tables: dict[str, Table], rows: Sequence[Row]) -> list[str]:
         if not members:
             continue
         lines += [f"{table.id}: {table.title}", f"  from {table.source}"]
-        cells = [(f"{row.table}/{row.id}", row.label, published_text(row.published), _needs(row)) for row in members]
+        cells = [(f"{row.table}/{row.id}", row.label, published_text(row.published), _remark(row)) for row in members]
         lines += [f"  {line}" for line in columns(cells)] + [""]
     return lines[:-1]
 
 
-def _needs(row: Row) -> str:
+def _remark(row: Row) -> str:
+    if row.not_reproducible is not None:
+        return not_reproducible_text(row)
     return f"needs {row.needs}" if row.needs else ""
+
+
+def not_reproducible_text(row: Row) -> str:
+    """Return ``not reproducible: architecture unpublished``."""
+    return f"not reproducible: {row.not_reproducible}"
 
 
 def published_text(published: Published | None) -> str:
@@ -39,7 +47,9 @@ def published_text(published: Published | None) -> str:
         return "extra, nothing published"
     spread = "" if published.spread is None else f" ± {published.spread:g}"
     runs = "" if published.n is None else f" (n {published.n}, {published.n_is})"
-    return f"{published.mean:g}{spread}{runs}"
+    quoted = published.quoted
+    there = "" if quoted is None or quoted.mean == published.mean else f", {quoted.mean:g} there"
+    return f"{published.mean:g}{spread}{runs}{'' if quoted is None else f' (quoted{there})'}"
 
 
 def plan_lines(plan: Plan, at_once: int | None) -> list[str]:
@@ -50,13 +60,18 @@ def plan_lines(plan: Plan, at_once: int | None) -> list[str]:
         at_once: trials that fit on this machine together; None if that is not known.
     """
     cells = [("row", "fingerprint", "seeds", "state", "epochs left", "time")]
-    for row in plan.rows:
+    for row in _in_place(plan):
+        if isinstance(row, Row):
+            cells.append((f"{row.table}/{row.id}", "", "", not_reproducible_text(row), "", ""))
+            continue
         trials = plan.of(row)
         seconds = sum(trial.estimated_seconds for trial in trials)
         epochs = sum(trial.epochs_left for trial in trials)
         time = duration(seconds) if epochs else ""
         cells.append((row.name, row.fingerprint, seeds_text(row.all_seeds), _counts(trials), str(epochs), time))
-    lines = [f"scale {plan.scale}, mode {plan.mode}", *columns(cells), *_chains(plan), *_details(plan.trials), ""]
+    workers = [*plan.notes, *worker_lines(trial.spec for trial in plan.to_run())]
+    head = f"scale {plan.scale}, mode {plan.mode}"
+    lines = [head, *workers, *columns(cells), *_chains(plan), *_details(plan.trials), ""]
     return [*lines, total_line(plan, at_once)]
 
 
@@ -64,7 +79,8 @@ def total_line(plan: Plan, at_once: int | None) -> str:
     """Return trials, epochs and hours of the whole plan in one line."""
     runs = plan.to_run()
     done = sum(trial.state == "done" for trial in plan.trials)
-    text = f"{len(plan.rows)} rows, {len(plan.trials)} trials: {done} done, {len(runs)} to be trained"
+    text = f"{len(plan.rows)} rows, {len(plan.trials)} trials: {done} done, "
+    text += f"{_without_data(plan)}{len(runs)} to be trained"
     if not runs:
         return text
     seconds = sum(trial.estimated_seconds for trial in runs)
@@ -76,10 +92,22 @@ def total_line(plan: Plan, at_once: int | None) -> str:
     return f"{text} ({source})"
 
 
+def _without_data(plan: Plan) -> str:
+    """Return how much waits for its data; nothing where all are there."""
+    trials = plan.without_data()
+    if not trials:
+        return ""
+    seconds = sum(trial.estimated_seconds for trial in trials)
+    return f"{len(trials)} without their data (about {duration(seconds)} one after another), "
+
+
 def status_lines(plan: Plan, store: Store, owner: LockOwner | None) -> list[str]:
     """Return how far each row is, and who works on it."""
     cells = [("row", "seeds done", "state", "accuracy %", "now")]
-    for row in plan.rows:
+    for row in _in_place(plan):
+        if isinstance(row, Row):
+            cells.append((f"{row.table}/{row.id}", "", not_reproducible_text(row), "", ""))
+            continue
         trials = plan.of(row)
         done = [trial.stored.record for trial in trials if trial.state == "done"]
         scores = [100 * record.last.test_accuracy for record in done if record is not None and record.last is not None]
@@ -96,6 +124,22 @@ def duration(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / unit:.0f} {name}"
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
+def _in_place(plan: Plan) -> list[PlannedRow | Row]:
+    """Return the planned rows, each row that cannot be trained in its place of the table, or at the end."""
+    waiting = list(plan.not_reproducible)
+    placed: list[PlannedRow | Row] = []
+    for planned in plan.rows:
+        order = list(planned.table.rows)
+        before = [
+            row
+            for row in waiting
+            if row.table == planned.table.id and order.index(row.id) < order.index(planned.row.id)
+        ]
+        placed += [*before, planned]
+        waiting = [row for row in waiting if row not in before]
+    return [*placed, *waiting]
 
 
 def _chain_seconds(runs: Sequence[PlannedTrial]) -> list[float]:

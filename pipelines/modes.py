@@ -18,11 +18,10 @@ MODES: dict[Mode, str] = {
 def should_run(mode: Mode, state: State, *, pulled: bool = False) -> bool:
     """Whether a trial in this state is trained in this mode.
 
-    A trial whose data are missing counts as one to be trained: the run then ends before it begins, and says so. One
-    that is blocked cannot be trained in any mode. One that is ``pulled`` in only because another trial starts from
-    it is not forced: what is done serves.
+    One whose data are missing, or that is blocked, cannot be trained in any mode. One that is ``pulled`` in only
+    because another trial starts from it is not forced: what is done serves.
     """
-    if mode == "read-only" or state == "blocked":
+    if mode == "read-only" or state in ("data missing", "blocked"):
         return False
     if mode == "force" and not pulled:
         return True

@@ -1,4 +1,4 @@
-"""On which device a trial runs and how much of the machine it asks for. Changes no result."""
+"""On which device a trial runs, by how many workers, and how much of the machine it asks for. Changes no result."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Literal
 
 from dnw_core.errors import UserError
 from dnw_core.execution import Execution
+from dnw_core.recipe import Recipe
 from pipelines.spec import Resources
 from tune_configs import RowResources
 
@@ -17,35 +18,111 @@ DeviceChoice = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True)
 class Placement:
-    """The command's wishes about where and how trials run; ``device`` is settled."""
+    """The command's wishes about where and how trials run; ``device`` is settled.
+
+    A row's ``cpus`` and ``gpus`` are those of a whole trial. More than one GPU means as many workers with one GPU and
+    an equal share of the cores each; on a CPU a trial has one worker with all of the row's cores, unless ``workers``
+    says otherwise, and then each of them has as many.
+    """
 
     device: Literal["cpu", "cuda"] = "cpu"
-    threads: int | None = None
+    threads: int | None = None  # of a worker
+    workers: int | None = None
     trials_per_gpu: int | None = None
+    gpus_here: int | None = None  # of this machine; None on a cluster, whose machines are asked later
     checkpoint_minutes: float = 5.0
     compile: bool = False
     data_dir: str | None = None
     cache_dir: Path | None = None
     download: bool = False
 
-    def resources(self, asked: RowResources) -> Resources:
-        """Return what a trial asks of the machine."""
-        cpus = float(self.threads or asked.cpus)
+    def resources(self, row: str, asked: RowResources, recipe: Recipe) -> Resources:
+        """Return what a trial asks of the machine; see ``workers_of``."""
+        workers, _ = self.workers_of(row, asked, recipe)
+        cpus = self._cores(asked) * workers
         if self.device == "cpu":
-            return Resources(cpus=cpus)
-        return Resources(cpus=cpus, gpus=1 / self.trials_per_gpu if self.trials_per_gpu else asked.gpus)
+            return Resources(cpus=cpus, workers=workers)
+        if self.trials_per_gpu:
+            return Resources(cpus=cpus, gpus=1 / self.trials_per_gpu)
+        return Resources(cpus=cpus, gpus=workers if workers > 1 else min(1.0, asked.gpus), workers=workers)
 
-    def execution(self, asked: RowResources) -> Execution:
-        """Return where and how the trial runs."""
+    def execution(self, row: str, asked: RowResources, recipe: Recipe) -> Execution:
+        """Return where and how the trial runs; see ``workers_of``."""
+        workers, _ = self.workers_of(row, asked, recipe)
+        cores = max(1, int(self._cores(asked)))
         return Execution(
             device=self.device,
-            threads=self.threads or max(1, int(asked.cpus)),
+            threads=cores,
             checkpoint_minutes=self.checkpoint_minutes,
             compile=self.compile,
+            workers=workers,
+            loader_workers=cores if self.device == "cuda" else 0,  # on a CPU the cores are busy with training
             data_dir=self.data_dir,
             cache_dir=self.cache_dir,
             download=self.download,
         )
+
+    def workers_of(self, row: str, asked: RowResources, recipe: Recipe) -> tuple[int, str | None]:
+        """Return how many workers share each batch of a trial, and a line where that is not what was asked for.
+
+        The recipe's groups of a batch are normalised by themselves whoever computes them, so the number of workers
+        changes no result; it must divide the groups.
+
+        Args:
+            row: ``table/row``, for the messages.
+            asked: the row's resources.
+            recipe: whose batches are shared.
+
+        Raises:
+            UserError: if so many workers cannot share the groups of a batch, or this machine has too few GPUs.
+        """
+        groups = recipe.batch_groups
+        if self.trials_per_gpu:
+            return 1, None
+        if self.workers is None:
+            own = _gpus(asked) if self.device == "cuda" else 1
+            if groups % own:
+                raise UserError(f"{row} asks for {own} GPUs: {_unevenly(own, groups)}")
+            fewer = own if self.gpus_here is None else max(one for one in shares(groups) if one <= self._limit(own))
+            return fewer, None if fewer == own else self._fewer(row, fewer, own)
+        if groups == 1 and self.workers > 1:
+            return 1, f"{row}: 1 worker, since its batch is one group, normalised as a whole (batch_norm_images)"
+        if groups % self.workers:
+            raise UserError(f"{row} with --workers {self.workers}: {_unevenly(self.workers, groups)}")
+        if self.gpus_here is not None and self.workers > max(1, self.gpus_here):
+            raise UserError(
+                f"--workers {self.workers} takes a GPU each and this machine has {self.gpus_here}; "
+                f"give --workers {max(one for one in shares(groups) if one <= self._limit(self.workers))} for {row}"
+            )
+        return self.workers, None
+
+    def _cores(self, asked: RowResources) -> float:
+        """Return the cores of one worker."""
+        return float(self.threads or asked.cpus / (_gpus(asked) if self.device == "cuda" else 1))
+
+    def _limit(self, wanted: int) -> int:
+        return max(1, min(wanted, self.gpus_here or 1))
+
+    def _fewer(self, row: str, workers: int, wanted: int) -> str:
+        here = "1 GPU" if self.gpus_here == 1 else f"{self.gpus_here} GPUs"
+        return f"{row}: {workers} of {wanted} workers, since this machine has {here}; it is the same trial, only slower"
+
+
+def shares(groups: int) -> list[int]:
+    """Return the numbers of workers that can share so many groups of a batch."""
+    return [number for number in range(1, groups + 1) if groups % number == 0]
+
+
+def _gpus(asked: RowResources) -> int:
+    """Return the row's whole GPUs, one a worker; a share of one GPU is one worker's."""
+    return max(1, int(asked.gpus))
+
+
+def _unevenly(workers: int, groups: int) -> str:
+    return (
+        f"{workers} workers cannot share the {groups} group{'s' if groups > 1 else ''} of a batch evenly; "
+        f"--workers {' or '.join(map(str, shares(groups)))} would do"
+    )
 
 
 def settle_device(
@@ -78,6 +155,11 @@ def settle_device(
     if wanted == "cuda":
         raise UserError("--device cuda needs a GPU and this machine has none that can be used; try --device cpu")
     return "cpu"
+
+
+def gpus_of(device: str, *, cluster: bool) -> int | None:
+    """Return how many GPUs this machine has for trials on them; None where that is no matter (``gpus_here``)."""
+    return gpu_count() if device == "cuda" and not cluster else None
 
 
 def gpu_count() -> int:

@@ -67,10 +67,16 @@ class Plan:
     rows: tuple[PlannedRow, ...]
     trials: tuple[PlannedTrial, ...]
     measured: bool  # every estimate rests on finished trials
+    notes: tuple[str, ...] = ()  # about trials that are not run as their rows or the command ask
+    not_reproducible: tuple[Row, ...] = ()  # rows that were meant but have nothing to train
 
     def to_run(self) -> list[PlannedTrial]:
         """Return the trials that will be trained."""
         return [trial for trial in self.trials if trial.runs]
+
+    def without_data(self) -> list[PlannedTrial]:
+        """Return the trials that would be trained if their data were there."""
+        return [trial for trial in self.trials if trial.state == "data missing"]
 
     def of(self, row: PlannedRow) -> list[PlannedTrial]:
         """Return a row's trials."""
@@ -89,7 +95,7 @@ def plan_rows(
 
     Args:
         tables: all tables.
-        rows: the rows that are meant.
+        rows: the rows that are meant; those that are not reproducible have no recipe and are left out.
         scale: the scale.
         seeds: the seeds of every row; the table's own number for the scale by default.
         overrides: settings to change, in a row and (but for its wiring) in its parent.
@@ -106,6 +112,7 @@ def plan_rows(
             overrides,
         )
         for row in rows
+        if row.not_reproducible is None
     ]
 
 
@@ -132,6 +139,7 @@ def make_plan(
     *,
     mode: Mode = "cached",
     check_data: bool = True,
+    not_reproducible: Sequence[Row] = (),
 ) -> Plan:
     """Hold the rows against the store. A parent that is not done joins the plan where one of its children runs.
 
@@ -142,6 +150,7 @@ def make_plan(
         placement: where and how trials run.
         mode: what is trained again.
         check_data: look for the data sets on this machine (not for a cluster, whose nodes are asked later).
+        not_reproducible: rows that are meant and have nothing to train.
 
     Raises:
         UserError: if the store holds a record of a newer version.
@@ -158,15 +167,17 @@ def make_plan(
     )
     settled = settle(survey, mode)
     estimator = Estimator.from_records(survey.history)
-    missing = _missing_data([one.judged.spec for one in settled if one.runs]) if check_data else {}
+    lacking = _lacking(settled) if check_data else {}
     trials: dict[tuple[str, str], dict[int, PlannedTrial]] = {}
     for one in settled:
         spec = one.judged.spec
-        trials.setdefault((spec.table, spec.row), {})[spec.seed] = _trial(one, mode, estimator, missing)
+        trials.setdefault((spec.table, spec.row), {})[spec.seed] = _trial(one, mode, estimator, lacking)
     final = [_joined(row, trials[name], name in _names(rows)) for name, row in known.items() if name in trials]
     ordered = tuple(trial for row in final for _, trial in sorted(trials[row.table.id, row.id].items()))
-    measured = all(estimator.knows(trial.spec.recipe, trial.spec.execution.device) for trial in ordered if trial.runs)
-    return Plan(scale, mode, tuple(final), ordered, measured)
+    measured = all(estimator.knows(trial.spec.recipe, trial.spec.execution) for trial in ordered if trial.runs)
+    running = {(trial.spec.table, trial.spec.row) for trial in ordered if trial.runs}
+    notes = tuple(note for row in final if (row.table.id, row.id) in running and (note := _note(row, scale, placement)))
+    return Plan(scale, mode, tuple(final), ordered, measured, notes, tuple(not_reproducible))
 
 
 def _names(rows: Sequence[PlannedRow]) -> list[tuple[str, str]]:
@@ -195,16 +206,20 @@ def _joined(row: PlannedRow, trials: dict[int, PlannedTrial], meant: bool) -> Pl
     return replace(row, seeds=own, pulled=tuple(sorted(set(trials) - set(own))))
 
 
-def _trial(one: Settled, mode: Mode, estimator: Estimator, missing: dict[str, str]) -> PlannedTrial:
-    judged, state, detail = one.judged, one.state, one.detail
+def _trial(one: Settled, mode: Mode, estimator: Estimator, lacking: dict[str, str]) -> PlannedTrial:
+    judged, state, detail, runs = one.judged, one.state, one.detail, one.runs
     spec = judged.spec
-    no_data = missing.get(spec.recipe.data.dataset)
-    if one.runs and no_data is not None:
-        state, detail = "data missing", no_data
+    if spec.trial_id in lacking:
+        state, detail, runs = "data missing", lacking[spec.trial_id], False
     afresh = mode == "force" and not judged.pulled
+    # what is left is said of trials without their data, too: a plan may be made before the data are fetched
     left = spec.recipe.epochs - (0 if afresh else judged.stored.epochs_done) if one.runs else 0
-    seconds = estimator.seconds(spec.recipe, left, spec.execution.device)
-    return PlannedTrial(spec, state, detail, left, seconds, one.runs, judged.stored, one.pulled_by)
+    seconds = estimator.seconds(spec.recipe, left, spec.execution)
+    return PlannedTrial(spec, state, detail, left, seconds, runs, judged.stored, one.pulled_by)
+
+
+def _note(row: PlannedRow, scale: Scale, placement: Placement) -> str | None:
+    return placement.workers_of(row.name, row.row.resources_at(scale), row.recipe)[1]
 
 
 def _spec(row: PlannedRow, seed: int, scale: Scale, store: Store, placement: Placement) -> TrialSpec:
@@ -217,11 +232,30 @@ def _spec(row: PlannedRow, seed: int, scale: Scale, store: Store, placement: Pla
         scale=scale,
         fingerprint=row.fingerprint,
         recipe=row.recipe,
-        execution=placement.execution(asked),
-        resources=placement.resources(asked),
+        execution=placement.execution(row.name, asked, row.recipe),
+        resources=placement.resources(row.name, asked, row.recipe),
         results_dir=store.results_dir,
         parent=ParentTrial(table=parent.table.id, row=parent.id, fingerprint=parent.fingerprint) if parent else None,
     )
+
+
+def _lacking(settled: Sequence[Settled]) -> dict[str, str]:
+    """Return, for each trial that cannot be trained for want of data, its own or its parent's, what is missing.
+
+    Trials that are not done are looked at in every mode: a report says what is missing although nothing is trained.
+    """
+    left = {
+        one.judged.spec.trial_id: one.judged.spec
+        for one in settled
+        if one.runs or one.state in ("new", "partial", "drifted")
+    }
+    missing = _missing_data(list(left.values()))
+
+    def find(trial_id: str | None) -> str | None:
+        spec = left.get(trial_id or "")
+        return None if spec is None else missing.get(spec.recipe.data.dataset) or find(spec.parent_id)
+
+    return {trial_id: detail for trial_id in left if (detail := find(trial_id)) is not None}
 
 
 def _missing_data(specs: Sequence[TrialSpec]) -> dict[str, str]:

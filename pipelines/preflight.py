@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from dnw_core.data import ImageDataset
 from dnw_core.errors import DataMissing
 from pipelines.planner import Plan
 from pipelines.spec import TrialSpec
@@ -11,7 +12,7 @@ from pipelines.store import Store
 
 
 def check_data(plan: Plan, *, local: bool, say: Callable[[str], None]) -> None:
-    """Read every data set that will be needed, and hold it against every recipe.
+    """Read every data set that will be needed, and hold it against every recipe; say which ones are missing.
 
     Args:
         plan: what will be trained.
@@ -19,14 +20,18 @@ def check_data(plan: Plan, *, local: bool, say: Callable[[str], None]) -> None:
         say: prints one line.
 
     Raises:
-        UserError: if a data set is missing, truncated or altered, or does not fit a network.
+        UserError: if a data set is truncated or altered, does not fit a network, or if nothing has its data.
     """
     if not local:
         return
     runs = plan.to_run()
-    for trial in runs:
-        if trial.state == "data missing":
-            raise DataMissing(trial.detail)
+    rows: dict[str, set[tuple[str, str]]] = {}
+    for trial in plan.without_data():
+        rows.setdefault(trial.detail, set()).add((trial.spec.table, trial.spec.row))
+    if rows and not runs:
+        raise DataMissing("; ".join(rows))
+    for detail, names in rows.items():
+        say(f"warning: data missing, {len(names)} row{'s are' if len(names) > 1 else ' is'} left out: {detail}")
     read_data([trial.spec for trial in runs], say)
 
 
@@ -36,17 +41,26 @@ def read_data(specs: Iterable[TrialSpec], say: Callable[[str], None]) -> None:
     Raises:
         UserError: if a data set is missing, truncated or altered, or does not fit a network.
     """
-    from dnw_core.data import load_dataset
+    from dnw_core.data import RESIDENT_DATASETS, STREAMED_DATASETS
+    from dnw_core.data.encoded import EncodedImages
+    from dnw_core.data.streamed import check_streamed_fit
     from dnw_core.training.images import check_fit
 
-    loaded = {}
+    loaded: dict[str, ImageDataset | EncodedImages] = {}
     for spec in specs:
         name = spec.recipe.data.dataset
         if name not in loaded:
             if name != "digits":
                 say(f"reading {name} and checking it (the first time takes a minute)")
-            loaded[name] = load_dataset(name, spec.execution)
-        check_fit(spec.recipe, loaded[name])
+            if name in STREAMED_DATASETS:
+                loaded[name] = STREAMED_DATASETS[name].open_images(spec.execution)
+            else:
+                loaded[name] = RESIDENT_DATASETS[name].load(spec.execution)
+        images = loaded[name]
+        if isinstance(images, EncodedImages):
+            check_streamed_fit(spec.recipe, images)
+        else:
+            check_fit(spec.recipe, images)
 
 
 def check_cluster(address: str) -> None:

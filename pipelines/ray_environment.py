@@ -33,6 +33,9 @@ QUIET = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own turns Ctrl-C into an ordinary end
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # its experiment state is never read
     "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "60",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a lost worker is a lost worker, announced or not
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "900",  # from a network disk torch alone may take more than its minute
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
 }

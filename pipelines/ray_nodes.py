@@ -2,21 +2,28 @@
 
 A trial whose resources fit on no node would wait for ever without a word; a node that does not see the results
 folder or the data would fail every trial it is given, quickly, and so be given the next one.
+
+Here, too, it is decided which way a trial with several workers goes: on one machine wherever one takes them all, else
+over several.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dnw_core.errors import UserError
 from dnw_core.execution import Execution
+from pipelines.placement import shares
 from pipelines.spec import Resources, TrialSpec
 
 PROBE_SECONDS = 120.0  # a node may first have to unpack the code
+HEAD = "node:__internal_head__"  # a resource that Ray gives the head, and no other node
+_ROUNDING = 1e-6
+_MOST_NODES = 5
 
 
 @dataclass(frozen=True)
@@ -27,10 +34,18 @@ class Node:
     name: str
     cpus: float
     gpus: float
+    head: bool = False
 
     def fits(self, resources: Resources) -> bool:
-        """Whether a trial that asks for ``resources`` can run here at all."""
-        return resources.cpus <= self.cpus and resources.gpus <= self.gpus
+        """Whether a trial that asks for ``resources`` can run here at all, or one of its workers, if they part."""
+        return self.places(resources.share if resources.across_nodes else resources) > 0
+
+    def places(self, resources: Resources) -> int:
+        """Return how often ``resources`` fit here."""
+        fitting = self.cpus / resources.cpus
+        if resources.gpus:
+            fitting = min(fitting, self.gpus / resources.gpus)
+        return int(fitting + _ROUNDING)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.cpus:g} CPU, {self.gpus:g} GPU)"
@@ -44,28 +59,72 @@ def living_nodes(description: Sequence[Mapping[str, Any]]) -> list[Node]:
             name=str(node.get("NodeManagerHostname") or node.get("NodeManagerAddress")),
             cpus=float(node.get("Resources", {}).get("CPU", 0)),
             gpus=float(node.get("Resources", {}).get("GPU", 0)),
+            head=HEAD in node.get("Resources", {}),
         )
         for node in description
         if node.get("Alive")
     ]
 
 
-def check_resources(specs: Sequence[TrialSpec], nodes: Sequence[Node]) -> None:
-    """Check that every trial fits on one node.
+def check_resources(specs: Sequence[TrialSpec], nodes: Sequence[Node]) -> list[TrialSpec]:
+    """Return the trials, each with the way it goes: those that no single node takes part their workers among several.
 
     Raises:
-        UserError: names the first row that does not, what it asks for, and what there is.
+        UserError: if a trial fits neither way; names the first such row, what it asks for, what there is, and what
+            would do.
     """
-    for spec in specs:
-        asked = spec.resources
-        if not any(node.fits(asked) for node in nodes):
-            there = (
-                ", ".join(map(str, sorted(nodes, key=lambda node: (-node.gpus, -node.cpus))[:5])) or "no node at all"
-            )
-            raise UserError(
-                f"{spec.table}/{spec.row} asks for {asked.cpus:g} CPU and {asked.gpus:g} GPU on one machine, "
-                f"and none has that: there is {there}"
-            )
+    return [spec.model_copy(update={"resources": _way(spec, nodes)}) for spec in specs]
+
+
+def across_at_once(specs: Sequence[TrialSpec], nodes: Sequence[Node]) -> int:
+    """Return how many of the trials that need several nodes have room together (at least 1).
+
+    The smallest number of any kind of them is taken: workers of different sizes might not fit side by side.
+    """
+    kinds = {spec.resources for spec in specs if spec.resources.across_nodes}
+    return max(1, min((_places(kind, nodes) // kind.workers for kind in kinds), default=1))
+
+
+def _way(spec: TrialSpec, nodes: Sequence[Node]) -> Resources:
+    asked = spec.resources
+    if any(node.places(asked) for node in nodes):
+        return asked
+    if _places(asked, nodes) >= asked.workers:
+        return asked.model_copy(update={"across_nodes": True})
+    raise UserError(_refusal(spec, nodes))
+
+
+def _places(asked: Resources, nodes: Sequence[Node]) -> int:
+    """Return how many workers of a trial fit on the nodes together."""
+    return sum(node.places(asked.share) for node in nodes)
+
+
+def _refusal(spec: TrialSpec, nodes: Sequence[Node]) -> str:
+    asked = spec.resources
+    largest = sorted(nodes, key=lambda node: (-node.gpus, -node.cpus))
+    there = ", ".join(map(str, largest[:_MOST_NODES])) or "no node at all"
+    more = f" and {len(nodes) - _MOST_NODES} more" if len(nodes) > _MOST_NODES else ""
+    wish = f"{spec.table}/{spec.row} asks for {asked.cpus:g} CPU and {asked.gpus:g} GPU"
+    way_out = _way_out(asked, spec.recipe.batch_groups, nodes)
+    if asked.workers == 1:
+        return f"{wish} on one machine, and none has that: there is {there}{more}{way_out}"
+    share = asked.share
+    each = f"{share.cpus:g} CPU and {share.gpus:g} GPU for each of {asked.workers} workers"
+    return f"{wish}, {each}, and there is room for {_places(asked, nodes)}: there is {there}{more}{way_out}"
+
+
+def _way_out(asked: Resources, groups: int, nodes: Sequence[Node]) -> str:
+    """Return what the user could say instead, if there is anything."""
+    ways = []
+    if fewer := [number for number in shares(groups) if number < asked.workers and number <= _places(asked, nodes)]:
+        ways.append(f"--workers {fewer[-1]}")
+    for cores in range(int(asked.share.cpus), 0, -1):
+        if _places(asked.model_copy(update={"cpus": float(cores * asked.workers)}), nodes) >= asked.workers:
+            ways.append(f"--threads {cores}")
+            break
+    if asked.gpus and not any(node.gpus for node in nodes) and any(node.cpus >= asked.cpus for node in nodes):
+        ways.append("--device cpu")
+    return f"; {' or '.join(ways)} would do" if ways else ""
 
 
 def check_nodes(specs: Sequence[TrialSpec], nodes: Sequence[Node], folder: Path) -> list[str]:
@@ -88,14 +147,12 @@ def check_nodes(specs: Sequence[TrialSpec], nodes: Sequence[Node], folder: Path)
     word = secrets.token_hex(16)
     path = folder / "probe"
     path.write_text(word, "utf-8")
-    useful = [node for node in nodes if any(node.fits(spec.resources) for spec in specs)]
-    needs = sorted({(spec.recipe.data.dataset, spec.execution.model_dump_json()) for spec in specs})
     task = ray.remote(num_cpus=0, max_retries=0)(probe_node)
     answers = {
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote(
             str(path), word, needs
         ): node
-        for node in useful
+        for node, needs in _needs(specs, nodes)
     }
     _, late = ray.wait(list(answers), num_returns=len(answers), timeout=PROBE_SECONDS)
     if late:
@@ -111,6 +168,15 @@ def check_nodes(specs: Sequence[TrialSpec], nodes: Sequence[Node], folder: Path)
         if not authenticated:
             open_nodes.append(node.name)
     return open_nodes
+
+
+def _needs(specs: Sequence[TrialSpec], nodes: Sequence[Node]) -> Iterator[tuple[Node, list[tuple[str, str]]]]:
+    """Return the nodes that can get a trial, each with the data that it needs then; the head leads those that part."""
+    parting = any(spec.resources.across_nodes for spec in specs)
+    for node in nodes:
+        mine = [spec for spec in specs if node.fits(spec.resources)]
+        if mine or (node.head and parting):
+            yield node, sorted({(spec.recipe.data.dataset, spec.execution.model_dump_json()) for spec in mine})
 
 
 def probe_node(path: str, word: str, needs: Sequence[tuple[str, str]]) -> tuple[str, bool]:

@@ -8,12 +8,16 @@ from typing import Any
 from dnw_core.config import fingerprint
 from dnw_core.errors import UserError
 from pipelines.commands import row_command
+from pipelines.modes import State
 from pipelines.overrides import apply_overrides, parse_overrides, split_variant
 from pipelines.planner import Plan, PlannedRow
 from pipelines.store import Store
-from tune_configs import Scale, Table
+from tune_configs import Published, Row, Scale, Table
 
 CommandOf = Callable[[PlannedRow, Sequence[int]], str]
+HeldUp = dict[str, dict[tuple[str, str], str]]  # field of the report's row -> (table, row) -> why it cannot be run now
+
+_HELD_UP: dict[str, State] = {"data_missing": "data missing", "blocked": "blocked"}
 
 
 def report_rows(plan: Plan, tables: dict[str, Table], store: Store, command: CommandOf) -> list[dict[str, Any]]:
@@ -28,17 +32,17 @@ def report_rows(plan: Plan, tables: dict[str, Table], store: Store, command: Com
         store: the results.
         command: gives the command that makes a row again.
     """
-    meant = {row.table.id for row in plan.rows}
-    blocked = _blocked(plan)
+    meant = {row.table.id for row in plan.rows} | {row.table for row in plan.not_reproducible}
+    held_up = {name: _reasons(plan, state) for name, state in _HELD_UP.items()}
     found = rows_in_store({name: tables[name] for name in tables if name in meant}, store, plan.scale)
-    return _rows([*plan.rows, *found], tables, plan.scale, command, blocked)
+    return _rows([*plan.rows, *found], tables, plan.scale, command, held_up, plan.not_reproducible)
 
 
-def _blocked(plan: Plan) -> dict[tuple[str, str], str]:
-    """Return why trials of a row cannot be run now: their data are missing, or what they start from failed."""
+def _reasons(plan: Plan, state: State) -> dict[tuple[str, str], str]:
+    """Return why trials of a row that are in this state cannot be run now."""
     reasons: dict[tuple[str, str], dict[str, None]] = {}
     for trial in plan.trials:
-        if trial.state in ("data missing", "blocked"):
+        if trial.state == state:
             reasons.setdefault((trial.spec.table, trial.spec.row), {})[trial.detail] = None
     return {row: "; ".join(details) for row, details in reasons.items()}
 
@@ -63,7 +67,7 @@ def all_rows(tables: dict[str, Table], store: Store, scale: Scale) -> list[dict[
     def command(row: PlannedRow, seeds: Sequence[int]) -> str:
         return row_command(row, seeds, scale)
 
-    return _rows(rows_in_store(tables, store, scale), tables, scale, command, {})
+    return _rows(rows_in_store(tables, store, scale), tables, scale, command, {}, ())
 
 
 def _rows(
@@ -71,7 +75,8 @@ def _rows(
     tables: dict[str, Table],
     scale: Scale,
     command: CommandOf,
-    blocked: dict[tuple[str, str], str],
+    held_up: HeldUp,
+    not_reproducible: Iterable[Row],
 ) -> list[dict[str, Any]]:
     merged: dict[tuple[str, str], PlannedRow] = {}
     seeds: dict[tuple[str, str], set[int]] = {}
@@ -80,14 +85,16 @@ def _rows(
         seeds.setdefault((row.table.id, row.id), set()).update(row.all_seeds)
     place = {(table.id, name): (i, j) for i, table in enumerate(tables.values()) for j, name in enumerate(table.rows)}
     ordered = sorted(merged, key=lambda key: (place[key[0], merged[key].row.id], key[1] != merged[key].row.id, key[1]))
-    return [_row(merged[key], tuple(sorted(seeds[key])), scale, command, blocked.get(key)) for key in ordered]
+    rows_at = [
+        (place[key[0], merged[key].row.id], _row(merged[key], tuple(sorted(seeds[key])), scale, command, held_up))
+        for key in ordered
+    ]
+    rows_at += [(place[row.table, row.id], _lost_row(row, tables[row.table], scale)) for row in not_reproducible]
+    return [row for _, row in sorted(rows_at, key=lambda entry: entry[0])]
 
 
-def _row(
-    row: PlannedRow, seeds: tuple[int, ...], scale: Scale, command: CommandOf, blocked: str | None
-) -> dict[str, Any]:
+def _row(row: PlannedRow, seeds: tuple[int, ...], scale: Scale, command: CommandOf, held_up: HeldUp) -> dict[str, Any]:
     variant = row.id != row.row.id
-    published = None if variant else row.row.published
     settings = ", ".join(split_variant(row.id)[1])
     return {
         "table": row.table.id,
@@ -97,19 +104,48 @@ def _row(
         "extra": row.row.extra,
         "variant": variant,
         "corrects": row.row.corrects,
-        "published_mean": published.mean if published else None,
-        "published_std": published.spread if published else None,
-        "published_n": published.n if published else None,
-        "published_n_is": published.n_is if published else None,
-        "published_origin": published.origin if published else None,
-        "published_spread_is": published.spread_is if published else None,
+        **_published(None if variant else row.row.published),
         "notes": list(row.row.notes),
         "fingerprint": row.fingerprint,
         "seeds": seeds,
         "epochs": row.recipe.epochs,
         "scale": scale,
         "command": command(row, seeds),
-        "blocked": blocked,
+        **{name: reasons.get((row.table.id, row.id)) for name, reasons in held_up.items()},
+    }
+
+
+def _lost_row(row: Row, table: Table, scale: Scale) -> dict[str, Any]:
+    """Return a row that cannot be reproduced: it has no recipe, so no fingerprint, no seeds and no command."""
+    return {
+        "table": table.id,
+        "table_title": table.title,
+        "row": row.id,
+        "label": row.label,
+        "extra": row.extra,
+        "variant": False,
+        **_published(row.published),
+        "notes": list(row.notes),
+        "fingerprint": "",
+        "seeds": (),
+        "scale": scale,
+        "not_reproducible": row.not_reproducible,
+    }
+
+
+def _published(published: Published | None) -> dict[str, Any]:
+    quoted = published.quoted if published else None
+    return {
+        "published_mean": published.mean if published else None,
+        "published_std": published.spread if published else None,
+        "published_n": published.n if published else None,
+        "published_n_is": published.n_is if published else None,
+        "published_origin": published.origin if published else None,
+        "published_spread_is": published.spread_is if published else None,
+        "published_parameters": published.parameters if published else None,
+        "published_macs": published.macs if published else None,
+        "quoted_mean": quoted.mean if quoted else None,
+        "quoted_origin": quoted.origin if quoted else None,
     }
 
 
@@ -118,7 +154,7 @@ def _present_row(tables: dict[str, Table], table_id: str, row_id: str, scale: Sc
     base, settings = split_variant(row_id)
     table = tables.get(table_id)
     row = table.rows.get(base) if table is not None else None
-    if table is None or row is None:
+    if table is None or row is None or row.not_reproducible is not None:
         return None
     recipe = row.recipe_at(scale)
     if settings:

@@ -22,12 +22,13 @@ from pipelines.planner import Plan
 from pipelines.progress import Progress, RowKey
 from pipelines.ray_cluster import connect, is_loopback
 from pipelines.ray_environment import environment
-from pipelines.ray_nodes import check_nodes, check_resources, living_nodes
+from pipelines.ray_nodes import across_at_once, check_nodes, check_resources, living_nodes
 from pipelines.spec import TrialSpec
 from pipelines.stop_request import StopRequest, stop_request
 from pipelines.store import Store
 from pipelines.trial import TRAIN, record_failure
 from pipelines.trial_queue import Room, TrialQueue
+from pipelines.worker_lines import worker_lines
 
 _ROOM_SECONDS = 5.0
 # Tune keeps one trial pending for a searcher that sets no limit, which would start trials one after another
@@ -82,7 +83,7 @@ def run(
     errors: dict[str, str] = {}
     with stop_request(results_dir, say) as stop, stop.on_signals():
         with connect(cluster) as folder:
-            check_machines(ordered, cluster, stop.folder, display)
+            ordered = check_machines(ordered, cluster, stop.folder, display)
             with stop.on_signals(), display:  # again: ray.init sets a handler of its own for SIGTERM
                 errors = _fit(ordered, progress, display, stop, folder, on_finished, train)
         return _recount(store, ordered, errors, interrupted=stop.requested)
@@ -145,8 +146,10 @@ def _room() -> Callable[[], Room]:
     return room
 
 
-def check_machines(specs: Sequence[TrialSpec], cluster: str | None, folder: Path, display: Display) -> None:
-    """Check that every trial fits on a machine of the connected Ray, and warn of a cluster without authentication.
+def check_machines(specs: Sequence[TrialSpec], cluster: str | None, folder: Path, display: Display) -> list[TrialSpec]:
+    """Return the trials, each with the way it goes on the machines of the connected Ray.
+
+    Says how trials with several workers go, and warns of a cluster without authentication.
 
     Raises:
         UserError: if a trial fits nowhere, or a node lacks code, folders or data.
@@ -154,16 +157,19 @@ def check_machines(specs: Sequence[TrialSpec], cluster: str | None, folder: Path
     import ray
 
     nodes = living_nodes(ray.nodes())
-    check_resources(specs, nodes)
+    placed = check_resources(specs, nodes)
+    for line in worker_lines(placed):
+        display.note(line)
     if cluster is None:
-        return
-    unguarded = check_nodes(specs, nodes, folder)
+        return placed
+    unguarded = check_nodes(placed, nodes, folder)
     address = str(ray.get_runtime_context().gcs_address)
     if unguarded and not is_loopback(address):
         display.note(
             f"warning: the Ray cluster at {address} runs without token authentication: whoever reaches its ports can "
             "run code on it; start every node with RAY_AUTH_MODE=token"
         )
+    return placed
 
 
 def _fit(
@@ -176,13 +182,14 @@ def _fit(
     train: str,
 ) -> dict[str, str]:
     """Run the experiment; return the reasons of trials that Tune gave up, by trial id."""
+    import ray
     from ray import tune
 
     from pipelines.tune_driver import QueueSearcher, Watcher
     from pipelines.tune_setup import run_config, tune_config, with_resources
     from pipelines.tune_worker import make_trainable
 
-    queue = TrialQueue(specs, _room())
+    queue = TrialQueue(specs, _room(), across_at_once(specs, living_nodes(ray.nodes())))
     watcher = Watcher(progress, display, on_finished, queue)
     tuner = tune.Tuner(
         with_resources(make_trainable(stop.file, train), specs),

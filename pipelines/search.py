@@ -17,7 +17,7 @@ import tune_configs
 from dnw_core.errors import UserError
 from pipelines import search_text
 from pipelines.lock import driver_lock
-from pipelines.placement import Placement, settle_device
+from pipelines.placement import Placement, gpus_of, settle_device
 from pipelines.preflight import check_cluster, read_data
 from pipelines.search_found import check_target, include_name, write_found
 from pipelines.search_options import SEARCH_COMMAND, SearchOptions, parse_search_options
@@ -145,7 +145,13 @@ def _placement(options: SearchOptions) -> Placement:
         options.device, cluster=options.cluster is not None, trials_per_gpu=None, planning=options.plan
     )
     # a checkpoint after every epoch: a configuration that is given up, or a killed driver, then loses nothing
-    return Placement(device=device, checkpoint_minutes=0.0, data_dir=options.data_dir, download=options.download)
+    return Placement(
+        device=device,
+        gpus_here=gpus_of(device, cluster=options.cluster is not None),
+        checkpoint_minutes=0.0,
+        data_dir=options.data_dir,
+        download=options.download,
+    )
 
 
 def _kept(path: Path) -> str:

@@ -125,7 +125,8 @@ def plan_search(
     budget = row.search.budgets[scale]
     own = results_dir / FOLDER / row.table / row.id
     recipe, asked = row.recipe_at(scale), row.resources_at(scale)
-    drawn = draw(f"{row.table}/{row.id}", recipe, row.search.space, seed, trials or budget.trials)
+    search_name = f"{row.table}/{row.id}"
+    drawn = draw(search_name, recipe, row.search.space, seed, trials or budget.trials)
     configurations = []
     for index, values in enumerate(drawn):
         changed = with_values(recipe, {**values, VALIDATION: budget.validation_images})
@@ -139,8 +140,8 @@ def plan_search(
             scale=scale,
             fingerprint=mark,
             recipe=changed,
-            execution=placement.execution(asked),
-            resources=placement.resources(asked),
+            execution=placement.execution(search_name, asked, changed),
+            resources=placement.resources(search_name, asked, changed),
             results_dir=own,
         )
         configurations.append(Configuration(index, values, spec))

@@ -11,6 +11,7 @@ from pipelines.live_table import Display, Show, make_display
 from pipelines.progress import Progress
 from pipelines.ray_cluster import connect
 from pipelines.ray_environment import environment
+from pipelines.ray_nodes import across_at_once, living_nodes
 from pipelines.schedule import check_machines
 from pipelines.search_curve import read_curve
 from pipelines.search_plan import Judged, Search, judge
@@ -55,7 +56,7 @@ def run_search(
 
     with stop_request(search.results_dir, say) as stop, stop.on_signals():
         with connect(cluster) as folder:
-            check_machines(specs, cluster, stop.folder, display)
+            specs = check_machines(specs, cluster, stop.folder, display)
             with stop.on_signals(), display:  # again: ray.init sets a handler of its own for SIGTERM
                 errors = _fit(search, judged, specs, progress, display, stop, folder, train)
         _record_deaths(search, store, errors)
@@ -90,7 +91,7 @@ def _fit(
     tuner = tune.Tuner(
         with_resources(make_search_trainable(stop.file, train), specs),
         param_space={KEY: tune.grid_search([spec.model_dump_json() for spec in specs])},
-        tune_config=tune_config(specs, scheduler=scheduler),
+        tune_config=tune_config(specs, scheduler=scheduler, max_concurrent_trials=_at_once(specs)),
         run_config=run_config("search", folder, stop, progress, watcher),
     )
     if stop.requested:
@@ -103,6 +104,14 @@ def _fit(
     except KeyboardInterrupt:  # the second one
         stop.request()
     return watcher.errors
+
+
+def _at_once(specs: Sequence[TrialSpec]) -> int | None:
+    """Return how many configurations may run together: Tune counts only what runs within its own reservations."""
+    import ray
+
+    parting = any(spec.resources.across_nodes for spec in specs)
+    return across_at_once(specs, living_nodes(ray.nodes())) if parting else None
 
 
 def _record_deaths(search: Search, store: Store, errors: dict[str, str]) -> None:

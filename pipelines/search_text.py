@@ -46,13 +46,13 @@ def plan_lines(search: Search, judged: Sequence[Judged], history: Iterable[Trial
         cells.append((str(one.configuration), mark, one.standing, f"{one.epochs_done}/{search.epochs}"))
     left = [one for one in judged if one.standing in ("partial", "new")]
     seconds = sum(
-        estimator.seconds(spec.recipe, search.epochs - one.epochs_done, spec.execution.device)
+        estimator.seconds(spec.recipe, search.epochs - one.epochs_done, spec.execution)
         for one in left
         for spec in (one.configuration.spec,)
     )
     epochs = sum(search.epochs - one.epochs_done for one in left)
     total = f"{len(left)} to be trained: at most {epochs} epochs, {duration(seconds)} one after another"
-    if left and not estimator.knows(left[0].configuration.spec.recipe, left[0].configuration.spec.execution.device):
+    if left and not estimator.knows(left[0].configuration.spec.recipe, left[0].configuration.spec.execution):
         total += " (a rough guess until one has finished)"
     return [*space_lines(search), "", *columns(cells), "", total]
 

@@ -16,7 +16,7 @@ from pipelines.spec import TrialSpec
 from pipelines.stop_request import StopWatch
 from pipelines.store import Store
 from pipelines.trial import prepare_process, run_spec
-from pipelines.tune_worker import spec_of
+from pipelines.tune_worker import spec_of, trainer_of
 
 
 def make_search_trainable(stop_file: Path, train: str) -> Callable[[dict[str, Any]], None]:
@@ -45,7 +45,7 @@ def make_search_trainable(stop_file: Path, train: str) -> Callable[[dict[str, An
             curve.write(Store(spec.results_dir).work_folder(spec))
             tell(line)
 
-        record = run_spec(spec, on_epoch=on_epoch, should_stop=watch, train=train)
+        record = run_spec(spec, on_epoch=on_epoch, should_stop=watch, train=trainer_of(spec, stop_file, train))
         if record is None:
             tune.report({"status": "stopped"})
         elif record.status == "failed" or record.last is None:

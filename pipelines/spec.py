@@ -15,10 +15,17 @@ from dnw_core.recipe import Recipe
 
 
 class Resources(Config):
-    """What a trial asks of the machine it runs on."""
+    """What a trial asks of the machine it runs on: cores and GPUs of all its workers together."""
 
     cpus: float = Field(default=1.0, gt=0)
     gpus: float = Field(default=0.0, ge=0)
+    workers: int = Field(default=1, ge=1)
+    across_nodes: bool = Field(default=False, description="no machine takes all workers: each asks for its share")
+
+    @property
+    def share(self) -> Resources:
+        """What one worker asks for."""
+        return Resources(cpus=self.cpus / self.workers, gpus=self.gpus / self.workers)
 
 
 class ParentTrial(Config):

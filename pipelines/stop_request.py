@@ -98,6 +98,10 @@ class StopWatch:
         self._next = 0.0
         self._wanted = False
 
+    def __reduce__(self) -> tuple[type[StopWatch], tuple[Path]]:
+        """Go to another machine without the time of this one."""
+        return StopWatch, (self._file,)
+
     def __call__(self) -> bool:
         """Whether the trial should stop."""
         now = time.monotonic()

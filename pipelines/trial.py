@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 TRAIN = "dnw_core.training:run_trial"
 """The function that trains, as ``module:name``; a test puts a quick one in its place."""
 
+RunTrial = Callable[..., TrialRecord]
 OnEpoch = Callable[[EpochMetrics], None]
 ShouldStop = Callable[[], bool]
 
@@ -37,7 +38,11 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 
 
 def run_spec(
-    spec: TrialSpec, *, on_epoch: OnEpoch | None = None, should_stop: ShouldStop | None = None, train: str = TRAIN
+    spec: TrialSpec,
+    *,
+    on_epoch: OnEpoch | None = None,
+    should_stop: ShouldStop | None = None,
+    train: str | RunTrial = TRAIN,
 ) -> TrialRecord | None:
     """Train one trial in its working folder and put the outcome into the store.
 
@@ -45,7 +50,7 @@ def run_spec(
         spec: the trial; its results folder must exist.
         on_epoch: called with each epoch's metrics.
         should_stop: asked every few steps; once it answers True the trial leaves a checkpoint and ends.
-        train: the function that trains, as ``module:name`` (the signature is ``run_trial``'s).
+        train: the function that trains, or its name as ``module:name`` (the signature is ``run_trial``'s).
 
     Returns:
         The committed or failed record (a trial that was already done is not trained again), or None if it was
@@ -66,8 +71,8 @@ def run_spec(
     folder = store.work_folder(spec)
     try:
         set_threads(spec.execution.threads)
-        run_trial = load_function(train)
-        record: TrialRecord = run_trial(
+        run_trial: RunTrial = load_function(train) if isinstance(train, str) else train
+        record = run_trial(
             spec.recipe,
             spec.seed,
             spec.execution,

@@ -3,6 +3,12 @@
 Tune takes trials first come, first served. It is therefore given what can start now and one trial of each kind more,
 which takes over the process of the next one that ends. A child whose parent has just finished is then not behind
 hundreds of shorter trials, and nothing waits inside a worker.
+
+A trial over several nodes reserves nothing with Tune: Ray Train claims its workers' places, all at once or none, when
+it has begun. So it is handed out only when there is room for all of them, and no more of its kind than the nodes take
+together. While the first one in line waits for room, other trials get what it leaves; else they would fill every gap,
+and it would come last. Should its places be in pieces even so, it waits and holds nothing, and those that hold
+something end by themselves: nothing hangs.
 """
 
 from __future__ import annotations
@@ -24,10 +30,12 @@ class TrialQueue:
     Args:
         specs: the trials, in the order in which they should start.
         room: returns what all machines have; asked often, and it may grow.
+        across_at_once: most trials over several nodes that are at work together.
     """
 
-    def __init__(self, specs: Sequence[TrialSpec], room: Callable[[], Room]) -> None:
+    def __init__(self, specs: Sequence[TrialSpec], room: Callable[[], Room], across_at_once: int = 1) -> None:
         self._room = room
+        self._across_at_once = across_at_once
         self._specs = {spec.trial_id: spec for spec in specs}
         self._waiting = dict(self._specs)
         self._unfinished = set(self._specs)  # parents among these are waited for; any other one is in the store
@@ -42,14 +50,19 @@ class TrialQueue:
     def next(self) -> TrialSpec | None:
         """Hand out a trial; None while there is no room, or only children are left whose parents are at work."""
         used, spare = self._in_use()
+        across_left = self._across_at_once - sum(self._specs[key].resources.across_nodes for key in self._given)
+        reserved = False
         for key, spec in self._waiting.items():
-            if spec.parent_id in self._unfinished:
+            across = spec.resources.across_nodes
+            if spec.parent_id in self._unfinished or (across and across_left <= 0):
                 continue
             fits = _fits(used, spec.resources, self._room())
-            if fits or not self._given or spare.count(spec.resources) < _SPARE:
+            if fits or not self._given or not (across or reserved or spare.count(spec.resources) >= _SPARE):
                 del self._waiting[key]
                 self._given[key] = False
                 return spec
+            if across:  # the next one in line: what comes after it gets what it leaves
+                used, reserved, across_left = _plus(used, spec.resources), True, 0
         return None
 
     def started(self, trial_id: str) -> None:

@@ -10,10 +10,13 @@ from ray import tune
 
 from pipelines.limits import GRACE_SECONDS, MAX_DEATHS
 from pipelines.progress import Progress
+from pipelines.ray_nodes import HEAD
 from pipelines.spec import TrialSpec
 from pipelines.stop_request import StopRequest
 from pipelines.tune_driver import GraceStopper, Watcher
 from pipelines.tune_worker import KEY
+
+_LEADS = 0.001  # of the head: a mark, so that the trial has a bundle at all
 
 
 def with_resources(trainable: Callable[[dict[str, Any]], None], specs: Sequence[TrialSpec]) -> Any:
@@ -22,6 +25,9 @@ def with_resources(trainable: Callable[[dict[str, Any]], None], specs: Sequence[
 
     def resources(config: dict[str, Any]) -> Any:
         wanted = asked[config[KEY]]
+        if wanted.across_nodes:  # it only leads; with a CPU of its own it might keep its last worker waiting for ever
+            return tune.PlacementGroupFactory([{HEAD: _LEADS}])
+        # one bundle is on one machine, with all the GPUs that the trial's workers share
         bundle = {"CPU": wanted.cpus} | ({"GPU": wanted.gpus} if wanted.gpus else {})
         return tune.PlacementGroupFactory([bundle])
 
@@ -36,7 +42,7 @@ def tune_config(specs: Sequence[TrialSpec], **how: Any) -> Any:
     process would keep the memory and the devices of its first trial.
     """
     return tune.TuneConfig(
-        reuse_actors=not any(spec.resources.gpus for spec in specs),
+        reuse_actors=not any(spec.resources.gpus or spec.resources.across_nodes for spec in specs),
         trial_name_creator=lambda trial: trial.trial_id,
         trial_dirname_creator=lambda trial: trial.trial_id,
         **how,

@@ -14,7 +14,7 @@ from dnw_core.record import EpochMetrics
 from pipelines.parents import TrialBlocked
 from pipelines.spec import TrialSpec
 from pipelines.stop_request import StopWatch
-from pipelines.trial import run_spec
+from pipelines.trial import RunTrial, run_spec
 
 KEY = "trial"
 """The one key of a Tune configuration: the trial's specification as JSON."""
@@ -27,9 +27,18 @@ def spec_of(config: dict[str, Any]) -> TrialSpec:
     """Return the trial of a Tune configuration, on the device that Ray gave this process."""
     spec = TrialSpec.model_validate_json(config[KEY])
     if spec.resources.gpus and spec.execution.device.startswith("cuda"):
-        # Ray shows the process its own share only, which is always the first device there
+        # Ray shows the process its own share only: its first device, or those of its workers by their ranks
         spec = spec.model_copy(update={"execution": spec.execution.model_copy(update={"device": "cuda"})})
     return spec
+
+
+def trainer_of(spec: TrialSpec, stop_file: Path, train: str) -> str | RunTrial:
+    """Return what trains the trial: on one machine ``train`` does, which starts all workers; else Ray Train leads."""
+    if not spec.resources.across_nodes:
+        return train
+    from pipelines.train_across_nodes import AcrossNodes
+
+    return AcrossNodes(spec.resources, stop_file.parent / "train", train)
 
 
 def make_trainable(stop_file: Path, train: str) -> Callable[[dict[str, Any]], None]:
@@ -50,7 +59,8 @@ def make_trainable(stop_file: Path, train: str) -> Callable[[dict[str, Any]], No
 
         watch = StopWatch(stop_file)
         try:
-            record = None if watch() else run_spec(spec, on_epoch=on_epoch, should_stop=watch, train=train)
+            trainer = trainer_of(spec, stop_file, train)
+            record = None if watch() else run_spec(spec, on_epoch=on_epoch, should_stop=watch, train=trainer)
         except TrialBlocked as blocked:
             tune.report({"status": "blocked", "reason": str(blocked)})
             return

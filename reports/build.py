@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from reports.costs import Costs, cost_frame, write_costs
 from reports.epochs import with_wiring
 from reports.export import write_results, write_trials
 from reports.figures.wiring import wiring_picture
@@ -36,6 +37,8 @@ class ReportPaths:
     trials_csv: Path
     trials_parquet: Path
     figures: tuple[Path, ...]
+    costs_csv: Path | None = None
+    costs_parquet: Path | None = None
 
 
 def build_report(
@@ -44,16 +47,18 @@ def build_report(
     *,
     scale: str,
     command: str | Callable[[Mapping[str, Any]], str] | None = None,
+    costs: Costs | None = None,
     out_dir: Path | None = None,
     generated_at: str | None = None,
 ) -> ReportPaths:
-    """Write ``results.md``, ``results.*``, ``trials.*`` and ``figures/`` and return their paths.
+    """Write ``results.md``, ``results.*``, ``trials.*``, ``costs.*`` and ``figures/`` and return their paths.
 
     Args:
         results_dir: the results folder; it is only read, unless ``out_dir`` is left out.
         rows: one entry per row to be shown, in order (fields: ``reports.rows.ReportRow``).
         scale: the scale of every row that does not name its own.
         command: the command that made this report; or a function that gives the command of a row without one.
+        costs: what each row's network costs (fields: ``reports.costs.COST_COLUMNS``); None leaves that out.
         out_dir: where to write; the results folder itself by default.
         generated_at: the date to print; now, in UTC, by default.
 
@@ -70,7 +75,9 @@ def build_report(
 
     trials = read_trials(results_dir, rows)
     summary = summarise(rows, trials, scale)
+    counted = cost_frame(costs or ())
     views, figures = _views(results_dir, out, parsed, trials, summary)
+    views = [replace(view, costs=_lines(counted[counted["table"] == view.name])) for view in views]
     text = render(
         views,
         trials,
@@ -79,9 +86,10 @@ def build_report(
     )
     csv, parquet = write_results(summary, out)
     trials_csv, trials_parquet = write_trials(trials, out)
+    cost_files = write_costs(counted, out) if len(counted) else None
     markdown = out / "results.md"
     write_text(markdown, text)  # last: what it points to is there by now
-    return ReportPaths(markdown, csv, parquet, trials_csv, trials_parquet, tuple(figures))
+    return ReportPaths(markdown, csv, parquet, trials_csv, trials_parquet, tuple(figures), *(cost_files or ()))
 
 
 def _views(
@@ -101,7 +109,7 @@ def _views(
                 name=table,
                 title=members[0].table_title,
                 rows=members,
-                lines=[{str(name): value for name, value in line.items()} for line in part.to_dict("records")],
+                lines=_lines(part),
                 ends=[wiring_end(row, trials, history) for row in members],
                 pictures=[(picture, f"{FIGURES}/{picture.path.name}") for picture in pictures],
                 wirings=[(row, seed, f"{FIGURES}/{path.name}") for row, seed, path in wirings],
@@ -109,6 +117,10 @@ def _views(
             )
         )
     return views, figures
+
+
+def _lines(part: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in line.items()} for line in part.to_dict("records")]
 
 
 def _draw_wirings(

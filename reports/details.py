@@ -30,9 +30,10 @@ def row_details(row: ReportRow, line: Mapping[str, Any], trials: pd.DataFrame, e
     """
     mine = trials_of(row, trials)
     items = [
-        ("Fingerprint", code(row.fingerprint)),
+        ("Fingerprint", code(row.fingerprint) if row.fingerprint else None),
         ("Seeds", _seeds(row, mine)),
         ("Published", _published(row)),
+        ("Quoted from", _quoted(row)),
         ("Corrects", f"row {code(row.corrects)}" if row.corrects else None),
         ("Cost", _cost(line)),
         ("Wiring at the end of training, mean over seeds", end.text),
@@ -67,9 +68,9 @@ def _seeds(row: ReportRow, mine: pd.DataFrame) -> str:
 
 def _blocked(row: ReportRow, line: Mapping[str, Any]) -> str | None:
     """Return why what is left of the row cannot be run; nothing once all of it is done."""
-    if not row.blocked or line["done"] >= line["planned"]:
+    if not row.held_up or line["done"] >= line["planned"]:
         return None
-    return f"{line['planned'] - line['done']} of {line['planned']} seeds are not done: {escape(row.blocked)}"
+    return f"{line['planned'] - line['done']} of {line['planned']} seeds are not done: {escape(row.held_up)}"
 
 
 def _published(row: ReportRow) -> str | None:
@@ -85,6 +86,14 @@ def _published(row: ReportRow) -> str | None:
     if row.published_origin:
         parts.append(f"from {escape(row.published_origin)}")
     return " ".join(parts)
+
+
+def _quoted(row: ReportRow) -> str | None:
+    if row.variant or row.quoted_origin is None:
+        return None
+    number_there = "" if row.quoted_mean is None else f", {number(row.quoted_mean, 2)} %"
+    differs = row.quoted_mean is not None and row.quoted_mean != row.published_mean
+    return f"{escape(row.quoted_origin)}{number_there}" + (" (printed differently here)" if differs else "")
 
 
 def _cost(line: Mapping[str, Any]) -> str | None:

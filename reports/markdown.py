@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from reports.costs import cost_section
 from reports.details import row_details
 from reports.pictures import Picture
 from reports.rows import ReportRow
@@ -52,6 +53,7 @@ class TableView:
     pictures: Sequence[tuple[Picture, str]] = ()  # with its link
     wirings: Sequence[tuple[ReportRow, int, str]] = ()  # row, seed, picture
     problems: Sequence[str] = field(default_factory=tuple)
+    costs: Sequence[Line] = ()  # of cost_frame
 
 
 def render(views: Sequence[TableView], trials: pd.DataFrame, *, generated_at: str, command: str | None) -> str:
@@ -66,7 +68,8 @@ def render(views: Sequence[TableView], trials: pd.DataFrame, *, generated_at: st
     parts += [
         "---",
         "The numbers behind this page: `results.csv` and `results.parquet` (one line a row), `trials.csv` and "
-        "`trials.parquet` (one line a seed).",
+        "`trials.parquet` (one line a seed)"
+        + (", `costs.csv` and `costs.parquet` (parameters and multiply-adds)." if any(v.costs for v in views) else "."),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -87,7 +90,8 @@ def _banner(rows: Sequence[ReportRow]) -> list[str]:
 
 
 def _summary(lines: Sequence[Line], generated_at: str) -> str:
-    complete = sum(line["done"] == line["planned"] for line in lines)
+    lost = sum(line["verdict_kind"] == Kind.NOT_REPRODUCIBLE for line in lines)
+    complete = sum(line["done"] == line["planned"] for line in lines) - lost
     done = sum(int(line["done"]) for line in lines)
     planned = sum(int(line["planned"]) for line in lines)
     scales = ", ".join(dict.fromkeys(str(line["scale"]) for line in lines))
@@ -95,7 +99,7 @@ def _summary(lines: Sequence[Line], generated_at: str) -> str:
     verdicts = ", ".join(f"{kinds.count(kind)} {escape(kind)}" for kind in Kind if kind in kinds)
     return (
         f"*{escape(generated_at)} · scale {escape(scales) or DASH}*\n\n"
-        f"**{complete} of {len(lines)} rows are complete** ({done} of {planned} trials done). "
+        f"**{complete} of {len(lines) - lost} rows are complete** ({done} of {planned} trials done). "
         f"Verdicts: {verdicts or 'none'}."
     )
 
@@ -112,6 +116,7 @@ def _table(view: TableView, trials: pd.DataFrame) -> list[str]:
         if members:
             parts += ([heading] if heading else []) + [_grid(members)]
     parts.append(_legend([Kind(line["verdict_kind"]) for line in view.lines]))
+    parts += cost_section(view.costs)
     parts += _pictures(view.pictures)
     if view.wirings:
         parts += ["### The wiring found", _gallery(view.wirings)]
@@ -149,7 +154,7 @@ def _cells(row: ReportRow, line: Line) -> list[str]:
 def _reason(row: ReportRow, line: Line) -> str:
     if pd.isna(line["reason"]):
         return ""
-    blocked = row.blocked is not None and line["reason"] == row.blocked
+    blocked = row.held_up is not None and line["reason"] == row.held_up
     return f"<br>{'cannot be run now: ' if blocked else ''}{escape(line['reason'])}"
 
 
@@ -164,10 +169,13 @@ def _published(line: Line) -> str:
     if pd.isna(line["published_mean"]):
         return DASH
     text = plus_minus(line["published_mean"], line["published_std"])
-    if pd.isna(line["published_std"]):
+    if pd.notna(line["published_std"]):
+        assumed = "\\*" if line["published_n_assumed"] else ""
+        text += f" ({line['published_n']}{assumed})"
+    if pd.isna(line["quoted_origin"]):
         return text
-    assumed = "\\*" if line["published_n_assumed"] else ""
-    return f"{text} ({line['published_n']}{assumed})"
+    differs = pd.notna(line["quoted_mean"]) and line["quoted_mean"] != line["published_mean"]
+    return f"{text}<br>quoted" + (f", {number(line['quoted_mean'])} at its source" if differs else "")
 
 
 def _legend(kinds: Sequence[Kind]) -> str:

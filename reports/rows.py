@@ -35,9 +35,15 @@ class ReportRow:
     published_n_is: str | None = None  # "stated" or "assumed"
     published_origin: str | None = None
     published_spread_is: str | None = None  # "std", "sem" or "ci95"; other text counts as "std"
+    published_parameters: str | None = None  # as printed: "0.5M"
+    published_macs: str | None = None  # as printed: "41M", "> 50M"
+    quoted_mean: float | None = None  # as the paper prints it that the published number was taken from
+    quoted_origin: str | None = None  # that paper
     notes: tuple[str, ...] = ()
     command: str | None = None  # makes the row again
-    blocked: str | None = None  # why it cannot be run now: its data are missing, or a trial it starts from failed
+    blocked: str | None = None  # why it cannot be run now: a trial that it starts from failed
+    data_missing: str | None = None  # why it cannot be run now: its data were not found
+    not_reproducible: str | None = None  # why it can never be run; such a row has no fingerprint and no seeds
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -54,9 +60,13 @@ class ReportRow:
         """Whether the row was run as published and has a published number."""
         return self.scale == PAPER_SCALE and not self.variant and self.published_mean is not None
 
+    @property
+    def held_up(self) -> str | None:
+        """Why it cannot be run now."""
+        return "; ".join(reason for reason in (self.data_missing, self.blocked) if reason) or None
+
 
 _FIELDS = tuple(field.name for field in fields(ReportRow))
-_SYNONYMS = {"data_missing": "blocked"}
 _REQUIRED = ("table", "row", "fingerprint", "seeds")
 _TEXTS = (
     "table_title",
@@ -65,8 +75,13 @@ _TEXTS = (
     "published_origin",
     "published_n_is",
     "published_spread_is",
+    "published_parameters",
+    "published_macs",
+    "quoted_origin",
     "command",
     "blocked",
+    "data_missing",
+    "not_reproducible",
 )
 Rows = Sequence[Mapping[str, Any]] | pd.DataFrame
 
@@ -90,19 +105,18 @@ def parse_rows(rows: Rows, scale: str) -> list[ReportRow]:
 def _parse(given: Mapping[str, Any], scale: str) -> ReportRow:
     values: dict[str, Any] = {}
     for name, value in given.items():
-        field = _SYNONYMS.get(name, name)
-        if field not in _FIELDS:
+        if name not in _FIELDS:
             near = difflib.get_close_matches(name, _FIELDS, n=1)
             raise ValueError(f"unknown row field {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         if not _absent(value):
-            values[field] = value
+            values[name] = value
     for name in _REQUIRED:
         if name not in values:
             raise ValueError(f"row {values.get('row', '?')!r} has no {name!r}")
     for name in _TEXTS:
         if name in values:
             values[name] = encodable(values[name])
-    for name in ("published_mean", "published_std"):
+    for name in ("published_mean", "published_std", "quoted_mean"):
         if name in values:
             values[name] = float(values[name])
     for name in ("published_n", "epochs"):

@@ -32,6 +32,10 @@ SUMMARY_COLUMNS: dict[str, str] = {
     "published_std": "float64",
     "published_n": "Int64",
     "published_n_assumed": "boolean",
+    "published_parameters": "string",  # as printed
+    "published_macs": "string",
+    "quoted_mean": "float64",  # as the paper prints it that the published number was taken from
+    "quoted_origin": "string",
     "difference": "float64",  # only where the row is comparable
     "p_equal": "float64",
     "p_different": "float64",
@@ -92,7 +96,14 @@ def _summarise(row: ReportRow, trials: pd.DataFrame) -> dict[str, Any]:
     interval = t_interval(ours)
     complete = progress.done == progress.planned
     comparison = compare(ours, published) if ours and published and row.comparable and complete else None
-    verdict = decide(progress, comparison, comparable=row.comparable, scale=row.scale)
+    verdict = decide(
+        progress,
+        comparison,
+        comparable=row.comparable,
+        scale=row.scale,
+        data_missing=row.data_missing is not None,
+        not_reproducible=row.not_reproducible,
+    )
 
     return {
         "table": row.table,
@@ -113,6 +124,10 @@ def _summarise(row: ReportRow, trials: pd.DataFrame) -> dict[str, Any]:
         "published_std": published and published.std,
         "published_n": published.n if published and published.std is not None else row.published_n,
         "published_n_assumed": bool(published and published.std is not None and row.n_assumed),
+        "published_parameters": row.published_parameters,
+        "published_macs": row.published_macs,
+        "quoted_mean": row.quoted_mean,
+        "quoted_origin": row.quoted_origin,
         "difference": ours.mean - published.mean if ours and published and row.comparable else None,
         "p_equal": comparison and comparison.p_equal,
         "p_different": comparison and comparison.p_different,
@@ -155,4 +170,4 @@ def _reason(row: ReportRow, mine: pd.DataFrame, progress: Progress) -> str | Non
     for status in ("failed", "unreadable"):
         for trial in mine[mine["status"] == status].to_dict("records"):
             return f"seed {trial['seed']}: {trial['reason']}"
-    return row.blocked if progress.done < progress.planned else None
+    return row.held_up if progress.done < progress.planned else None

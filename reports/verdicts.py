@@ -2,13 +2,15 @@
 
 Precedence, first that holds:
 
-1. ``failed``          every planned seed has ended, and at least one of them failed;
-2. ``missing``         nothing of the row has been started (perhaps its data are not there, or its parent failed);
-3. ``partial k/n``     fewer seeds done than planned;
-4. ``not comparable``  any scale but paper, a ``--set`` variant, or no published number;
-5. ``matches``         TOST shows the means to be within one point, even if Welch also shows a tiny difference;
-6. ``differs +/−``     Welch shows a difference in that direction;
-7. ``undecided``       neither, also for a single seed.
+1. ``not reproducible`` nobody can train the row, and why;
+2. ``failed``           every planned seed has ended, and at least one of them failed;
+3. ``data missing``     nothing of the row has been started, for want of its data set;
+4. ``missing``          nothing of the row has been started (perhaps its parent failed);
+5. ``partial k/n``      fewer seeds done than planned;
+6. ``not comparable``   any scale but paper, a ``--set`` variant, or no published number;
+7. ``matches``          TOST shows the means to be within one point, even if Welch also shows a tiny difference;
+8. ``differs +/−``      Welch shows a difference in that direction;
+9. ``undecided``        neither, also for a single seed.
 
 A verdict at any scale but paper says in brackets that it is no reproduction.
 """
@@ -33,7 +35,9 @@ class Kind(StrEnum):
     NOT_COMPARABLE = "not comparable"
     PARTIAL = "partial"
     FAILED = "failed"
+    DATA_MISSING = "data missing"
     MISSING = "missing"
+    NOT_REPRODUCIBLE = "not reproducible"
 
 
 _LEVEL = f"{100 - 100 * ALPHA:g} %"
@@ -51,7 +55,9 @@ EXPLANATIONS: dict[Kind, str] = {
     ),
     Kind.PARTIAL: "fewer seeds are done than planned; the rest was not or cannot be started, runs or was interrupted",
     Kind.FAILED: "every planned seed has ended and at least one failed; the reason stands in the row's details",
+    Kind.DATA_MISSING: "nothing of this row has been run yet: its data set was not found where it says beside",
     Kind.MISSING: "nothing of this row has been run yet; where it cannot be run now, the reason stands beside",
+    Kind.NOT_REPRODUCIBLE: "nobody can train this row, for the reason given; it does not count as missing",
 }
 # stands under the legend of every table
 ASSUMPTION = (
@@ -79,7 +85,15 @@ class Verdict:
     text: str
 
 
-def decide(progress: Progress, comparison: Comparison | None, *, comparable: bool, scale: str) -> Verdict:
+def decide(
+    progress: Progress,
+    comparison: Comparison | None,
+    *,
+    comparable: bool,
+    scale: str,
+    data_missing: bool = False,
+    not_reproducible: str | None = None,
+) -> Verdict:
     """Return the row's verdict.
 
     Args:
@@ -87,8 +101,14 @@ def decide(progress: Progress, comparison: Comparison | None, *, comparable: boo
         comparison: the tests against the published number; None for a single seed or without a number.
         comparable: whether the row was run as published and has a published number.
         scale: the scale it was run at.
+        data_missing: whether its data set was not found.
+        not_reproducible: why nobody can train it, where that is so.
     """
+    if not_reproducible is not None:
+        return Verdict(Kind.NOT_REPRODUCIBLE, f"{Kind.NOT_REPRODUCIBLE}: {not_reproducible}")
     kind = _kind(progress, comparison, comparable=comparable and scale == PAPER_SCALE)
+    if kind is Kind.MISSING and data_missing:
+        kind = Kind.DATA_MISSING
     text = f"{kind} {progress.done}/{progress.planned}" if kind is Kind.PARTIAL else str(kind)
     return Verdict(kind, text if scale == PAPER_SCALE else f"{text} ({scale}: no reproduction)")
 

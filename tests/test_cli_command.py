@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import synthetic_cifar
 from stub_store import finish
 
 from dnw_core.errors import UserError
@@ -50,6 +51,7 @@ class StubSchedule:
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> StubSchedule:
     """Replace Ray, MLflow and the report's drawing by quick ones."""
+    import pipelines.costs_kept
     import pipelines.tracker
     import reports
 
@@ -57,12 +59,13 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> StubSchedule:
     monkeypatch.setattr(schedule, "run", stub.run)
     monkeypatch.setattr(pipelines.tracker.Tracker, "sync", lambda self, rows: SimpleNamespace(error=None))
 
-    def report(results_dir: Path, rows: list[dict[str, Any]], *, scale: str, command: str) -> SimpleNamespace:
+    def report(results_dir: Path, rows: list[dict[str, Any]], *, command: str, **_: Any) -> SimpleNamespace:
         path = results_dir / "results.md"
         path.write_text(f"{command}\n" + "\n".join(row["row"] for row in rows))
         return SimpleNamespace(markdown=path)
 
     monkeypatch.setattr(reports, "build_report", report)
+    monkeypatch.setattr(pipelines.costs_kept, "report_costs", lambda *_: None)
     return stub
 
 
@@ -225,14 +228,93 @@ def test_a_failed_parent_blocks_and_the_rest_goes_on(
     assert [spec.row for spec in stub.ran[ran:]] == ["complete", "fine-tune"]
 
 
+LOST = ["--only", "imagenet/mnasnet-search1"]
+
+
+def test_a_row_that_cannot_be_reproduced_is_shown_and_never_missing(
+    stub: StubSchedule, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Alone there is nothing to train, in one line; beside another row it stands in its place and all is done."""
+    assert main(LOST) == 2
+    lost = "imagenet/mnasnet-search1 is not reproducible (architecture unpublished)"
+    assert capsys.readouterr().err == f"error: nothing to train: {lost}; name other rows with --only\n"
+    assert not results.exists()
+    words = [*LOST, "--only", "imagenet/dnw-x0.[23]*", "--seeds", "1"]
+    assert main(words) == 0
+    assert "2 of 2 trials done, 0 failed, 0 missing" in capsys.readouterr().out
+    assert (results / "results.md").read_text().endswith("dnw-x0.225\nmnasnet-search1\ndnw-x0.3")
+    for look in ("--list", "--plan", "--status"):
+        assert main([*words, look]) == 0
+        lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip().startswith("imagenet/")]
+        assert [line.split()[0] for line in lines] == [
+            "imagenet/dnw-x0.225",
+            "imagenet/mnasnet-search1",
+            "imagenet/dnw-x0.3",
+        ], look
+        assert "not reproducible: architecture unpublished" in lines[1]
+        assert main([*LOST, look]) == 0
+        assert "not reproducible: architecture unpublished" in capsys.readouterr().out
+    stub.ran.clear()
+    assert main([*LOST, "--report-only"]) == 0
+    assert main([*LOST, "--mode", "read-only"]) == 0
+    assert stub.ran == []
+
+
+def test_rows_without_their_data_are_left_out(
+    stub: StubSchedule, results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are trained: one warning a data set, exit code 1; with none of the data left, exit code 2."""
+    import reports
+
+    synthetic_cifar.pin(monkeypatch)
+    synthetic_cifar.write_parquet(results.parent / "data" / "cifar10")
+    shown: list[dict[str, Any]] = []
+
+    def report(results_dir: Path, rows: list[dict[str, Any]], **_: Any) -> SimpleNamespace:
+        shown.extend(rows)
+        return SimpleNamespace(markdown=results_dir / "results.md")
+
+    monkeypatch.setattr(reports, "build_report", report)
+    words = ["--scale", "short", "--data-dir", "data", "--cache-dir", "cache", "--seeds", "1"]
+    words += ["--only", "tiny/static-dnw", "--only", "imagenet/dnw-x0.3", "--only", "imagenet/xception-x1"]
+    assert main(words) == 1
+    streams = capsys.readouterr()
+    assert [spec.row for spec in stub.ran] == ["static-dnw"]
+    warnings = [line for line in streams.out.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("warning: data missing, 2 rows are left out: image-folder was not found in ")
+    assert "1 of 3 trials done, 0 failed, 2 missing (2 of them for want of data)" in streams.out
+    assert "with --mode retry" not in streams.out
+    reasons = {row["row"]: row["data_missing"] for row in shown}
+    assert reasons.pop("static-dnw") is None
+    assert set(reasons) == {"dnw-x0.3", "xception-x1"}
+    assert all(reason.startswith("image-folder was not found") for reason in reasons.values())
+
+    assert main(words) == 2  # nothing of what is left has its data
+    assert capsys.readouterr().err.startswith("error: image-folder was not found in ")
+    assert main([*words, "--mode", "read-only"]) == 1
+    assert "(2 of them for want of data)" in capsys.readouterr().out
+    (results.parent / "data" / "cifar10" / "train-00000-of-00002.parquet").write_bytes(b"PAR1")
+    stub.ran.clear()
+    assert main([*words, "--mode", "force"]) == 2  # what is there but broken is never left out
+    assert "train-00000-of-00002.parquet" in capsys.readouterr().err
+    assert stub.ran == []
+
+
 def test_planning_writes_nothing(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """--plan, --list and --status leave the disk as it was."""
     for look in ("--plan", "--list", "--status"):
         assert main([look]) == 0
     assert list(results.parent.iterdir()) == []
     said = capsys.readouterr().out
-    rows = sum(len(table.rows) for table in load_tables().values())
-    assert f"{rows} rows, {2 * rows} trials: 0 done, {2 * rows} to be trained, {4 * rows} epochs" in said
+    plans = [
+        (table.default_seeds.smoke, row.recipe_at("smoke").epochs)
+        for table in load_tables().values()
+        for row in table.rows.values()
+        if row.not_reproducible is None
+    ]
+    trials, epochs = sum(seeds for seeds, _ in plans), sum(seeds * each for seeds, each in plans)
+    assert f"{len(plans)} rows, {trials} trials: 0 done, {trials} to be trained, {epochs} epochs" in said
     assert "80.9 ± 0.6 (n 5, assumed)" in said
 
 

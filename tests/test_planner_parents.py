@@ -236,6 +236,20 @@ def test_a_chain_is_blocked_to_its_end(store: Store, chain: dict[str, Table]) ->
     assert plan.trials[0].detail == ("blocked by a/second seed 0 (blocked by b/first seed 0 (failed: the loss is nan))")
 
 
+def test_a_chain_waits_for_the_data_of_its_start(tmp_path: Path, store: Store, chain: dict[str, Table]) -> None:
+    """Rows that have their own data are not trained while those of a row that they start from are missing."""
+    start = tmp_path / "b.yaml"
+    start.write_text(start.read_text().replace("dataset: digits", "dataset: cifar10"))
+    tables = load_tables(tmp_path)
+    planned = plan_rows(tables, select_rows(tables, only=["a/third"]), "smoke", seeds=(0,))
+    plan = make_plan(planned, "smoke", store, Placement(data_dir=str(tmp_path / "nowhere")))
+    assert [state for _, _, state, runs in told(plan) if not runs] == ["data missing"] * 3
+    assert len({trial.detail for trial in plan.trials}) == 1
+    finish(store, trial_of(plan, "first", 0).spec)
+    plan = make_plan(planned, "smoke", store, Placement(data_dir=str(tmp_path / "nowhere")))
+    assert told(plan) == [("second", 0, "new", True), ("third", 0, "new", True)]
+
+
 def test_the_complete_graph_is_estimated_by_itself(store: Store) -> None:
     """A dense graph takes longer an image than a sparse one, also once one of the two was measured."""
     dense, sparse = plan_of(store, "wirings/complete"), plan_of(store, "wirings/dnw-x0.225")

@@ -35,7 +35,8 @@ def plan_of(
     """Plan rows of table ``tiny``."""
     rows = select_rows(TABLES, only=only)
     planned = plan_rows(TABLES, rows, scale, seeds=seeds, overrides=parse_overrides(settings))
-    return make_plan(planned, scale, store, placement or Placement(), mode=mode)
+    lost = [row for row in rows if row.not_reproducible is not None]
+    return make_plan(planned, scale, store, placement or Placement(), mode=mode, not_reproducible=lost)
 
 
 @pytest.fixture
@@ -69,14 +70,14 @@ def test_each_trial_is_held_against_the_store(store: Store) -> None:
 
 def test_a_spec_says_everything_a_trial_needs(store: Store, tmp_path: Path) -> None:
     """Recipe, fingerprint, resources and folders of a planned trial agree with its row."""
-    placement = Placement(device="cuda", trials_per_gpu=4, threads=3, checkpoint_minutes=1.5, data_dir=tmp_path)
+    placement = Placement(device="cuda", trials_per_gpu=4, threads=3, checkpoint_minutes=1.5, data_dir=str(tmp_path))
     trial = plan_of(store, "tiny/discrete-dnw", placement=placement).trials[0]
     row = TABLES["tiny"].rows["discrete-dnw"]
     assert trial.spec.recipe == row.recipe_at("smoke")
     assert trial.spec.fingerprint == fingerprint(row.recipe_at("smoke"))
     assert (trial.spec.resources.gpus, trial.spec.resources.cpus) == (0.25, 3)
     assert (trial.spec.execution.device, trial.spec.execution.threads) == ("cuda", 3)
-    assert (trial.spec.execution.checkpoint_minutes, trial.spec.execution.data_dir) == (1.5, tmp_path)
+    assert (trial.spec.execution.checkpoint_minutes, trial.spec.execution.data_dir) == (1.5, str(tmp_path))
     on_cpu = plan_of(store, "tiny/discrete-dnw").trials[0].spec
     assert (on_cpu.resources.gpus, on_cpu.execution.device, on_cpu.execution.threads) == (0, "cpu", 1)
     assert on_cpu.trial_id == trial.spec.trial_id  # where it runs is no part of its identity
@@ -114,33 +115,39 @@ def test_another_scale_is_no_drift(store: Store) -> None:
 
 
 def test_missing_data_are_said(store: Store, tmp_path: Path) -> None:
-    """Without CIFAR-10 the trials that need it are blocked, one that is done is not, and a run is refused."""
-    placement = Placement(data_dir=tmp_path / "nothing")
+    """Without CIFAR-10 the trials that need it are not run, one that is done is, and nothing else left is refused."""
+    placement = Placement(data_dir=str(tmp_path / "nothing"))
     plan = plan_of(store, "tiny/static-dnw", scale="short")
     finish(store, plan.trials[0].spec)
     plan = plan_of(store, "tiny/static-dnw", scale="short", placement=placement)
-    assert [trial.state for trial in plan.trials] == ["done", "data missing"]
-    assert sum("cifar10 was not found" in line for line in plan_lines(plan, 2)) == 1
+    assert [(trial.state, trial.runs) for trial in plan.trials] == [("done", False), ("data missing", False)]
+    assert plan.trials[1].epochs_left == plan.trials[1].spec.recipe.epochs  # of use to who plans before fetching
+    text = plan_lines(plan, 2)
+    assert sum("cifar10 was not found" in line for line in text) == 1
+    assert text[-1].startswith("1 rows, 2 trials: 1 done, 1 without their data (about ")
     with pytest.raises(DataMissing, match="cifar10 was not found"):
         check_data(plan, local=True, say=print)
     rows = report_rows(plan, TABLES, store, lambda row, seeds: "")
-    assert "cifar10 was not found" in rows[0]["blocked"]
-    fetched = Placement(data_dir=tmp_path / "nothing", download=True)
+    assert "cifar10 was not found" in rows[0]["data_missing"]
+    assert rows[0]["blocked"] is None
+    reading = plan_of(store, "tiny/static-dnw", scale="short", placement=placement, mode="read-only")
+    assert [trial.state for trial in reading.trials] == ["done", "data missing"]
+    fetched = Placement(data_dir=str(tmp_path / "nothing"), download=True)
     assert plan_of(store, "tiny/static-dnw", scale="short", placement=fetched).trials[1].state == "new"
 
 
-NEVER: set[State] = {"blocked"}
+NEVER: set[State] = {"data missing", "blocked"}
 RUNS: dict[Mode, set[State]] = {
-    "cached": {"partial", "drifted", "new", "data missing"},
-    "retry": {"partial", "drifted", "new", "data missing", "failed"},
-    "force": {"partial", "drifted", "new", "data missing", "failed", "done"},
+    "cached": {"partial", "drifted", "new"},
+    "retry": {"partial", "drifted", "new", "failed"},
+    "force": {"partial", "drifted", "new", "failed", "done"},
     "read-only": set(),
 }
 
 
 def test_the_modes_answer_every_question() -> None:
     """Which states are trained in which mode."""
-    states: tuple[State, ...] = ("done", "partial", "failed", "drifted", "new", "data missing", *NEVER)
+    states: tuple[State, ...] = ("done", "partial", "failed", "drifted", "new", *NEVER)
     assert {mode: {state for state in states if should_run(mode, state)} for mode in MODES} == RUNS
     pulled = {mode: {state for state in states if should_run(mode, state, pulled=True)} for mode in MODES}
     assert pulled == {**RUNS, "force": RUNS["retry"]}  # what is done serves, and is not replaced

@@ -165,7 +165,9 @@ def test_nothing_at_all(tmp_path: Path) -> None:
     """Without rows, or without results, there is still a report that says so, and no empty figure."""
     assert "0 of 0 rows" in build_report(tmp_path, [], scale="paper").markdown.read_text("utf-8")
     paths = build_report(tmp_path, [row(scale="smoke", data_missing="no images")], scale="smoke")
-    assert "**missing (smoke: no reproduction)**<br>cannot be run now: no images" in paths.markdown.read_text("utf-8")
+    assert "**data missing (smoke: no reproduction)**<br>cannot be run now: no images" in paths.markdown.read_text(
+        "utf-8"
+    )
     assert paths.figures == ()
 
 

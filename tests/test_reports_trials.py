@@ -126,12 +126,12 @@ def test_history_is_in_percent_and_survives_odd_files(tmp_path: Path, caplog: py
 
 
 def test_nothing_there_gives_empty_typed_frames(tmp_path: Path) -> None:
-    """An empty results folder gives frames without lines but with all columns, and the verdict missing."""
+    """An empty results folder gives frames without lines but with all columns, and the verdict data missing."""
     trials = read_trials(tmp_path, [row()])
     assert len(trials) == 0
     assert len(read_history(tmp_path, trials)) == 0
     line = summarise([row(data_missing="CIFAR-10 is not there")], trials, "paper").iloc[0]
-    assert (line["verdict"], line["missing"], line["reason"]) == ("missing", 5, "CIFAR-10 is not there")
+    assert (line["verdict"], line["missing"], line["reason"]) == ("data missing", 5, "CIFAR-10 is not there")
 
 
 def test_the_summary_by_hand(tmp_path: Path) -> None:

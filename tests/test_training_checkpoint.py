@@ -80,7 +80,7 @@ def test_another_trials_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_a_trial_with_a_broken_checkpoint_goes_on_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both files broken: the trial starts again; its log says why; its result is the undisturbed one."""
-    monkeypatch.setattr("dnw_core.training.trial.SECONDS_BETWEEN_STOP_CHECKS", 0.0)
+    monkeypatch.setattr("dnw_core.training.session.SECONDS_BETWEEN_STOP_CHECKS", 0.0)
     recipe = small_recipe()
     calls = iter([False, False, True])
     with pytest.raises(TrialStopped):

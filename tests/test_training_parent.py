@@ -83,7 +83,7 @@ def test_a_child_keeps_its_edges_and_tells_where_it_comes_from(parent: Path, tmp
     assert whole.cost.edges == 291
     calls = iter([False, False, True])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dnw_core.training.trial.SECONDS_BETWEEN_STOP_CHECKS", 0.0)
+        patch.setattr("dnw_core.training.session.SECONDS_BETWEEN_STOP_CHECKS", 0.0)
         with pytest.raises(TrialStopped):
             train(recipe, tmp_path / "broken", parent=parent, should_stop=lambda: next(calls))
     shutil.rmtree(parent)

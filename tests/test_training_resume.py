@@ -79,7 +79,7 @@ def _after(calls: int) -> Any:
 
 @pytest.fixture(autouse=True)
 def _ask_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dnw_core.training.trial.SECONDS_BETWEEN_STOP_CHECKS", 0.0)
+    monkeypatch.setattr("dnw_core.training.session.SECONDS_BETWEEN_STOP_CHECKS", 0.0)
 
 
 KILLED = """

@@ -1,5 +1,7 @@
-"""One training run: the loop, schedules, checkpoints, and what is written at the end."""
+"""One training run: the loop, schedules, checkpoints, workers, and what is written at the end."""
 
+from dnw_core.training.group import LONE, PeerLost, WorkerGroup
 from dnw_core.training.trial import TrialIdentity, TrialStopped, run_trial
+from dnw_core.training.worker import run_worker
 
-__all__ = ["TrialIdentity", "TrialStopped", "run_trial"]
+__all__ = ["LONE", "PeerLost", "TrialIdentity", "TrialStopped", "WorkerGroup", "run_trial", "run_worker"]

@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+import torch
+
 from dnw_core.data import ImageDataset, load_dataset
+from dnw_core.data.feed import Feeds
 from dnw_core.errors import UserError
 from dnw_core.execution import Execution
-from dnw_core.recipe import Recipe
+from dnw_core.recipe import STREAMED, Recipe
+
+
+def open_feeds(recipe: Recipe, execution: Execution, device: torch.device) -> Feeds:
+    """Return the recipe's images as batches on ``device``; close them when they are no longer needed.
+
+    Raises:
+        UserError: if the data set is missing or broken, or does not fit the network.
+    """
+    if recipe.data.dataset in STREAMED:
+        from dnw_core.data.streamed import open_streamed
+
+        return open_streamed(recipe, execution, device)
+    from dnw_core.data.batches import DeviceImages
+    from dnw_core.data.resident import ResidentFeed
+
+    dataset = load_images(recipe, execution)
+    return Feeds(
+        train=ResidentFeed(DeviceImages.training(dataset, device), recipe.data),
+        test=ResidentFeed(DeviceImages.test(dataset, device), recipe.data),
+        checksum=dataset.checksum,
+    )
 
 
 def load_images(recipe: Recipe, execution: Execution) -> ImageDataset:

@@ -1,6 +1,6 @@
 """The training loop, one for every row: what differs is in the recipe.
 
-``train_epoch`` and ``evaluate`` know nothing of files, checkpoints or scheduling; ``trial`` adds those.
+``train_epoch`` and ``evaluate`` know nothing of files, checkpoints or scheduling; ``session`` adds those.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dnw_core.data.batches import DeviceImages, evaluation_batches, steps_per_epoch, training_batches
+from dnw_core.data.batches import steps_per_epoch
+from dnw_core.data.feed import Feed
 from dnw_core.errors import TrialFailed
 from dnw_core.recipe import Recipe
+from dnw_core.training.group import LONE, WorkerGroup
 from dnw_core.training.numerics import autocast
 from dnw_core.training.schedule import learning_rate
 from dnw_core.training.state import TrainingState
+from dnw_core.training.step import TrainingStep
 from dnw_core.wiring.rule import Attached, attached_rules, effective_weights
 
 # reading the loss waits for the device, so on a GPU it is looked at only now and then
@@ -43,54 +46,50 @@ def make_optimiser(recipe: Recipe, model: nn.Module) -> torch.optim.SGD:
     )
 
 
-def training_step(
-    recipe: Recipe, model: Callable[[Tensor], Tensor], optimiser: torch.optim.Optimizer, images: Tensor, labels: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Do one optimiser step on a batch; return its mean loss and its number of correct images, on the device."""
-    optimiser.zero_grad(set_to_none=True)
-    with effective_weights():
-        with autocast(recipe.precision, images.device):
-            logits = model(images)
-        loss = F.cross_entropy(logits.float(), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
-    return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
-
-
 def train_epoch(
     recipe: Recipe,
     state: TrainingState,
-    data: DeviceImages,
-    model: Callable[[Tensor], Tensor],
-    seed: int,
-    after_step: Callable[[], None],
+    feed: Feed,
+    training_step: TrainingStep,
+    after_step: Callable[[bool], None],
 ) -> float:
     """Train the rest of the current epoch; return the learning rate of its last step.
 
-    ``after_step`` is called after each step, with the state complete: it may checkpoint, and it may raise.
+    Args:
+        recipe: what is trained.
+        state: of the trial; changed in place.
+        feed: the training images.
+        training_step: over the state's network and optimiser.
+        after_step: called after each step, with the state complete: it may checkpoint, and it may raise. It is told
+            whether the device has been waited for; the answer is the same on every worker.
 
     Raises:
         TrialFailed: if a loss is not finite.
     """
-    total = steps_per_epoch(len(data), recipe.batch_size)
+    total = steps_per_epoch(len(feed), recipe.batch_size)
     rules = list(attached_rules(state.model))
     state.model.train()
     rate = learning_rate(recipe, state.epoch, max(0, state.step - 1), total)
-    batches = training_batches(
-        data, recipe.data, batch_size=recipe.batch_size, seed=seed, epoch=state.epoch, start_step=state.step
+    batches = feed.training(
+        batch_size=recipe.batch_size,
+        seed=training_step.seed,
+        epoch=state.epoch,
+        start_step=state.step,
+        share=training_step.share,
     )
-    for images, labels in batches:
+    for batch in batches:
         rate = learning_rate(recipe, state.epoch, state.step, total)
         for group in state.optimiser.param_groups:
             group["lr"] = rate
-        loss, correct = training_step(recipe, model, state.optimiser, images, labels)
+        loss, correct = training_step(batch, state.epoch, state.step)
         _after_step(rules, state.epoch * total + state.step)
-        state.loss_sum += loss.double() * len(labels)
+        state.loss_sum += loss.double() * batch.whole
         state.correct += correct
         state.step += 1
-        if state.device.type == "cpu" or state.step % STEPS_BETWEEN_LOSS_CHECKS == 0 or state.step == total:
+        looked = state.device.type == "cpu" or state.step % STEPS_BETWEEN_LOSS_CHECKS == 0 or state.step == total
+        if looked:
             _refuse_not_finite(state)
-        after_step()
+        after_step(looked)
     return rate
 
 
@@ -106,17 +105,27 @@ def _refuse_not_finite(state: TrainingState) -> None:
 
 
 @torch.no_grad()
-def evaluate(recipe: Recipe, network: nn.Module, model: Callable[[Tensor], Tensor], data: DeviceImages) -> Evaluation:
-    """Return loss and accuracy on all test images, at the recipe's batch size (dopri5's steps depend on it)."""
+def evaluate(
+    recipe: Recipe, network: nn.Module, model: Callable[[Tensor], Tensor], feed: Feed, group: WorkerGroup = LONE
+) -> Evaluation:
+    """Return loss and accuracy on all test images, the same on every worker; each takes its share of every batch.
+
+    Batches have the recipe's size (dopri5's steps depend on it).
+    """
     network.eval()
-    loss_sum = torch.zeros((), dtype=torch.float64, device=data.device)
-    correct = torch.zeros((), dtype=torch.int64, device=data.device)
-    count = 0
+    sums = torch.zeros(3, dtype=torch.float64)  # loss, correct, images
     with effective_weights():
-        for images, labels in evaluation_batches(data, batch_size=recipe.batch_size):
-            with autocast(recipe.precision, images.device):
-                logits = model(images).float()
-            loss_sum += F.cross_entropy(logits, labels, reduction="sum").double()
-            correct += (logits.argmax(dim=1) == labels).sum()
-            count += len(labels)
-    return Evaluation(loss=float(loss_sum) / count, accuracy=int(correct) / count)
+        for batch in feed.evaluation(batch_size=recipe.batch_size, share=group.share(group.workers)):
+            if len(batch.labels) == 0:
+                continue
+            with autocast(recipe.precision, batch.images.device):
+                logits = model(batch.images).float()
+            loss = F.cross_entropy(logits, batch.labels, reduction="sum").double()
+            correct = (logits.argmax(dim=1) == batch.labels).sum()
+            images = torch.full_like(loss, len(batch.labels))
+            sums = sums.to(loss.device) + torch.stack([loss, correct.double(), images])
+    if not group.alone:
+        sums = sums.to(group.device)
+        group.add_up(sums)
+    loss_sum, correct_sum, count = sums.tolist()
+    return Evaluation(loss=loss_sum / count, accuracy=int(correct_sum) / int(count))

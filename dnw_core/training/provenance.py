@@ -14,7 +14,7 @@ from dnw_core.code_version import code_version
 from dnw_core.record import Provenance
 from dnw_core.training.memory import release_freed_memory
 
-PACKAGES = ("torch", "torchvision", "torchdiffeq", "numpy")
+PACKAGES = ("torch", "torchvision", "torchdiffeq", "pytorchcv", "numpy")
 
 
 def _processor() -> str:
@@ -42,6 +42,7 @@ def collect_provenance(
     finished_at: str,
     resumed: int,
     parent: str | None = None,
+    workers: int = 1,
 ) -> Provenance:
     """Return the provenance of a trial that ran in this process."""
     commit, dirty = code_version()
@@ -55,6 +56,7 @@ def collect_provenance(
         accelerator=torch.cuda.get_device_name(device) if device.type == "cuda" else "",
         device=str(device),
         threads=threads,
+        workers=workers,
         data_checksum=data_checksum,
         started_at=started_at,
         finished_at=finished_at,

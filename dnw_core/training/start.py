@@ -13,6 +13,7 @@ from dnw_core.models.build import build_wired
 from dnw_core.models.graph import Graph
 from dnw_core.recipe import Recipe
 from dnw_core.seeds import derive_seed
+from dnw_core.training.group import LONE, WorkerGroup
 from dnw_core.training.loop import make_optimiser
 from dnw_core.training.parent import load_parent, start_from, state_digest
 from dnw_core.training.state import TrainingState
@@ -20,7 +21,13 @@ from dnw_core.wiring.rule import attached_rules
 
 
 def start_or_resume(
-    recipe: Recipe, seed: int, device: torch.device, threads: int, saved: dict[str, Any] | None, parent: Path | None
+    recipe: Recipe,
+    seed: int,
+    device: torch.device,
+    threads: int,
+    saved: dict[str, Any] | None,
+    parent: Path | None,
+    group: WorkerGroup = LONE,
 ) -> tuple[TrainingState, list[Graph]]:
     """Return the state to train on from, and the network's graphs.
 
@@ -31,6 +38,7 @@ def start_or_resume(
         threads: recorded in the state.
         saved: the trial's checkpoint; None starts it.
         parent: folder of the finished trial to start from; not looked at on resume.
+        group: the workers; ``saved`` and ``parent`` are the first one's, and the others take over its state.
 
     Raises:
         TrialFailed: if the parent cannot be used.
@@ -40,6 +48,10 @@ def start_or_resume(
     for attached in attached_rules(network):
         attached.rule.begin(recipe.epochs)
     origin = digest = None
+    if not group.first:
+        saved = group.state_from_first(None)
+        threads = saved["threads"]
+        torch.set_num_threads(threads)
     if saved is None:  # on the CPU, so that what is found and hashed depends on no device
         if parent is not None:
             found = load_parent(recipe, seed, parent)
@@ -55,12 +67,15 @@ def start_or_resume(
         threads=threads,
         initial_digest=digest,
         parent=origin,
+        workers=group.workers,
     )
     if saved is not None:
         state.restore(saved)
     else:
         torch.manual_seed(derive_seed(seed, "training"))  # nothing that ran in this process before may show
         state.begin_epoch(kept_edges(network, graphs))
+    if group.first and not group.alone:
+        group.state_from_first(state.to_checkpoint())
     return state, graphs
 
 

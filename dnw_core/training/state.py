@@ -32,6 +32,7 @@ class TrainingState:
         history: the finished epochs.
         seconds: training time so far, over all sessions.
         resumed: how often the trial went on from a checkpoint.
+        workers: that share its batches now.
     """
 
     model: nn.Module
@@ -50,6 +51,7 @@ class TrainingState:
     seconds: float = 0.0
     epoch_seconds: float = 0.0
     resumed: int = 0
+    workers: int = 1
 
     def begin_epoch(self, masks: dict[str, Tensor]) -> None:
         """Reset what is counted per epoch."""
@@ -75,10 +77,11 @@ class TrainingState:
             "resumed": self.resumed,
             "started_at": self.started_at,
             "threads": self.threads,
+            "workers": self.workers,
             "initial_digest": self.initial_digest,
             "parent": self.parent,
             "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "random_cuda": [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else [],
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
@@ -96,4 +99,6 @@ class TrainingState:
         self.started_at, self.resumed = saved["started_at"], saved["resumed"] + 1
         torch.set_rng_state(saved["random"])
         if self.device.type == "cuda" and saved["random_cuda"]:
-            torch.cuda.set_rng_state_all(saved["random_cuda"][: torch.cuda.device_count()])
+            states = saved["random_cuda"]  # of the trial's own device; in older checkpoints of all that were visible
+            index = self.device.index or 0
+            torch.cuda.set_rng_state(states[index if index < len(states) else 0], self.device)

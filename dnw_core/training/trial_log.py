@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,9 +11,14 @@ from typing import Any, TextIO
 
 
 class TrialLog:
-    """Appends lines to a file, and sends Python warnings there while it is open."""
+    """Appends lines to a file, and sends Python warnings there while it is open.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: the file; None writes nothing, on workers that leave that to the first one.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        path = Path(os.devnull) if path is None else path
         self._file = path.open("a", encoding="utf-8")
         self._showwarning = warnings.showwarning
 
