@@ -85,8 +85,6 @@ class AcrossNodes:
             TrialFailed: what a worker raised, or workers were lost again and again without a new checkpoint.
             TrialStopped: a checkpoint was written on request.
         """
-        from ray.train import TrainingFailedError
-
         from dnw_core.training import TrialStopped
         from dnw_core.training.trial_log import TrialLog
 
@@ -99,9 +97,8 @@ class AcrossNodes:
                 if self._run_group(job, tell) == _STOPPED:
                     raise TrialStopped
                 return read_record(folder / RECORD_FILE)
-            except TrainingFailedError as error:
-                _hand_on(error)
-                lost = _what_was_lost(error)
+            except GroupFailed as error:
+                lost = _what_was_lost(error.failures)
             if should_stop is not None and should_stop():
                 raise TrialStopped
             losses = losses + 1 if _checkpoint_mark(folder) == before else 1
@@ -113,7 +110,7 @@ class AcrossNodes:
 
     def _run_group(self, job: Job, on_epoch: Callable[[EpochMetrics], None]) -> str:
         """Run one group of workers to its end, telling the epochs on the way; return how it ended."""
-        from ray.train import RunConfig, ScalingConfig
+        from ray.train import RunConfig, ScalingConfig, WorkerGroupError
         from ray.train.torch import TorchConfig, TorchTrainer
 
         share = self._resources.share
@@ -138,8 +135,19 @@ class AcrossNodes:
                 ended = wait([running], timeout=_POLL_SECONDS).done != set()
                 for line in epochs.new():
                     on_epoch(line)
+        try:
             how: str = running.result().return_value
-            return how
+        except WorkerGroupError as error:
+            raise GroupFailed(error.worker_failures) from None
+        return how
+
+
+class GroupFailed(Exception):
+    """A group of workers ended early; holds what Ray Train says of the workers that failed."""
+
+    def __init__(self, failures: dict[int, Exception]) -> None:
+        super().__init__(failures)
+        self.failures = failures
 
 
 class EpochLines:
@@ -213,23 +221,18 @@ def _once_each(on_epoch: Callable[[EpochMetrics], None] | None) -> Callable[[Epo
     return tell
 
 
-def _hand_on(error: Exception) -> None:
-    """Raise what a worker raised itself; return where a worker was lost, which the others only suffered from."""
+def _what_was_lost(failures: dict[int, Exception]) -> str:
+    """Return in words which workers were lost, as their peers and Ray report it.
+
+    Raises:
+        Exception: what a worker raised itself, if one did; losses are what the others suffered from it then.
+    """
     from dnw_core.training import PeerLost
 
-    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     for _, failure in sorted(failures.items()):
         of_ray = type(failure).__module__.split(".")[0] == "ray"
-        if not (isinstance(failure, PeerLost) or of_ray):
+        if not (of_ray or isinstance(failure, PeerLost)):
             raise failure
-    if not failures:  # Ray Train itself failed
-        raise error
-
-
-def _what_was_lost(error: Exception) -> str:
-    from dnw_core.training import PeerLost
-
-    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     lost = sorted(rank for rank, failure in failures.items() if not isinstance(failure, PeerLost))
     who = f"worker {', '.join(map(str, lost))}" if lost else "a worker"
     return f"{who} was lost (killed, out of memory, or its machine is gone)"

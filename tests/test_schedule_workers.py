@@ -24,7 +24,7 @@ from pipelines.placement import Placement, gpus_of
 from pipelines.ray_nodes import HEAD, across_at_once, check_resources, living_nodes
 from pipelines.spec import Resources, TrialSpec
 from pipelines.stop_request import StopWatch
-from pipelines.train_across_nodes import AcrossNodes, EpochLines, Job
+from pipelines.train_across_nodes import AcrossNodes, EpochLines, GroupFailed, Job
 from pipelines.trial_queue import TrialQueue
 from pipelines.worker_lines import worker_lines
 from tune_configs import RowResources, load_tables
@@ -325,8 +325,6 @@ class _Groups(AcrossNodes):
         self.resumed: list[int] = []
 
     def _run_group(self, job: Job, on_epoch: Callable[[EpochMetrics], None]) -> str:
-        from ray.train import WorkerGroupError
-
         self.resumed.append(job.resumed)
         for epoch in range(len(self.resumed) + 1):
             on_epoch(_epoch(epoch, 0))
@@ -336,8 +334,7 @@ class _Groups(AcrossNodes):
             end = PeerLost("gone")
         if isinstance(end, str):
             return end
-        failures = end if isinstance(end, dict) else {0: end}
-        raise WorkerGroupError("a long text", failures)
+        raise GroupFailed(end if isinstance(end, dict) else {0: end})
 
 
 def _train(groups: _Groups, folder: Path, **more: Any) -> list[int]:
@@ -351,10 +348,9 @@ def _train(groups: _Groups, folder: Path, **more: Any) -> list[int]:
 
 def test_lost_workers_start_again_and_failures_do_not(tmp_path: Path) -> None:
     """A loss is followed by a new group, three times without a new checkpoint; what a worker raised ends the trial."""
-    from ray.exceptions import ActorDiedError
-
+    died = type("ActorDiedError", (Exception,), {"__module__": "ray.exceptions"})
     write_finished(tmp_path, spec(tmp_path))
-    lost: dict[int, Exception] = {0: PeerLost("worker 1 is gone"), 1: ActorDiedError()}
+    lost: dict[int, Exception] = {0: PeerLost("worker 1 is gone"), 1: died()}
     groups = _Groups([lost, lost, b"one", lost, lost, "done"])
     assert _train(groups, tmp_path) == [0, 1, 2, 3, 4, 5, 6]  # once each, although groups go over them again
     assert groups.resumed == [0, 1, 2, 3, 4, 5]

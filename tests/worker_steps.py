@@ -158,7 +158,7 @@ def on_two_workers(folder: Path) -> list[dict[str, Any]]:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(240)
         if process.is_alive():
             process.kill()
     assert [process.exitcode for process in processes] == [0, 0]
