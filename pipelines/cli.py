@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from dnw_core.errors import UserError
 from pipelines import listing
@@ -78,10 +79,12 @@ def run_command(options: Options, words: Sequence[str]) -> int:
     store = Store.open(options.results_dir, create=True)
     with driver_lock(options.results_dir):
         plan = _plan(planned, lost, options, store)
-        if _train(plan, tables, store, options):
+        outcome = _train(plan, tables, store, options)
+        if outcome.interrupted:
             print(f"stopped; what was finished is kept. To go on: {resume_command(words)}", file=sys.stderr)
             return INTERRUPTED
-        after = _plan(plan.rows, lost, options, store, recount=True)  # with the rows that were pulled in
+        # with the rows that were pulled in
+        after = _plan(plan.rows, lost, options, store, recount=True, missing=outcome.missing)
         _write_report(_rows(after, tables, store, options), tables, store, options, words)
     return _finish(after, options)
 
@@ -94,6 +97,7 @@ def _plan(
     *,
     planning: bool = False,
     recount: bool = False,
+    missing: Mapping[str, str] = MappingProxyType({}),
 ) -> Plan:
     cluster = options.cluster is not None
     device = settle_device(options.device, cluster=cluster, trials_per_gpu=options.trials_per_gpu, planning=planning)
@@ -116,12 +120,20 @@ def _plan(
         placement,
         mode="read-only" if recount else options.mode,
         check_data=options.cluster is None,
+        missing=missing,
         not_reproducible=lost,
     )
 
 
-def _train(plan: Plan, tables: dict[str, Table], store: Store, options: Options) -> bool:
-    """Train what the plan says and mirror it in the tracker; return whether Ctrl-C ended it."""
+class _Outcome(NamedTuple):
+    """How the training ended: by Ctrl-C or not, and which data sets no node of a cluster has."""
+
+    interrupted: bool
+    missing: Mapping[str, str]
+
+
+def _train(plan: Plan, tables: dict[str, Table], store: Store, options: Options) -> _Outcome:
+    """Train what the plan says and mirror it in the tracker."""
     from pipelines.tracker import Tracker, check_reachable
 
     check_reachable(options.tracking_uri, options.results_dir)
@@ -132,7 +144,7 @@ def _train(plan: Plan, tables: dict[str, Table], store: Store, options: Options)
     _say(f"scale {options.scale}; " + listing.total_line(plan, _at_once(plan, options)))
     for note in plan.notes:
         _say(note)
-    interrupted = False
+    ended = _Outcome(interrupted=False, missing={})
     rows = _rows(plan, tables, store, options)
     if plan.to_run():
         from pipelines import schedule
@@ -142,15 +154,15 @@ def _train(plan: Plan, tables: dict[str, Table], store: Store, options: Options)
         with BackgroundSync(tracker, rows) as sync:
             specs = [trial.spec for trial in plan.to_run()]
             outcome = schedule.run(specs, plan=plan, store=store, cluster=options.cluster, on_finished=sync.finished)
-        interrupted = outcome.interrupted
-    if not interrupted:
+        ended = _Outcome(outcome.interrupted, outcome.missing)
+    if not ended.interrupted:
         synced = tracker.sync(rows)
         if synced.error is not None:
             _say(
                 f"warning: the tracker could not be brought up to date ({synced.error}); "
                 "pipelines/sync_mlflow.py does it later"
             )
-    return interrupted
+    return ended
 
 
 def _rows(plan: Plan, tables: dict[str, Table], store: Store, options: Options) -> list[dict[str, Any]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from dnw_core.config import fingerprint
 from dnw_core.errors import DataMissing
@@ -139,6 +140,7 @@ def make_plan(
     *,
     mode: Mode = "cached",
     check_data: bool = True,
+    missing: Mapping[str, str] = MappingProxyType({}),
     not_reproducible: Sequence[Row] = (),
 ) -> Plan:
     """Hold the rows against the store. A parent that is not done joins the plan where one of its children runs.
@@ -150,6 +152,7 @@ def make_plan(
         placement: where and how trials run.
         mode: what is trained again.
         check_data: look for the data sets on this machine (not for a cluster, whose nodes are asked later).
+        missing: data sets that are known to be nowhere, and why, where they are not looked for here.
         not_reproducible: rows that are meant and have nothing to train.
 
     Raises:
@@ -167,7 +170,7 @@ def make_plan(
     )
     settled = settle(survey, mode)
     estimator = Estimator.from_records(survey.history)
-    lacking = _lacking(settled) if check_data else {}
+    lacking = _lacking(settled, _missing_data if check_data else lambda _: missing)
     trials: dict[tuple[str, str], dict[int, PlannedTrial]] = {}
     for one in settled:
         spec = one.judged.spec
@@ -239,7 +242,9 @@ def _spec(row: PlannedRow, seed: int, scale: Scale, store: Store, placement: Pla
     )
 
 
-def _lacking(settled: Sequence[Settled]) -> dict[str, str]:
+def _lacking(
+    settled: Sequence[Settled], look_for: Callable[[Sequence[TrialSpec]], Mapping[str, str]]
+) -> dict[str, str]:
     """Return, for each trial that cannot be trained for want of data, its own or its parent's, what is missing.
 
     Trials that are not done are looked at in every mode: a report says what is missing although nothing is trained.
@@ -249,7 +254,7 @@ def _lacking(settled: Sequence[Settled]) -> dict[str, str]:
         for one in settled
         if one.runs or one.state in ("new", "partial", "drifted")
     }
-    missing = _missing_data(list(left.values()))
+    missing = look_for(list(left.values()))
 
     def find(trial_id: str | None) -> str | None:
         spec = left.get(trial_id or "")

@@ -31,8 +31,13 @@ def check_data(plan: Plan, *, local: bool, say: Callable[[str], None]) -> None:
     if rows and not runs:
         raise DataMissing("; ".join(rows))
     for detail, names in rows.items():
-        say(f"warning: data missing, {len(names)} row{'s are' if len(names) > 1 else ' is'} left out: {detail}")
+        say(missing_line(len(names), detail))
     read_data([trial.spec for trial in runs], say)
+
+
+def missing_line(rows: int, why: str) -> str:
+    """Return the warning for the rows of a data set that is not there."""
+    return f"warning: data missing, {rows} row{'s are' if rows > 1 else ' is'} left out: {why}"
 
 
 def read_data(specs: Iterable[TrialSpec], say: Callable[[str], None]) -> None:

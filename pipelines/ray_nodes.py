@@ -13,9 +13,9 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from dnw_core.errors import UserError
+from dnw_core.errors import DataMissing, UserError
 from dnw_core.execution import Execution
 from pipelines.placement import shares
 from pipelines.spec import Resources, TrialSpec
@@ -127,7 +127,14 @@ def _way_out(asked: Resources, groups: int, nodes: Sequence[Node]) -> str:
     return f"; {' or '.join(ways)} would do" if ways else ""
 
 
-def check_nodes(specs: Sequence[TrialSpec], nodes: Sequence[Node], folder: Path) -> list[str]:
+class NodeAnswers(NamedTuple):
+    """What the nodes said: which run without token authentication, and which data sets none of them has, and why."""
+
+    unguarded: list[str]
+    missing: dict[str, str]
+
+
+def check_nodes(specs: Sequence[TrialSpec], nodes: Sequence[Node], folder: Path) -> NodeAnswers:
     """Ask every node that can get a trial whether it sees the same results folder, the data and the code.
 
     Args:
@@ -135,11 +142,8 @@ def check_nodes(specs: Sequence[TrialSpec], nodes: Sequence[Node], folder: Path)
         nodes: the cluster's nodes.
         folder: a folder of this run below the results folder; a random word is left there for the nodes to read.
 
-    Returns:
-        The names of nodes that run without token authentication.
-
     Raises:
-        UserError: names the node and what is wrong with it.
+        UserError: names the node and what is wrong with it; a data set that some nodes have and one lacks is that, too.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -148,26 +152,44 @@ def check_nodes(specs: Sequence[TrialSpec], nodes: Sequence[Node], folder: Path)
     path = folder / "probe"
     path.write_text(word, "utf-8")
     task = ray.remote(num_cpus=0, max_retries=0)(probe_node)
+    asked = list(_needs(specs, nodes))
     answers = {
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote(
             str(path), word, needs
         ): node
-        for node, needs in _needs(specs, nodes)
+        for node, needs in asked
     }
     _, late = ray.wait(list(answers), num_returns=len(answers), timeout=PROBE_SECONDS)
     if late:
         raise UserError(f"node {answers[late[0]].name} did not answer within {PROBE_SECONDS:.0f} s; is it overloaded?")
-    open_nodes = []
+    unguarded: list[str] = []
+    lacking: dict[str, dict[str, str]] = {}  # data set -> node -> why
     for answer, node in answers.items():
         try:
-            trouble, authenticated = ray.get(answer)
+            trouble, authenticated, missing = ray.get(answer)
         except Exception as error:  # what Ray raises here has no common base
             raise UserError(f"node {node.name} cannot run this project: {_last_line(error)}") from None
         if trouble:
             raise UserError(f"node {node.name}: {trouble}")
         if not authenticated:
-            open_nodes.append(node.name)
-    return open_nodes
+            unguarded.append(node.name)
+        for dataset, why in missing.items():
+            lacking.setdefault(dataset, {})[node.name] = why
+    return NodeAnswers(unguarded, missing_everywhere(lacking, asked))
+
+
+def missing_everywhere(
+    lacking: Mapping[str, Mapping[str, str]], asked: Sequence[tuple[Node, Sequence[tuple[str, str]]]]
+) -> dict[str, str]:
+    """Return the data sets that no node has, and why; one that only some lack is those nodes' fault."""
+    missing = {}
+    for dataset, why_by_node in lacking.items():
+        nodes = sum(any(name == dataset for name, _ in needs) for _, needs in asked)
+        node, why = next(iter(why_by_node.items()))
+        if len(why_by_node) < nodes:
+            raise UserError(f"node {node}: {why}")
+        missing[dataset] = why
+    return missing
 
 
 def _needs(specs: Sequence[TrialSpec], nodes: Sequence[Node]) -> Iterator[tuple[Node, list[tuple[str, str]]]]:
@@ -179,8 +201,8 @@ def _needs(specs: Sequence[TrialSpec], nodes: Sequence[Node]) -> Iterator[tuple[
             yield node, sorted({(spec.recipe.data.dataset, spec.execution.model_dump_json()) for spec in mine})
 
 
-def probe_node(path: str, word: str, needs: Sequence[tuple[str, str]]) -> tuple[str, bool]:
-    """Run on a node: return what is wrong there (nothing: ""), and whether it asks for a token."""
+def probe_node(path: str, word: str, needs: Sequence[tuple[str, str]]) -> tuple[str, bool, dict[str, str]]:
+    """Run on a node: return what is wrong there (nothing: ""), whether it asks for a token, and the data it lacks."""
     import importlib.util
     import os
 
@@ -193,18 +215,25 @@ def probe_node(path: str, word: str, needs: Sequence[tuple[str, str]]) -> tuple[
     except OSError:
         seen = ""
     if seen != word:
-        return f"it does not see the results folder {results} of the driver; put --results-dir on a shared disk", False
+        return (
+            f"it does not see the results folder {results} of the driver; put --results-dir on a shared disk",
+            False,
+            {},
+        )
     if not os.access(Path(path).parent, os.W_OK):
-        return f"it may not write into the results folder {results}", False
+        return f"it may not write into the results folder {results}", False, {}
     for package in ("torch", "pyarrow", "pydantic"):
         if importlib.util.find_spec(package) is None:
-            return f"the package {package} is not installed there; install this project's dependencies on it", False
+            return f"the package {package} is not installed there; install this project's dependencies on it", False, {}
+    missing: dict[str, str] = {}
     for dataset, execution in needs:
         try:
             check_dataset(dataset, Execution.model_validate_json(execution))
+        except DataMissing as error:
+            missing[dataset] = str(error)
         except UserError as error:
-            return str(error), False
-    return "", authenticated
+            return str(error), False, {}
+    return "", authenticated, missing
 
 
 def _last_line(error: BaseException) -> str:

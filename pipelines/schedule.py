@@ -14,11 +14,13 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from dnw_core.errors import DataMissing
 from pipelines.live_table import Display, Show, make_display
 from pipelines.planner import Plan
+from pipelines.preflight import missing_line
 from pipelines.progress import Progress, RowKey
 from pipelines.ray_cluster import connect, is_loopback
 from pipelines.ray_environment import environment
@@ -43,6 +45,7 @@ class ScheduleOutcome:
     failed: int
     left: int  # neither: interrupted, never started, or blocked by a parent that failed
     interrupted: bool
+    missing: Mapping[str, str] = field(default_factory=dict)  # data sets that no node of the cluster has, and why
 
 
 def run(
@@ -83,10 +86,10 @@ def run(
     errors: dict[str, str] = {}
     with stop_request(results_dir, say) as stop, stop.on_signals():
         with connect(cluster) as folder:
-            ordered = check_machines(ordered, cluster, stop.folder, display)
+            ordered, missing = check_machines(ordered, cluster, stop.folder, display)
             with stop.on_signals(), display:  # again: ray.init sets a handler of its own for SIGTERM
                 errors = _fit(ordered, progress, display, stop, folder, on_finished, train)
-        return _recount(store, ordered, errors, interrupted=stop.requested)
+        return replace(_recount(store, ordered, errors, interrupted=stop.requested), missing=missing)
 
 
 def estimates(plan: Plan | None) -> dict[RowKey, float]:
@@ -146,13 +149,16 @@ def _room() -> Callable[[], Room]:
     return room
 
 
-def check_machines(specs: Sequence[TrialSpec], cluster: str | None, folder: Path, display: Display) -> list[TrialSpec]:
-    """Return the trials, each with the way it goes on the machines of the connected Ray.
+def check_machines(
+    specs: Sequence[TrialSpec], cluster: str | None, folder: Path, display: Display
+) -> tuple[list[TrialSpec], dict[str, str]]:
+    """Return the trials, each with the way it goes on the machines of the connected Ray, and what data no node has.
 
-    Says how trials with several workers go, and warns of a cluster without authentication.
+    Trials without data are left out. Says so, says how trials with several workers go, and warns of a cluster without
+    authentication.
 
     Raises:
-        UserError: if a trial fits nowhere, or a node lacks code, folders or data.
+        UserError: if a trial fits nowhere, a node lacks code, folders or data that others have, or none has its data.
     """
     import ray
 
@@ -161,15 +167,30 @@ def check_machines(specs: Sequence[TrialSpec], cluster: str | None, folder: Path
     for line in worker_lines(placed):
         display.note(line)
     if cluster is None:
-        return placed
-    unguarded = check_nodes(placed, nodes, folder)
+        return placed, {}
+    unguarded, missing = check_nodes(placed, nodes, folder)
     address = str(ray.get_runtime_context().gcs_address)
     if unguarded and not is_loopback(address):
         display.note(
             f"warning: the Ray cluster at {address} runs without token authentication: whoever reaches its ports can "
             "run code on it; start every node with RAY_AUTH_MODE=token"
         )
-    return placed
+    return leave_out(placed, missing, display.note), missing
+
+
+def leave_out(specs: Sequence[TrialSpec], missing: Mapping[str, str], say: Callable[[str], None]) -> list[TrialSpec]:
+    """Return the trials whose data are there.
+
+    Raises:
+        DataMissing: if none is left.
+    """
+    left = [spec for spec in specs if spec.recipe.data.dataset not in missing]
+    for dataset, why in missing.items():
+        rows = {(spec.table, spec.row) for spec in specs if spec.recipe.data.dataset == dataset}
+        if not left:
+            raise DataMissing(why)
+        say(missing_line(len(rows), why))
+    return left
 
 
 def _fit(

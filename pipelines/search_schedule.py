@@ -56,7 +56,7 @@ def run_search(
 
     with stop_request(search.results_dir, say) as stop, stop.on_signals():
         with connect(cluster) as folder:
-            specs = check_machines(specs, cluster, stop.folder, display)
+            specs, _ = check_machines(specs, cluster, stop.folder, display)  # all on the same data
             with stop.on_signals(), display:  # again: ray.init sets a handler of its own for SIGTERM
                 errors = _fit(search, judged, specs, progress, display, stop, folder, train)
         _record_deaths(search, store, errors)

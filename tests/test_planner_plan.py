@@ -241,3 +241,13 @@ def test_the_report_takes_the_rows(store: Store) -> None:
 
     rows = report_rows(plan_of(store), TABLES, store, lambda row, seeds: "again")
     assert len(parse_rows(rows, "smoke")) == sum(len(table.rows) for table in TABLES.values())
+
+
+def test_data_that_a_cluster_lacks_are_missing_in_the_plan(store: Store) -> None:
+    """What the nodes said is taken as it is; nothing is looked for on this machine."""
+    rows = select_rows(TABLES, only=["tiny/static-dnw", "wirings/complete"])
+    planned = plan_rows(TABLES, rows, "short", seeds=(0,))
+    plan = make_plan(planned, "short", store, Placement(), check_data=False, missing={"cifar10": "on no node"})
+    assert {(trial.state, trial.detail, trial.runs) for trial in plan.trials} == {("data missing", "on no node", False)}
+    unasked = make_plan(planned, "short", store, Placement(), check_data=False)
+    assert [trial.state for trial in unasked.trials] == ["new", "new"]

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from stub_specs import spec
 
-from dnw_core.errors import UserError
+from dnw_core.errors import DataMissing, UserError
 from dnw_core.execution import Execution
 from pipelines.ray_cluster import resolve_address, try_address
 from pipelines.ray_environment import cluster_environment, environment, local_environment, runtime_folder
-from pipelines.ray_nodes import check_resources, living_nodes, probe_node
+from pipelines.ray_nodes import check_resources, living_nodes, missing_everywhere, probe_node
+from pipelines.schedule import leave_out
 from pipelines.stop_request import StopWatch, stop_request
 
 
@@ -93,8 +94,31 @@ def test_probe_notices_missing_data(tmp_path: Path) -> None:
     run.mkdir(parents=True)
     (run / "probe").write_text("word")
     execution = Execution(data_dir=tmp_path / "nothing", cache_dir=tmp_path / "cache")
-    trouble, _ = probe_node(str(run / "probe"), "word", [("cifar10", execution.model_dump_json())])
-    assert str(tmp_path / "nothing") in trouble
+    needs = [("cifar10", execution.model_dump_json()), ("digits", execution.model_dump_json())]
+    trouble, _, missing = probe_node(str(run / "probe"), "word", needs)
+    assert trouble == ""
+    assert list(missing) == ["cifar10"]
+    assert str(tmp_path / "nothing") in missing["cifar10"]
+
+
+def test_data_that_no_node_has_leave_the_other_trials() -> None:
+    """Missing everywhere: those trials are left out with one line. Missing on some nodes: these are named."""
+    nodes = living_nodes(_nodes((4, 0), (4, 0)))
+    both = [(node, [("digits", "{}"), ("cifar10", "{}")]) for node in nodes]
+    everywhere = {"cifar10": {"node0": "not found", "node1": "not found"}}
+    assert missing_everywhere(everywhere, both) == {"cifar10": "not found"}
+    with pytest.raises(UserError, match="node node1: not found"):
+        missing_everywhere({"cifar10": {"node1": "not found"}}, both)
+    assert missing_everywhere({"cifar10": {"node1": "not found"}}, both[1:]) == {"cifar10": "not found"}
+
+    here = spec(Path("/r"))
+    data = here.recipe.data.model_copy(update={"dataset": "cifar10"})
+    away = spec(Path("/r"), "away").model_copy(update={"recipe": here.recipe.model_copy(update={"data": data})})
+    said: list[str] = []
+    assert leave_out([here, away], {"cifar10": "not found"}, said.append) == [here]
+    assert said == ["warning: data missing, 1 row is left out: not found"]
+    with pytest.raises(DataMissing, match="not found"):
+        leave_out([away], {"cifar10": "not found"}, said.append)
 
 
 def test_runtime_folder_is_private_and_goes() -> None:
