@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -150,8 +149,8 @@ def test_a_writing_store_trusts_nothing(tmp_path: Path) -> None:
         Store.open(tmp_path, create=True, trust_unchanged=True)
 
 
-def test_a_look_at_many_large_trials_is_quick(reads: Reads, tmp_path: Path) -> None:
-    """60 trials with checkpoints of 48 MB (holes in the disk): a look takes well under a second, hashing far longer."""
+def test_a_look_at_many_large_trials_hashes_none(reads: Reads, tmp_path: Path) -> None:
+    """60 trials with checkpoints of 48 MB (holes in the disk): a look reads none of them."""
     results = tmp_path / "results"
     store = Store.open(results, create=True)
     specs = [stub_spec(results, seed=seed) for seed in range(60)]
@@ -167,8 +166,6 @@ def test_a_look_at_many_large_trials_is_quick(reads: Reads, tmp_path: Path) -> N
         values["files"][path.relative_to(results).as_posix()][0] = known_hashes._mark(path)
     (results / KNOWN_HASHES_FILE).write_text(json.dumps(values))
     reads.count = 0
-    start = time.perf_counter()
     states = Store.open(results, trust_unchanged=True).states(specs)
-    assert time.perf_counter() - start < 0.7
     assert [state.kind for state in states] == ["done"] * 60
     assert reads.count == 0

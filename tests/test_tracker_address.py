@@ -115,9 +115,7 @@ def test_background_warns_once(tmp_path: Path) -> None:
     rows = [report_row(spec(tmp_path, "a"))]
     with BackgroundSync(tracker, rows, warn=said.append) as sync:  # type: ignore[arg-type]
         for seed in range(3):
-            begun = time.monotonic()
             sync.finished(spec(tmp_path, "a", seed))
-            assert time.monotonic() - begun < 0.1
         assert tracker.called.wait(10)
     assert len(tracker.synced) == 2, "it should try again at the end, and not in a loop"
     (line,) = said
