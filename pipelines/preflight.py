@@ -56,7 +56,8 @@ def read_data(specs: Iterable[TrialSpec], say: Callable[[str], None]) -> None:
         name = spec.recipe.data.dataset
         if name not in loaded:
             if name != "digits":
-                say(f"reading {name} and checking it (the first time takes a minute)")
+                first = "the first time every image" if name in STREAMED_DATASETS else "the first time takes a minute"
+                say(f"reading {name} and checking it ({first})")
             if name in STREAMED_DATASETS:
                 loaded[name] = STREAMED_DATASETS[name].open_images(spec.execution)
             else:

@@ -81,7 +81,7 @@ def folder_errors(folder: Path, what: str) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"cannot write {what} to cache folder {folder}: {error.strerror or error}; "
-            "set XDG_CACHE_HOME to a folder with room that you may write to"
+            "give one with room that you may write to with --cache-dir (or XDG_CACHE_HOME)"
         ) from None
 
 

@@ -78,7 +78,7 @@ def _draw_row(
     # one line of numbers right of the axes, the verdict under it; that it is no reproduction stands in the title
     verdict = str(line["verdict"]).replace(": no reproduction)", ")")
     axes.annotate(
-        f"{ours}\n{verdict}" if ours else verdict,
+        f"{ours}\n{verdict}" if ours else verdict.replace(": ", ":\n", 1),  # the reason has a line of its own
         xy=(1.015, place),
         xycoords=("axes fraction", "data"),
         fontsize=8,
