@@ -45,7 +45,8 @@ class ScheduleOutcome:
     failed: int
     left: int  # neither: interrupted, never started, or blocked by a parent that failed
     interrupted: bool
-    missing: Mapping[str, str] = field(default_factory=dict)  # data sets that no node of the cluster has, and why
+    # data sets that no node of the cluster has, and why
+    missing: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def run(

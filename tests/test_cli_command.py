@@ -30,12 +30,12 @@ class StubSchedule:
         self.fails: set[str] = set()
         self.interrupt_after: int | None = None
 
-    def run(self, specs: Sequence[TrialSpec], *, store: Store, **_: Any) -> SimpleNamespace:
+    def run(self, specs: Sequence[TrialSpec], *, store: Store, **_: Any) -> schedule.ScheduleOutcome:
         """See ``pipelines.schedule.run``."""
         assert lock_owner(store.results_dir) is not None  # nobody trains without the lock
         for number, spec in enumerate(specs):
             if number == self.interrupt_after:
-                return SimpleNamespace(interrupted=True)
+                return schedule.ScheduleOutcome(0, 0, 0, interrupted=True)
             try:
                 finished_parent(store, spec)
             except TrialBlocked:
@@ -45,7 +45,7 @@ class StubSchedule:
                 store.record_failure(spec, "the loss is nan at epoch 1")
             else:
                 finish(store, spec)
-        return SimpleNamespace(interrupted=False)
+        return schedule.ScheduleOutcome(0, 0, 0, interrupted=False)
 
 
 @pytest.fixture
