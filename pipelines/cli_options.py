@@ -21,7 +21,7 @@ DEVICES: tuple[DeviceChoice, ...] = ("auto", "cpu", "cuda")
 _EXAMPLES = """\
 examples:
   python pipelines/reproduce_all.py
-      every row, two seeds, on small images that come along: minutes on a laptop, and no reproduction
+      every row, one or two seeds, on small images that come along: minutes on a laptop, and no reproduction
   python pipelines/reproduce_all.py --scale paper --only 'tiny/static-*' --plan
       what the published rows would take, and what of it is done already
   python pipelines/reproduce_all.py --scale short --seeds 2 --data-dir ~/data --download

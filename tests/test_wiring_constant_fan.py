@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from brute_force import check_liveness
 from torch import Tensor, nn
 
 from dnw_core.models.build import build_network, build_rule, build_wired
@@ -153,19 +154,5 @@ def test_live_edges_behind_dense_layers_by_brute_force() -> None:
             masks[graph.name] = torch.rand(graph.slots.shape, generator=generator) < 1.2 / graph.slots.shape[0]
             graph.module.weight *= masks[graph.name]
         images = torch.rand(2, 3, 32, 32, generator=generator, dtype=torch.float64)
-        whole, live = network(images), network.liveness(masks)
-        assert list(live) == [f"pointwise-{index}" for index in range(2, 13)]
-        counts = {"dead": 0, "live": 0}
-        for graph in network.graphs():
-            mask, weight = masks[graph.name], graph.module.weight
-            moves = torch.zeros_like(mask)
-            for receiver, sender, _, _ in mask.nonzero().tolist():
-                value = float(weight[receiver, sender])
-                weight[receiver, sender] = 0.0
-                moves[receiver, sender] = not torch.equal(network(images), whole)
-                weight[receiver, sender] = value
-            assert torch.equal(live[graph.name].edges, moves), graph.name
-            assert torch.equal(live[graph.name].nodes, moves.any(dim=0).flatten()), graph.name
-            counts["dead"] += int((mask & ~moves).sum())
-            counts["live"] += int(moves.sum())
-        assert min(counts.values()) > 20, "the comparison can fail"
+        assert list(network.liveness(masks)) == [f"pointwise-{index}" for index in range(2, 13)]
+        check_liveness(network, masks, images)
