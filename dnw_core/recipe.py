@@ -66,7 +66,19 @@ class OptimiserConfig(Config):
 
     learning_rate: float = Field(default=0.1, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(default=1e-4, ge=0, description="on every parameter: norms, biases, unselected edges")
+    weight_decay: float = Field(
+        default=1e-4, ge=0, description="on every parameter (norms, biases, unselected edges) but the undecayed ones"
+    )
+    undecayed: Literal["nothing", "norms", "norms-off-shortcuts"] = Field(
+        default="nothing",
+        description="parameters without weight decay; norms-off-shortcuts (Q17): the released code, whose filter of "
+        "names misses the norms of the shortcuts' convolutions",
+    )
+
+
+WarmupEpochs: int = Field(
+    default=0, ge=0, description="epochs of a linear rise: in the first of n, 1/n of the rate; constant in each"
+)
 
 
 class MultiStepConfig(Config):
@@ -75,6 +87,7 @@ class MultiStepConfig(Config):
     kind: Literal["multi-step"]
     milestones: Annotated[tuple[int, ...], Field(strict=False, description="epochs, counted from 0")]
     factor: float = Field(default=0.1, gt=0, le=1)
+    warmup_epochs: int = WarmupEpochs
 
     @model_validator(mode="after")
     def _check_order(self) -> MultiStepConfig:
@@ -95,7 +108,16 @@ class LinearConfig(Config):
     kind: Literal["linear"]
 
 
-ScheduleConfig = Annotated[MultiStepConfig | CosineConfig | LinearConfig, Field(discriminator="kind")]
+class EpochCosineConfig(Config):
+    """Half a cosine over the epochs after the warm-up, constant in each; the last is above zero (facts 3)."""
+
+    kind: Literal["epoch-cosine"]
+    warmup_epochs: int = WarmupEpochs
+
+
+ScheduleConfig = Annotated[
+    MultiStepConfig | CosineConfig | LinearConfig | EpochCosineConfig, Field(discriminator="kind")
+]
 
 
 class Recipe(Config):
@@ -115,6 +137,7 @@ class Recipe(Config):
         gt=0,
         description="images whose statistics a batch norm takes together in training (Q19); None: the whole batch",
     )
+    drop_last: bool = Field(default=False, description="leave out an epoch's last batch if it is smaller (facts 3)")
     parent: Recipe | None = Field(default=None, description="recipe of the trial that this one starts from (same seed)")
 
     @model_validator(mode="after")
@@ -150,11 +173,14 @@ class Recipe(Config):
         return self
 
     def with_epochs(self, epochs: int) -> Recipe:
-        """Return the recipe compressed (or stretched) to ``epochs``: milestones move in proportion."""
+        """Return the recipe compressed (or stretched) to ``epochs``: milestones and warm-up move in proportion."""
         if epochs <= 0:
             raise ValueError(f"epochs is {epochs}; it must be at least 1")
         schedule = self.schedule
         if isinstance(schedule, MultiStepConfig):
             moved = tuple(round(milestone * epochs / self.epochs) for milestone in schedule.milestones)
             schedule = schedule.model_copy(update={"milestones": moved})
+        if isinstance(schedule, MultiStepConfig | EpochCosineConfig):
+            warmup = round(schedule.warmup_epochs * epochs / self.epochs)
+            schedule = schedule.model_copy(update={"warmup_epochs": warmup})
         return self.model_copy(update={"epochs": epochs, "schedule": schedule})

@@ -12,6 +12,7 @@ from dnw_core.models.graph import Graph, GraphNetwork
 from dnw_core.registry import load_class
 from dnw_core.seeds import derive_seed
 from dnw_core.wiring.config import RULE_CLASSES, WiringConfig
+from dnw_core.wiring.layers import settle
 from dnw_core.wiring.rule import WiringRule, attach
 from dnw_core.wiring.slots import Slots
 
@@ -39,6 +40,7 @@ def build_wired(network_config: NetworkConfig, wiring: WiringConfig, seed: int) 
     """
     network = build_network(network_config, seed)
     graphs = cast(GraphNetwork, network).graphs()
-    for graph in graphs:
-        attach(graph.module, graph.weight_name, build_rule(wiring, graph.slots, seed, graph.name))
+    settled = settle(wiring, [graph.slots for graph in graphs])
+    for graph, slots in zip(graphs, settled, strict=True):
+        attach(graph.module, graph.weight_name, build_rule(wiring, slots, seed, graph.name))
     return network, graphs

@@ -16,7 +16,7 @@ from dnw_core.models.ordinary_config import (
     ShuffleNetV2Config,
 )
 from dnw_core.wiring.budget import GraphSize, WidthLaw
-from dnw_core.wiring.config import Variant
+from dnw_core.wiring.config_base import Variant
 
 
 class TinyConfig(ImageNetworkConfig):

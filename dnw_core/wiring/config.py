@@ -1,7 +1,7 @@
 """Settings of the wiring rules, and the line that registers each of them.
 
 Free of torch, so that a plan can be validated without loading it. A rule's class stands in its own file
-and is imported when it is built.
+and is imported when it is built. The settings of methods later than the paper's stand in ``later_config``.
 """
 
 from __future__ import annotations
@@ -10,68 +10,26 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from dnw_core.config import Config
-from dnw_core.wiring.budget import EdgeBudget
-
-Density = Annotated[float, Field(gt=0.0, le=1.0, description="fraction of all slots of a graph that is kept")]
-Width = Annotated[
-    float,
-    Field(
-        gt=0.0,
-        le=1.0,
-        description="as many edges as the ordinary network of this width has in the graph's place (facts 2.2)",
-    ),
-]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Variant = Literal["reference", "corrected"]
-StartsFrom = Literal["seed", "parent"]
-
-
-class RuleConfig(Config):
-    """What the settings of every rule have in common.
-
-    Attributes:
-        needs_parent: whether the rule takes something from a finished trial of another row.
-        starts_from: the weights that training starts from: drawn from the seed, or the parent trial's last ones.
-        trained_edges: whether training decides which edges the network ends with, here or in the parent's trial;
-            else the seed alone does, and the network's cost is known before anything is trained.
-    """
-
-    needs_parent: ClassVar[bool] = False
-    starts_from: ClassVar[StartsFrom] = "seed"
-    trained_edges: ClassVar[bool] = True
-
-    @property
-    def budget(self) -> EdgeBudget | None:
-        """How many edges are kept; None where the rule keeps all."""
-        return None
-
-
-class SparseConfig(RuleConfig):
-    """Settings of a rule that keeps a fixed number of edges: give ``density`` or ``width``."""
-
-    density: Density | None = None
-    width: Width | None = None
-
-    @model_validator(mode="after")
-    def _check_budget(self) -> SparseConfig:
-        if (self.density is None) == (self.width is None):
-            raise ValueError("a rule that keeps some of the edges takes either density or width")
-        return self
-
-    @property
-    def budget(self) -> EdgeBudget:
-        """How many edges are kept."""
-        return EdgeBudget(self.density, self.width)
-
-
-class RankedConfig(SparseConfig):
-    """Settings of a rule that keeps the k slots of largest magnitude."""
-
-    ranked_slots: Variant = Field(
-        default="reference",
-        description="Q1, Q3: rank all slots of the weight (reference) or only those the forward pass reads (corrected)",
-    )
+from dnw_core.wiring.config_base import (
+    Fraction,
+    LayeredConfig,
+    RankedConfig,
+    RuleConfig,
+    SparseConfig,
+    StartsFrom,
+    Variant,
+)
+from dnw_core.wiring.later_config import (
+    AcDcConfig,
+    EdgePopupConfig,
+    GradualPruningConfig,
+    RigLConfig,
+    SetConfig,
+    SnipConfig,
+    SoftThresholdConfig,
+    SparseMomentumConfig,
+    TopKastConfig,
+)
 
 
 class CompleteConfig(RuleConfig):
@@ -87,7 +45,7 @@ class TopEdgesConfig(RankedConfig):
     rule: Literal["top-edges"]
 
 
-class FixedRandomConfig(SparseConfig):
+class FixedRandomConfig(LayeredConfig):
     """Random graph: k edges drawn once, the mask never changes (facts 1.6)."""
 
     trained_edges: ClassVar[bool] = False
@@ -163,7 +121,16 @@ WiringConfig = Annotated[
     | TargetedDropoutConfig
     | L1AnnealConfig
     | LotteryTicketConfig
-    | FineTuneConfig,
+    | FineTuneConfig
+    | SparseMomentumConfig
+    | SetConfig
+    | RigLConfig
+    | GradualPruningConfig
+    | SnipConfig
+    | SoftThresholdConfig
+    | AcDcConfig
+    | EdgePopupConfig
+    | TopKastConfig,
     Field(discriminator="rule"),
 ]
 
@@ -178,4 +145,13 @@ RULE_CLASSES: dict[str, str] = {
     "l1-anneal": "dnw_core.wiring.l1_anneal:L1Anneal",
     "lottery-ticket": "dnw_core.wiring.lottery_ticket:LotteryTicket",
     "fine-tune": "dnw_core.wiring.fine_tune:FineTune",
+    "sparse-momentum": "dnw_core.wiring.sparse_momentum:SparseMomentum",
+    "set": "dnw_core.wiring.set:Set",
+    "rigl": "dnw_core.wiring.rigl:RigL",
+    "gradual-pruning": "dnw_core.wiring.gradual_pruning:GradualPruning",
+    "snip": "dnw_core.wiring.snip:Snip",
+    "soft-threshold": "dnw_core.wiring.soft_threshold:SoftThreshold",
+    "ac-dc": "dnw_core.wiring.ac_dc:AcDc",
+    "edge-popup": "dnw_core.wiring.edge_popup:EdgePopup",
+    "top-kast": "dnw_core.wiring.top_kast:TopKast",
 }

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dnw_core.wiring.config import L1AnnealConfig
 from dnw_core.wiring.masking import masked_values
-from dnw_core.wiring.rule import WiringRule
+from dnw_core.wiring.rule import Attached, Run, WiringRule
 from dnw_core.wiring.selection import largest_magnitudes
 from dnw_core.wiring.slots import Slots
 
@@ -66,9 +66,9 @@ class L1Anneal(WiringRule):
         """How many edges are left at this moment."""
         return int(self.present_count)
 
-    def begin(self, epochs: int) -> None:
+    def begin(self, run: Run) -> None:
         """Learn the length of the run, which the schedule depends on."""
-        self.epochs = epochs
+        self.epochs = run.epochs
 
     def edges(self, weight: Tensor) -> Tensor:
         """The edges that are left."""
@@ -80,7 +80,7 @@ class L1Anneal(WiringRule):
         return effective
 
     @torch.no_grad()
-    def after_epoch(self, weight: Tensor, epoch: int) -> None:
+    def after_epoch(self, here: Attached, epoch: int) -> None:
         """Prune the smallest magnitudes, down to what the schedule leaves after this epoch.
 
         Raises:
@@ -88,7 +88,7 @@ class L1Anneal(WiringRule):
         """
         left = min(self.edges_after(epoch), self.promised_edges)
         if left < self.promised_edges:
-            self.present.copy_(largest_magnitudes(weight, left, self.present))
+            self.present.copy_(largest_magnitudes(here.weight, left, self.present))
             self.present_count.fill_(left)
 
     def edges_after(self, epoch: int) -> int:

@@ -5,17 +5,21 @@ reads the effective weight under the weight's own name, and the dense one stays 
 
 * gives the effective weight (``forward``), with whatever gradient it promises,
 * tells its current edges (``edges``) and how many it promises (``promised_edges``),
-* is told how long the run is (``begin``) and, if it needs one, what its parent trial found (``inherit``),
-* may act after an optimiser step or at an epoch's end (``after_step``, ``after_epoch``),
-* keeps everything it must remember in buffers, so that ``state_dict`` carries it into the checkpoint.
+* is told which weight it is attached to (``adopt``), how long the run is (``begin``) and, if it needs one, what its
+  parent trial found (``inherit``),
+* may act between the gradients and the optimiser's step, after the step, and at an epoch's end, alone
+  (``before_step``, ``after_step``, ``after_epoch``) or for all weights of its class at once (``..._together``),
+* keeps everything it must remember in buffers, so that ``state_dict`` carries it into the checkpoint; what it trains
+  itself is a parameter.
 
-Within ``effective_weights(model)`` the effective weight is computed once, however often the graph is applied.
+``hooks.Wiring`` calls the rules of a network at these moments. Within ``effective_weights()`` the effective weight is
+computed once, however often the graph is applied.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -25,6 +29,24 @@ from torch.nn.utils import parametrize
 
 from dnw_core.wiring.budget import EdgeBudget
 from dnw_core.wiring.slots import Slots
+
+
+@dataclass(frozen=True)
+class Run:
+    """How long a run is.
+
+    Attributes:
+        epochs: of the whole run.
+        steps_per_epoch: optimiser steps in each.
+    """
+
+    epochs: int
+    steps_per_epoch: int
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.epochs * self.steps_per_epoch
 
 
 class WiringRule(nn.Module, ABC):
@@ -41,7 +63,10 @@ class WiringRule(nn.Module, ABC):
     def __init__(self, slots: Slots, budget: EdgeBudget | None) -> None:
         super().__init__()
         self.slots = slots
-        self.kept_edges = slots.usable_count if budget is None else budget.edges(slots.numel, slots.law)
+        if slots.kept is not None:
+            self.kept_edges = slots.kept
+        else:
+            self.kept_edges = slots.usable_count if budget is None else budget.edges(slots.numel, slots.law)
 
     @property
     def promised_edges(self) -> int | None:
@@ -56,8 +81,22 @@ class WiringRule(nn.Module, ABC):
     def edges(self, weight: Tensor) -> Tensor:
         """Return the boolean mask of the edges that ``forward`` keeps for this dense weight (in evaluation)."""
 
-    def begin(self, epochs: int) -> None:
-        """Learn how many epochs the run has, before the first or on resume. Default: nothing."""
+    @classmethod
+    def promised_together(cls, rules: Sequence[WiringRule]) -> int | None:
+        """How many edges the rules of this class, on all weights of a network, have at this moment together.
+
+        For rules that move edges from one weight to another. Default: None, no promise beyond each rule's own.
+        """
+        return None
+
+    def adopt(self, weight: nn.Parameter) -> None:
+        """Learn which weight the rule is attached to, as it is attached: its values, once, and its gradient.
+
+        A rule that never trains the weight sets ``weight.requires_grad_(False)`` here. Default: nothing.
+        """
+
+    def begin(self, run: Run) -> None:
+        """Learn how long the run is, before the first step or on resume. Default: nothing."""
 
     def inherit(self, parent_weight: Tensor) -> None:
         """Take what the rule needs from the parent trial's final dense weight (same shape), once, at the start.
@@ -65,11 +104,30 @@ class WiringRule(nn.Module, ABC):
         Called for rules whose settings say ``needs_parent``. Default: nothing.
         """
 
-    def after_step(self, weight: Tensor, step: int) -> None:
-        """Act after the optimiser step ``step`` (counted from 0 over the whole run). Default: nothing."""
+    def before_step(self, here: Attached, step: int) -> None:
+        """Act when the gradients of step ``step`` (counted from 0 over the whole run) are there.
 
-    def after_epoch(self, weight: Tensor, epoch: int) -> None:
-        """Act at the end of epoch ``epoch``. Default: nothing."""
+        ``here.gradient`` is the sum over all workers, and may be changed in place; ``here.weight.grad = None`` makes the
+        optimiser pass the weight over in this step, decay and momentum included. Default: nothing.
+        """
+
+    def after_step(self, here: Attached, step: int) -> None:
+        """Act after the optimiser step ``step``. Default: nothing."""
+
+    def after_epoch(self, here: Attached, epoch: int) -> None:
+        """Act at the end of epoch ``epoch`` (counted from 0). Default: nothing."""
+
+    @classmethod
+    def before_step_together(cls, places: Sequence[Attached], step: int) -> None:
+        """As ``before_step``, once for all weights that have a rule of this class. Default: nothing."""
+
+    @classmethod
+    def after_step_together(cls, places: Sequence[Attached], step: int) -> None:
+        """As ``after_step``, once for all weights that have a rule of this class. Default: nothing."""
+
+    @classmethod
+    def after_epoch_together(cls, places: Sequence[Attached], epoch: int) -> None:
+        """As ``after_epoch``, once for all weights that have a rule of this class. Default: nothing."""
 
 
 @dataclass(frozen=True)
@@ -80,15 +138,30 @@ class Attached:
     rule: WiringRule
     module: nn.Module
     weight_name: str
+    optimiser: torch.optim.Optimizer | None = None
 
     @property
-    def weight(self) -> Tensor:
+    def weight(self) -> nn.Parameter:
         """The dense, trained weight."""
         parametrizations = self.module.parametrizations
         assert isinstance(parametrizations, nn.ModuleDict)
         weight = parametrizations[self.weight_name].original
-        assert isinstance(weight, Tensor)
+        assert isinstance(weight, nn.Parameter)
         return weight
+
+    @property
+    def gradient(self) -> Tensor | None:
+        """The dense weight's gradient, as the rule's backward pass let it through; None if nothing was learned."""
+        return self.weight.grad
+
+    @property
+    def momentum(self) -> Tensor | None:
+        """The optimiser's momentum of the dense weight, which may be changed in place; None if it has none (yet)."""
+        if self.optimiser is None:
+            return None
+        state = self.optimiser.state.get(self.weight, {})
+        momentum = state.get("momentum_buffer")
+        return momentum if isinstance(momentum, Tensor) else None
 
     def edges(self) -> Tensor:
         """Boolean mask of the current edges.
@@ -121,10 +194,11 @@ def attach(module: nn.Module, weight_name: str, rule: WiringRule) -> None:
         raise ValueError(f"the rule is for shape {tuple(rule.slots.shape)}, {weight_name} has {tuple(weight.shape)}")
     # unsafe=True only skips a trial call of forward; the checks above are stricter for our purpose
     parametrize.register_parametrization(module, weight_name, rule, unsafe=True)
+    rule.adopt(weight)
 
 
-def attached_rules(model: nn.Module) -> Iterator[Attached]:
-    """Yield every attached rule, in the order of the model's modules."""
+def attached_rules(model: nn.Module, optimiser: torch.optim.Optimizer | None = None) -> Iterator[Attached]:
+    """Yield every attached rule, in the order of the model's modules; with the optimiser that trains it, if given."""
     for module_name, module in model.named_modules():
         if not parametrize.is_parametrized(module):
             continue
@@ -135,7 +209,7 @@ def attached_rules(model: nn.Module) -> Iterator[Attached]:
             for rule in chain.children():
                 if isinstance(rule, WiringRule):
                     full = f"{module_name}.{weight_name}" if module_name else weight_name
-                    yield Attached(full, rule, module, weight_name)
+                    yield Attached(full, rule, module, weight_name, optimiser)
 
 
 def effective_weights() -> AbstractContextManager[None]:

@@ -20,12 +20,15 @@ class Slots:
         released_random: entries among which the authors' released random graph draws (facts 1.6, Q2);
             None when it draws among all.
         law: what a width multiplier means for this weight; None where it means nothing.
+        kept: how many edges this weight keeps where that was settled over all weights (``layers``); None where the
+            rule's budget says it.
     """
 
     shape: tuple[int, ...]
     usable: BoolTensor | Tensor | None = None
     released_random: BoolTensor | Tensor | None = None
     law: WidthLaw | None = None
+    kept: int | None = None
 
     @property
     def numel(self) -> int:

@@ -15,6 +15,7 @@ from dnw_core.seeds import derive_seed
 from dnw_core.wiring.config import TargetedDropoutConfig
 from dnw_core.wiring.masking import masked, masked_values
 from dnw_core.wiring.ranked import RankedRule
+from dnw_core.wiring.rule import Attached
 from dnw_core.wiring.slots import Slots
 
 # entries that are drawn at once on a CPU, so that the numbers stay in the cache
@@ -69,7 +70,7 @@ class TargetedDropout(RankedRule):
         effective: Tensor = _KeptMagnitude.apply(weight, mask)
         return effective
 
-    def after_step(self, weight: Tensor, step: int) -> None:
+    def after_step(self, here: Attached, step: int) -> None:
         """Go on to the next step's mask."""
         self.steps += 1
 

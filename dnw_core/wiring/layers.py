@@ -1,0 +1,52 @@
+"""How many edges each weight of a network keeps, where that is settled over all of them.
+
+Erdős–Rényi-kernel (facts 6): a weight's share of the edges is in proportion to the sum of its dimensions, so small
+weights are denser than large ones; what would exceed a weight is divided among the others in the same proportion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from dnw_core.wiring.config_base import LayeredConfig, RuleConfig
+from dnw_core.wiring.slots import Slots
+
+
+def settle(config: RuleConfig, weights: Sequence[Slots]) -> list[Slots]:
+    """Return the weights' slots, with the number of kept edges where the rule's settings divide them unevenly."""
+    if not isinstance(config, LayeredConfig) or config.layers == "uniform":
+        return list(weights)
+    total = sum(config.budget.edges(slots.numel, slots.law) for slots in weights)
+    kept = erdos_renyi_kernel([slots.shape for slots in weights], total)
+    return [replace(slots, kept=edges) for slots, edges in zip(weights, kept, strict=True)]
+
+
+def erdos_renyi_kernel(shapes: Sequence[tuple[int, ...]], total: int) -> list[int]:
+    """Divide ``total`` edges among weights of these shapes; return each one's number.
+
+    What a weight gets beyond whole edges is rounded down, and the edges left over go to the largest remainders, first
+    weight first on ties: the sum is ``total`` exactly.
+
+    Raises:
+        ValueError: if ``total`` is negative or exceeds the weights.
+    """
+    sizes = [Slots(shape).numel for shape in shapes]
+    if not 0 <= total <= sum(sizes):
+        raise ValueError(f"{total} edges cannot be divided among {sum(sizes)} slots")
+    full: set[int] = set()
+    while True:
+        others = [index for index in range(len(shapes)) if index not in full]
+        room = total - sum(sizes[index] for index in full)
+        weights = sum(sum(shapes[index]) for index in others)
+        shares = {index: Fraction(room * sum(shapes[index]), weights) for index in others}
+        above = {index for index in others if shares[index] >= sizes[index]}
+        if not above:
+            break
+        full |= above
+    kept = [sizes[index] if index in full else int(shares[index]) for index in range(len(shapes))]
+    by_remainder = sorted(shares, key=lambda index: (int(shares[index]) - shares[index], index))
+    for index in by_remainder[: total - sum(kept)]:
+        kept[index] += 1
+    return kept
