@@ -1,7 +1,7 @@
 """What a trial leaves behind: the record in ``trial.json`` and the columns of ``history.parquet``.
 
 Free of torch: the planner and the report read it. Accuracies are fractions, times are seconds, memory is
-bytes. ``RECORD_VERSION`` rises when an old reader could misread a new record.
+bytes. ``RECORD_VERSION`` rises when an old reader could misread a new record, or could not say why it refuses it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from dnw_core.config import Config
 from dnw_core.recipe import Recipe
 
-RECORD_VERSION = 2
+RECORD_VERSION = 3  # scores have a top-5 accuracy, and wiring.npz may hold bits: older readers know neither
 
 RECORD_FILE = "trial.json"
 HISTORY_FILE = "history.parquet"
@@ -37,6 +37,7 @@ HISTORY_COLUMNS: dict[str, str] = {
     "live_edges": "int64",
     "live_nodes": "int64",
     "seconds": "float64",
+    "test_top5_accuracy": "float64",  # empty for five classes or fewer, and absent from older files
 }
 
 
@@ -54,6 +55,7 @@ class EpochMetrics(Config):
     live_edges: int
     live_nodes: int
     seconds: float
+    test_top5_accuracy: float | None = None
 
 
 class Scores(Config):
@@ -63,6 +65,7 @@ class Scores(Config):
     test_accuracy: float
     test_loss: float
     train_loss: float
+    test_top5_accuracy: float | None = None  # five classes or fewer, or an older record: None
 
 
 class Cost(Config):

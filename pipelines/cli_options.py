@@ -126,7 +126,7 @@ def make_parser() -> WordParser:
         metavar="PATTERN",
         help="only rows whose table/row matches, e.g. 'tiny/static-*'; repeatable",
     )
-    what.add_argument("--no-extra", action="store_true", help="only published rows, no corrected ones beside them")
+    what.add_argument("--no-extra", action="store_true", help="only the paper's own rows, no extra ones beside them")
     what.add_argument(
         "--seeds",
         type=_seeds,

@@ -20,7 +20,10 @@ _LIBRARIES = ("torch", "torchvision", "pytorchcv")
 
 
 class Count(Config):
-    """One network's parameters and multiply-adds; the latter None where only training tells (a solver's steps)."""
+    """One network's parameters and multiply-adds; the latter None where only training tells them.
+
+    It does of a solver's steps, and of edges that training divides among the weights.
+    """
 
     parameters: int
     macs: int | None
@@ -30,11 +33,11 @@ class RowCounts(Config):
     """What a row's network costs before anything is trained.
 
     Attributes:
-        nothing_dead: if every node sends and every output is fed.
+        nothing_dead: if every node sends and every output is fed; None where training decides how many edges there are.
         at_start: with the edges that seed 0 begins with; None where they come from another row's trial.
     """
 
-    nothing_dead: Count
+    nothing_dead: Count | None
     at_start: Count | None
 
 

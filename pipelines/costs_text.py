@@ -16,7 +16,9 @@ in millions; nothing dead: every node sends and every output is fed; at start: t
 agrees: within 1 %, or ours rounds to the printed digits (or lies above a printed bound)
 only after training: training decides which nodes die, and the printed count is the trained network's
 random graphs: which nodes send nothing is a matter of the draw, ours is that of seed 0
-graph networks without norms, biases and dead nodes, ordinary ones with norms and biases, as the papers count them"""
+graph networks without norms, biases and dead nodes, ordinary ones with norms and biases, residual ones by their kept
+weights (and the bias of a linear classifier), as the papers count them
+multiply-adds left out: known only after training, which divides the weights among the layers"""
 
 
 def table_lines(table: Table, lines: Sequence[CostLine]) -> list[str]:

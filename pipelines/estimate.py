@@ -41,6 +41,8 @@ ROUGH: dict[str, Rough] = {
     "shufflenet-v1": Rough(3e-2, 4e-4, 224, 1),
     "shufflenet-v2": Rough(1.7e-2, 4e-4, 224, 1),
     "mnasnet-small": Rough(1.2e-2, 4e-4, 224),
+    "resnet50": Rough(2.5e-1, 1.5e-3, 224, 1),
+    "wide-resnet": Rough(6e-3, 1e-4, 32),
 }
 ROUGH_DENSE: dict[str, Rough] = {"graph-mobilenet": Rough(1.1e-2, 1.2e-4, 32)}  # every slot is an edge
 DENSE_RULES = ("complete", "l1-anneal")  # the latter begins as the complete graph

@@ -25,7 +25,7 @@ def list_lines(tables: dict[str, Table], rows: Sequence[Row]) -> list[str]:
         if not members:
             continue
         lines += [f"{table.id}: {table.title}", f"  from {table.source}"]
-        cells = [(f"{row.table}/{row.id}", row.label, published_text(row.published), _remark(row)) for row in members]
+        cells = [(f"{row.table}/{row.id}", row.label, _number(row), _remark(row)) for row in members]
         lines += [f"  {line}" for line in columns(cells)] + [""]
     return lines[:-1]
 
@@ -41,15 +41,21 @@ def not_reproducible_text(row: Row) -> str:
     return f"not reproducible: {row.not_reproducible}"
 
 
-def published_text(published: Published | None) -> str:
-    """Return ``80.9 ± 0.6 (n 5, assumed)``, or that there is none."""
-    if published is None:
+def _number(row: Row) -> str:
+    if row.published is None:
         return "extra, nothing published"
+    return f"extra, {published_text(row.published)}" if row.extra else published_text(row.published)
+
+
+def published_text(published: Published) -> str:
+    """Return ``80.9 ± 0.6 (n 5, assumed)``, ``74 (top-5 92)``, ``74.6 (other recipe)``."""
     spread = "" if published.spread is None else f" ± {published.spread:g}"
     runs = "" if published.n is None else f" (n {published.n}, {published.n_is})"
     quoted = published.quoted
     there = "" if quoted is None or quoted.mean == published.mean else f", {quoted.mean:g} there"
-    return f"{published.mean:g}{spread}{runs}{'' if quoted is None else f' (quoted{there})'}"
+    top5 = "" if published.top5 is None else f" (top-5 {published.top5:g})"
+    other = " (other recipe)" if published.recipe == "other" else ""
+    return f"{published.mean:g}{spread}{runs}{top5}{'' if quoted is None else f' (quoted{there})'}{other}"
 
 
 def plan_lines(plan: Plan, at_once: int | None) -> list[str]:

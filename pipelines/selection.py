@@ -25,7 +25,8 @@ def select_rows(
         extra: whether extra rows count.
 
     Raises:
-        UserError: for an unknown table, or a pattern that matches nothing (the nearest name is given).
+        UserError: for an unknown table, a pattern that matches nothing (the nearest name is given), or if nothing is
+            left without extra rows.
     """
     for name in table_ids:
         if name not in tables:
@@ -37,6 +38,8 @@ def select_rows(
         for row in table.rows.values()
         if extra or not row.extra
     ]
+    if not candidates:
+        raise UserError(f"--no-extra leaves nothing: all rows of {', '.join(table_ids or tables)} are extra ones")
     for pattern in only:
         _check_pattern(pattern, candidates, tables)
     return [row for row in candidates if not only or any(_matches(row, pattern) for pattern in only)]

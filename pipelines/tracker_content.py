@@ -24,6 +24,7 @@ _CUT = " … (cut)"
 # the history's columns, as metrics: name, factor
 _EPOCH_METRICS = {
     "test_accuracy": ("test_accuracy_percent", 100.0),
+    "test_top5_accuracy": ("test_top5_accuracy_percent", 100.0),
     "train_accuracy": ("train_accuracy_percent", 100.0),
     "test_loss": ("test_loss", 1.0),
     "train_loss": ("train_loss", 1.0),
@@ -41,7 +42,9 @@ _ROW_METRICS = {
     "n": "seeds_done",
     "planned": "seeds_planned",
     "best_mean": "best_test_accuracy_percent_mean",
+    "top5_mean": "test_top5_accuracy_percent_mean",
     "published_mean": "published_accuracy_percent_mean",
+    "published_top5": "published_top5_accuracy_percent",
     "published_std": "published_accuracy_percent_std",
     "difference": "difference_percentage_points",
     "live_parameters": "live_parameters",
@@ -124,6 +127,7 @@ def row_content(row: Mapping[str, Any], summary: Mapping[str, Any], now: int) ->
         "fingerprint": row["fingerprint"],
         "scale": summary["scale"],
         "published": _published(summary),
+        "published_recipe": summary.get("published_recipe"),
         "verdict": summary["verdict"],
         "reason": summary.get("reason"),
         "extra": str(bool(row.get("extra"))).lower(),
@@ -199,6 +203,8 @@ def _epochs(path: Path, started: int) -> Iterator[Point]:
         spent += columns["seconds"][index] or 0.0
         time = started + int(1000 * spent)
         for column, (name, factor) in _EPOCH_METRICS.items():
+            if column not in columns:  # a history older than the column
+                continue
             value = columns[column][index]
             if value is not None:
                 yield Point(name, factor * value, time, int(epoch))

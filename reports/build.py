@@ -15,6 +15,7 @@ from reports.epochs import with_wiring
 from reports.export import write_results, write_trials
 from reports.figures.wiring import wiring_picture
 from reports.files import write_text
+from reports.layers import read_layers, write_layers
 from reports.markdown import TableView, render
 from reports.pictures import table_pictures
 from reports.records import WIRING_FILE
@@ -39,6 +40,8 @@ class ReportPaths:
     figures: tuple[Path, ...]
     costs_csv: Path | None = None
     costs_parquet: Path | None = None
+    layers_csv: Path | None = None
+    layers_parquet: Path | None = None
 
 
 def build_report(
@@ -51,7 +54,7 @@ def build_report(
     out_dir: Path | None = None,
     generated_at: str | None = None,
 ) -> ReportPaths:
-    """Write ``results.md``, ``results.*``, ``trials.*``, ``costs.*`` and ``figures/`` and return their paths.
+    """Write ``results.md``, ``results.*``, ``trials.*``, ``costs.*``, ``layers.*``, ``figures/``; return their paths.
 
     Args:
         results_dir: the results folder; it is only read, unless ``out_dir`` is left out.
@@ -76,7 +79,8 @@ def build_report(
     trials = read_trials(results_dir, rows)
     summary = summarise(rows, trials, scale)
     counted = cost_frame(costs or ())
-    views, figures = _views(results_dir, out, parsed, trials, summary)
+    layers = read_layers(results_dir, parsed, trials)
+    views, figures = _views(results_dir, out, parsed, trials, summary, layers)
     views = [replace(view, costs=_lines(counted[counted["table"] == view.name])) for view in views]
     text = render(
         views,
@@ -86,14 +90,20 @@ def build_report(
     )
     csv, parquet = write_results(summary, out)
     trials_csv, trials_parquet = write_trials(trials, out)
-    cost_files = write_costs(counted, out) if len(counted) else None
+    cost_files = write_costs(counted, out) if len(counted) else (None, None)
+    layer_files = write_layers(layers, out) if len(layers) else (None, None)
     markdown = out / "results.md"
     write_text(markdown, text)  # last: what it points to is there by now
-    return ReportPaths(markdown, csv, parquet, trials_csv, trials_parquet, tuple(figures), *(cost_files or ()))
+    return ReportPaths(markdown, csv, parquet, trials_csv, trials_parquet, tuple(figures), *cost_files, *layer_files)
 
 
 def _views(
-    results_dir: Path, out: Path, rows: Sequence[ReportRow], trials: pd.DataFrame, summary: pd.DataFrame
+    results_dir: Path,
+    out: Path,
+    rows: Sequence[ReportRow],
+    trials: pd.DataFrame,
+    summary: pd.DataFrame,
+    layers: pd.DataFrame,
 ) -> tuple[list[TableView], list[Path]]:
     history = with_wiring(read_history(results_dir, trials), trials)
     views, figures = [], []
@@ -101,8 +111,9 @@ def _views(
         chosen = [index for index, row in enumerate(rows) if row.table == table]
         members = [rows[index] for index in chosen]
         part = summary.iloc[chosen]
-        pictures = table_pictures(members, part, trials, history, out / FIGURES)
-        wirings, problems = _draw_wirings(results_dir, out, members, trials)
+        pictures = table_pictures(members, part, trials, history, layers, out / FIGURES)
+        pictured = [row for row in members if trials_of(row, layers).empty]
+        wirings, problems = _draw_wirings(results_dir, out, pictured, trials)
         figures += [*(picture.path for picture in pictures), *(path for _, _, path in wirings)]
         views.append(
             TableView(
@@ -114,6 +125,7 @@ def _views(
                 pictures=[(picture, f"{FIGURES}/{picture.path.name}") for picture in pictures],
                 wirings=[(row, seed, f"{FIGURES}/{path.name}") for row, seed, path in wirings],
                 problems=problems,
+                layers=layers,
             )
         )
     return views, figures

@@ -43,9 +43,19 @@ _NOTE = (
     "(unknown where another row's trial decides them). *Agrees*: within 1 %, or ours rounds to the printed digits. "
     "Where training decides which nodes die (DNW), the published counts are the trained network's, and agree *only "
     "after training*; in a random graph the draw decides it. Graph networks are counted without norms, biases and dead "
-    "nodes, ordinary ones with norms and biases, as the papers count them."
+    "nodes, ordinary ones with norms and biases, residual ones by their kept weights (and the bias of a linear "
+    "classifier), as the papers count them. Where training divides the weights among the layers, their number is known "
+    "before it, the multiply-adds are not."
 )
 _COUNTS = (("parameters", "Parameters"), ("macs", "MACs"))
+_TITLES = {
+    "published": "published",
+    "nothing_dead": "nothing dead",
+    "at_start": "at the start",
+    "trained": "trained",
+    "agreement": "agreement",
+}
+_TEXTS = ("published", "agreement")
 
 
 def cost_frame(costs: Costs) -> pd.DataFrame:
@@ -66,31 +76,33 @@ def cost_section(lines: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     if not lines:
         return []
-    trained = any(line["trained_seeds"] for line in lines)
+    kinds = {name: _kinds(lines, name) for name, _ in _COUNTS}
     header, right = ["Row"], [False]
-    for _, title in _COUNTS:
-        header += [
-            f"{title}, published",
-            "nothing dead",
-            "at the start",
-            *(["trained"] if trained else []),
-            "agreement",
-        ]
-        right += [False, True, True, *([True] if trained else []), False]
+    for name, title in _COUNTS:
+        header += [f"{title}, {_TITLES[kinds[name][0]]}", *(_TITLES[kind] for kind in kinds[name][1:])]
+        right += [kind not in _TEXTS for kind in kinds[name]]
     ruler = "|".join(" ---: " if one else " --- " for one in right)
     rows = ["| " + " | ".join(header) + " |", f"|{ruler}|"]
-    rows += ["| " + " | ".join(_cells(line, trained)) + " |" for line in lines]
+    rows += ["| " + " | ".join(_cells(line, kinds)) + " |" for line in lines]
     return [HEADING, "\n".join(rows), _NOTE]
 
 
-def _cells(line: Mapping[str, Any], trained: bool) -> list[str]:
+def _kinds(lines: Sequence[Mapping[str, Any]], name: str) -> list[str]:
+    """Return a count's columns: the published ones only where a row of the table has or misses a published count."""
+    printed = any(pd.notna(line[f"{name}_published"]) or pd.notna(line["not_reproducible"]) for line in lines)
+    counts = ["nothing_dead", "at_start", *(["trained"] if any(line["trained_seeds"] for line in lines) else [])]
+    return ["published", *counts, "agreement"] if printed else counts
+
+
+def _cells(line: Mapping[str, Any], kinds: Mapping[str, Sequence[str]]) -> list[str]:
     cells = [f"{escape(line['label'])}<br>{code(line['row'])}"]
     for name, _ in _COUNTS:
-        kinds = ["nothing_dead", "at_start", *(["trained"] if trained else [])]
-        cells.append(_text(line[f"{name}_published"]))
-        cells += [_count(line[f"{name}_{kind}"]) for kind in kinds]
-        lost = line["not_reproducible"]
-        cells.append(f"not reproducible: {escape(lost)}" if pd.notna(lost) else _text(line[f"{name}_agreement"]))
+        for kind in kinds[name]:
+            value = line[f"{name}_{kind}"]
+            if kind == "agreement" and pd.notna(line["not_reproducible"]):
+                cells.append(f"not reproducible: {escape(line['not_reproducible'])}")
+            else:
+                cells.append(_text(value) if kind in _TEXTS else _count(value))
     return cells
 
 

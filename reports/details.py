@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from reports.layers import layer_section
 from reports.rows import ReportRow
 from reports.statistics import ASSUMED_RUNS
 from reports.summary import trials_of
@@ -19,7 +20,9 @@ _LOG_LINES = 15
 _SHOWN_PACKAGES = ("torch", "torchvision", "torchdiffeq", "numpy")
 
 
-def row_details(row: ReportRow, line: Mapping[str, Any], trials: pd.DataFrame, end: WiringEnd) -> str:
+def row_details(
+    row: ReportRow, line: Mapping[str, Any], trials: pd.DataFrame, end: WiringEnd, layers: pd.DataFrame
+) -> str:
     """Return the row's folded-up block of details as Markdown.
 
     Args:
@@ -27,6 +30,7 @@ def row_details(row: ReportRow, line: Mapping[str, Any], trials: pd.DataFrame, e
         line: its line of ``summarise``'s frame.
         trials: ``read_trials``'s frame.
         end: its wiring at the end of training.
+        layers: ``read_layers``'s frame.
     """
     mine = trials_of(row, trials)
     items = [
@@ -45,6 +49,7 @@ def row_details(row: ReportRow, line: Mapping[str, Any], trials: pd.DataFrame, e
     parts += _troubles(mine)
     if row.command:
         parts += ["", "Make it again:", "", code_block(row.command, "sh")]
+    parts += layer_section(row, layers)
     # Markdown is not read inside the summary's HTML block: entities, not backslashes
     title = f"{_html(row.label)} · <code>{_html(row.row)}</code> · {_html(line['verdict'])}"
     body = "\n".join(parts)
@@ -83,8 +88,12 @@ def _published(row: ReportRow) -> str | None:
         runs = f"n = {row.published_n or ASSUMED_RUNS}{' assumed' if row.n_assumed else ''}"
         spread = f"± is {escape(row.published_spread_is)}, " if row.published_spread_is else ""
         parts.append(f"({spread}{runs})")
+    if row.published_top5 is not None:
+        parts.append(f"(top-5 {number(row.published_top5, 2)} %)")
     if row.published_origin:
         parts.append(f"from {escape(row.published_origin)}")
+    if row.other_recipe:
+        parts.append("(trained with another recipe: shown, not judged)")
     return " ".join(parts)
 
 

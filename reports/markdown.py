@@ -10,6 +10,7 @@ import pandas as pd
 
 from reports.costs import cost_section
 from reports.details import row_details
+from reports.layers import empty_layers
 from reports.pictures import Picture
 from reports.rows import ReportRow
 from reports.text import DASH, code, count, duration, escape, number, plus_minus, signed
@@ -32,6 +33,7 @@ _HEADER = (
     "Scale",
     "Time a trial",
 )
+_TOP5 = ("Top-5, ours", "Top-5, published")  # after the verdict, in a table that has published ones
 _RIGHT = ("Live parameters", "Live MACs", "Epochs", "Difference", "Time a trial")
 _COUNTS = (
     "*Live* parameters and MACs (multiply-adds) count only what the forward pass uses and what can influence the "
@@ -39,6 +41,7 @@ _COUNTS = (
     "edges) and the dense count. Accuracies are test top-1 in percent at the *last* epoch; *best epoch* picks the "
     "best test epoch, as some papers do, and is never compared. Differences are in percentage points."
 )
+_TOP5_NOTE = "Verdict and difference are those of the top-1 accuracy; *top-5* is that of the last epoch, too."
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class TableView:
     wirings: Sequence[tuple[ReportRow, int, str]] = ()  # row, seed, picture
     problems: Sequence[str] = field(default_factory=tuple)
     costs: Sequence[Line] = ()  # of cost_frame
+    layers: pd.DataFrame = field(default_factory=empty_layers)
 
 
 def render(views: Sequence[TableView], trials: pd.DataFrame, *, generated_at: str, command: str | None) -> str:
@@ -69,7 +73,9 @@ def render(views: Sequence[TableView], trials: pd.DataFrame, *, generated_at: st
         "---",
         "The numbers behind this page: `results.csv` and `results.parquet` (one line a row), `trials.csv` and "
         "`trials.parquet` (one line a seed)"
-        + (", `costs.csv` and `costs.parquet` (parameters and multiply-adds)." if any(v.costs for v in views) else "."),
+        + (", `costs.csv` and `costs.parquet` (parameters and multiply-adds)" if any(v.costs for v in views) else "")
+        + (", `layers.csv` and `layers.parquet` (weights kept by layer)" if any(len(v.layers) for v in views) else "")
+        + ".",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -112,28 +118,33 @@ def _table(view: TableView, trials: pd.DataFrame) -> list[str]:
         ("### Extra rows, not in the paper", [pair for pair in pairs if pair[0].extra and not pair[0].variant]),
         ("### Variants, made with `--set`", [pair for pair in pairs if pair[0].variant]),
     )
+    top5 = any(row.published_top5 is not None for row in view.rows)
     for heading, members in groups:
         if members:
-            parts += ([heading] if heading else []) + [_grid(members)]
-    parts.append(_legend([Kind(line["verdict_kind"]) for line in view.lines]))
+            parts += ([heading] if heading else []) + [_grid(members, top5=top5)]
+    parts.append(_legend([Kind(line["verdict_kind"]) for line in view.lines], top5=top5))
     parts += cost_section(view.costs)
     parts += _pictures(view.pictures)
     if view.wirings:
         parts += ["### The wiring found", _gallery(view.wirings)]
     parts += [f"- {escape(problem)}" for problem in view.problems]
     parts.append("### How each row was made")
-    parts += [row_details(row, line, trials, end) for (row, line), end in zip(pairs, view.ends, strict=True)]
+    parts += [
+        row_details(row, line, trials, end, view.layers) for (row, line), end in zip(pairs, view.ends, strict=True)
+    ]
     return parts
 
 
-def _grid(pairs: Sequence[tuple[ReportRow, Line]]) -> str:
-    ruler = "|".join(" ---: " if name in _RIGHT else " --- " for name in _HEADER)
-    rows = ["| " + " | ".join(_HEADER) + " |", f"|{ruler}|"]
-    rows += ["| " + " | ".join(_cells(row, line)) + " |" for row, line in pairs]
+def _grid(pairs: Sequence[tuple[ReportRow, Line]], *, top5: bool) -> str:
+    after = _HEADER.index("Verdict") + 1
+    header = (*_HEADER[:after], *(_TOP5 if top5 else ()), *_HEADER[after:])
+    ruler = "|".join(" ---: " if name in _RIGHT else " --- " for name in header)
+    rows = ["| " + " | ".join(header) + " |", f"|{ruler}|"]
+    rows += ["| " + " | ".join(_cells(row, line, top5=top5)) + " |" for row, line in pairs]
     return "\n".join(rows)
 
 
-def _cells(row: ReportRow, line: Line) -> list[str]:
+def _cells(row: ReportRow, line: Line, *, top5: bool) -> list[str]:
     n = int(line["n"])
     return [
         f"{escape(row.label)}<br>{code(row.row)}",
@@ -142,6 +153,7 @@ def _cells(row: ReportRow, line: Line) -> list[str]:
         _published(line),
         signed(line["difference"]),
         f"**{escape(line['verdict'])}**{_reason(row, line)}",
+        *([plus_minus(line["top5_mean"], line["top5_std"]), number(line["published_top5"])] if top5 else []),
         plus_minus(line["best_mean"], line["best_std"]),
         count(line["live_parameters"]),
         count(line["live_macs"]),
@@ -172,15 +184,18 @@ def _published(line: Line) -> str:
     if pd.notna(line["published_std"]):
         assumed = "\\*" if line["published_n_assumed"] else ""
         text += f" ({line['published_n']}{assumed})"
+    if line["published_recipe"] == "other":
+        text += "<br>other recipe"
     if pd.isna(line["quoted_origin"]):
         return text
     differs = pd.notna(line["quoted_mean"]) and line["quoted_mean"] != line["published_mean"]
     return f"{text}<br>quoted" + (f", {number(line['quoted_mean'])} at its source" if differs else "")
 
 
-def _legend(kinds: Sequence[Kind]) -> str:
+def _legend(kinds: Sequence[Kind], *, top5: bool) -> str:
     words = [f"- **{escape(kind)}**: {EXPLANATIONS[kind]}" for kind in Kind if kind in kinds]
-    return "\n".join(["**Verdicts**", "", *words, "", ASSUMPTION + " " + _COUNTS])
+    notes = [ASSUMPTION, _COUNTS, *([_TOP5_NOTE] if top5 else [])]
+    return "\n".join(["**Verdicts**", "", *words, "", " ".join(notes)])
 
 
 def _pictures(pictures: Sequence[tuple[Picture, str]]) -> list[str]:

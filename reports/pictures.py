@@ -12,6 +12,7 @@ from reports.edge_points import edge_points
 from reports.figures.curves import draw_curves
 from reports.figures.dots import draw_dots
 from reports.figures.edges import draw_edges
+from reports.figures.layers import LOWEST, draw_layers
 from reports.figures.lines import draw_lines
 from reports.figures.style import row_colours
 from reports.figures.wiring_progress import DEAD, LIVE, SWAPPED
@@ -19,6 +20,12 @@ from reports.rows import ReportRow
 from reports.text import slug
 
 _SEEDS = "the line is the mean of the seeds, the band runs from the lowest to the highest of them"
+
+_LAYERS = (
+    "Share of each layer's weights that is kept, in the order of the network, mean of the seeds. Rows that keep as "
+    "many in all share a panel, unless all of them are as dense in every layer; beside a name stands the density of "
+    f"all its layers. {LOWEST:g} % also stands for less. A layer without a mark has no wiring rule: it is dense."
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,12 @@ class Picture:
 
 
 def table_pictures(
-    rows: Sequence[ReportRow], summary: pd.DataFrame, trials: pd.DataFrame, history: pd.DataFrame, folder: Path
+    rows: Sequence[ReportRow],
+    summary: pd.DataFrame,
+    trials: pd.DataFrame,
+    history: pd.DataFrame,
+    layers: pd.DataFrame,
+    folder: Path,
 ) -> list[Picture]:
     """Draw what the table's results allow and return it.
 
@@ -41,6 +53,7 @@ def table_pictures(
         summary: their lines of ``summarise``'s frame.
         trials: ``read_trials``'s frame.
         history: ``with_wiring``'s frame.
+        layers: ``read_layers``'s frame.
         folder: where to write the PNG files.
     """
     title, looks = rows[0].table_title, row_colours(rows)
@@ -86,6 +99,8 @@ def table_pictures(
             draw_lines(DEAD, title, rows, history, looks, target("dead-nodes")),
         ),
     ]
+    densities = draw_layers(title, rows, layers, looks, folder, f"{slug(rows[0].table)}-density-per-layer")
+    drawn += [("Density of each layer", "density of each layer", _LAYERS, path) for path in densities]
     return [Picture(heading, name, caption, path) for heading, name, caption, path in drawn if path is not None]
 
 

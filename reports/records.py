@@ -14,7 +14,7 @@ from typing import Any
 
 from reports.text import encodable
 
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 RECORD_FILE = "trial.json"
 HISTORY_FILE = "history.parquet"
 WIRING_FILE = "wiring.npz"
@@ -129,6 +129,7 @@ def _values(record: dict[str, Any]) -> dict[str, Any]:
         "accuracy": _percent(last, "last"),
         "test_loss": _real(last, "test_loss"),
         "train_loss": _real(last, "train_loss"),
+        "top5_accuracy": _top5(last),
         "best_accuracy": _percent(best, "best"),
         "best_epoch": _whole(best, "epoch"),
         **{name: _whole(cost, name) for name in COSTS},
@@ -222,4 +223,14 @@ def _percent(scores: dict[str, Any], where: str) -> float | None:
     fraction = _real(scores, "test_accuracy")
     if fraction is None or not 0 <= fraction <= 1:
         raise UnreadableError(f"{where}.test_accuracy is {str(scores.get('test_accuracy'))[:40]}; it must lie in 0..1")
+    return 100 * fraction
+
+
+def _top5(scores: dict[str, Any]) -> float | None:
+    """Return the top-5 accuracy; None in records older than it, and where the data set has too few classes."""
+    fraction = _real(scores, "test_top5_accuracy")
+    if fraction is None:
+        return None
+    if not 0 <= fraction <= 1:
+        raise UnreadableError(f"last.test_top5_accuracy is {fraction:g}; it must lie in 0..1")
     return 100 * fraction

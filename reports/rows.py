@@ -33,7 +33,9 @@ class ReportRow:
     published_std: float | None = None
     published_n: int | None = None
     published_n_is: str | None = None  # "stated" or "assumed"
+    published_top5: float | None = None
     published_origin: str | None = None
+    published_recipe: str = "same"  # "other": trained with another recipe than ours
     published_spread_is: str | None = None  # "std", "sem" or "ci95"; other text counts as "std"
     published_parameters: str | None = None  # as printed: "0.5M"
     published_macs: str | None = None  # as printed: "41M", "> 50M"
@@ -56,9 +58,15 @@ class ReportRow:
         return self.published_n is None or self.published_n_is == "assumed"
 
     @property
+    def other_recipe(self) -> bool:
+        """Whether its published number was trained with another recipe: shown beside ours, never judged."""
+        return self.published_mean is not None and self.published_recipe == "other"
+
+    @property
     def comparable(self) -> bool:
         """Whether the row was run as published and has a published number."""
-        return self.scale == PAPER_SCALE and not self.variant and self.published_mean is not None
+        as_published = self.scale == PAPER_SCALE and not self.variant and not self.other_recipe
+        return as_published and self.published_mean is not None
 
     @property
     def held_up(self) -> str | None:
@@ -73,6 +81,7 @@ _TEXTS = (
     "label",
     "corrects",
     "published_origin",
+    "published_recipe",
     "published_n_is",
     "published_spread_is",
     "published_parameters",
@@ -116,7 +125,7 @@ def _parse(given: Mapping[str, Any], scale: str) -> ReportRow:
     for name in _TEXTS:
         if name in values:
             values[name] = encodable(values[name])
-    for name in ("published_mean", "published_std", "quoted_mean"):
+    for name in ("published_mean", "published_std", "published_top5", "quoted_mean"):
         if name in values:
             values[name] = float(values[name])
     for name in ("published_n", "epochs"):

@@ -28,10 +28,14 @@ SUMMARY_COLUMNS: dict[str, str] = {
     "std": "float64",
     "ci_low": "float64",
     "ci_high": "float64",
+    "top5_mean": "float64",  # of the trials that have a top-5 accuracy; percent, last epoch, never judged
+    "top5_std": "float64",
     "published_mean": "float64",
     "published_std": "float64",
     "published_n": "Int64",
     "published_n_assumed": "boolean",
+    "published_top5": "float64",
+    "published_recipe": "string",  # "other": trained with another recipe than ours
     "published_parameters": "string",  # as printed
     "published_macs": "string",
     "quoted_mean": "float64",  # as the paper prints it that the published number was taken from
@@ -92,6 +96,7 @@ def _summarise(row: ReportRow, trials: pd.DataFrame) -> dict[str, Any]:
 
     ours = describe(_numbers(done["accuracy"]))
     best = describe(_numbers(done["best_accuracy"]))
+    top5 = describe(_numbers(done["top5_accuracy"]))
     published = _published(row)
     interval = t_interval(ours)
     complete = progress.done == progress.planned
@@ -101,6 +106,7 @@ def _summarise(row: ReportRow, trials: pd.DataFrame) -> dict[str, Any]:
         comparison,
         comparable=row.comparable,
         scale=row.scale,
+        other_recipe=row.other_recipe and not row.variant,
         data_missing=row.data_missing is not None,
         not_reproducible=row.not_reproducible,
     )
@@ -120,10 +126,14 @@ def _summarise(row: ReportRow, trials: pd.DataFrame) -> dict[str, Any]:
         "std": ours and ours.std,
         "ci_low": interval and interval[0],
         "ci_high": interval and interval[1],
+        "top5_mean": top5 and top5.mean,
+        "top5_std": top5 and top5.std,
         "published_mean": published and published.mean,
         "published_std": published and published.std,
         "published_n": published.n if published and published.std is not None else row.published_n,
         "published_n_assumed": bool(published and published.std is not None and row.n_assumed),
+        "published_top5": row.published_top5 if published else None,
+        "published_recipe": row.published_recipe if published else None,
         "published_parameters": row.published_parameters,
         "published_macs": row.published_macs,
         "quoted_mean": row.quoted_mean,

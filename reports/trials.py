@@ -38,6 +38,7 @@ TRIAL_COLUMNS: dict[str, str] = {
     "accuracy": "float64",  # percent, last epoch
     "test_loss": "float64",
     "train_loss": "float64",
+    "top5_accuracy": "float64",  # percent, last epoch; of trials that computed it
     "best_accuracy": "float64",  # percent, best epoch on the test set
     "best_epoch": "Int64",  # counted from 0
     **dict.fromkeys(COSTS, "Int64"),

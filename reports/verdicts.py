@@ -8,9 +8,10 @@ Precedence, first that holds:
 4. ``missing``          nothing of the row has been started (perhaps its parent failed);
 5. ``partial k/n``      fewer seeds done than planned;
 6. ``not comparable``   any scale but paper, a ``--set`` variant, or no published number;
-7. ``matches``          TOST shows the means to be within one point, even if Welch also shows a tiny difference;
-8. ``differs +/−``      Welch shows a difference in that direction;
-9. ``undecided``        neither, also for a single seed.
+7. ``other recipe``     the published number was trained with another recipe than ours;
+8. ``matches``          TOST shows the means to be within one point, even if Welch also shows a tiny difference;
+9. ``differs +/−``      Welch shows a difference in that direction;
+10. ``undecided``       neither, also for a single seed.
 
 A verdict at any scale but paper says in brackets that it is no reproduction.
 """
@@ -32,6 +33,7 @@ class Kind(StrEnum):
     DIFFERS_UP = "differs +"
     DIFFERS_DOWN = "differs −"
     UNDECIDED = "undecided: too few seeds"
+    OTHER_RECIPE = "other recipe"
     NOT_COMPARABLE = "not comparable"
     PARTIAL = "partial"
     FAILED = "failed"
@@ -50,6 +52,10 @@ EXPLANATIONS: dict[Kind, str] = {
     Kind.DIFFERS_UP: f"ours is higher (Welch's two-sided t-test, p < {ALPHA:g}) and not shown to be that near",
     Kind.DIFFERS_DOWN: f"ours is lower (Welch's two-sided t-test, p < {ALPHA:g}) and not shown to be that near",
     Kind.UNDECIDED: "neither of the above can be shown: the seeds are too few for their spread",
+    Kind.OTHER_RECIPE: (
+        "the published number was trained with another recipe than this row (batch, schedule or epochs of another "
+        "paper): it is shown beside ours, and their difference, which tells recipes as much as methods, is not judged"
+    ),
     Kind.NOT_COMPARABLE: (
         "not run as published (a scale other than paper, or changed with `--set`), or nothing was published for it"
     ),
@@ -91,6 +97,7 @@ def decide(
     *,
     comparable: bool,
     scale: str,
+    other_recipe: bool = False,
     data_missing: bool = False,
     not_reproducible: str | None = None,
 ) -> Verdict:
@@ -101,6 +108,7 @@ def decide(
         comparison: the tests against the published number; None for a single seed or without a number.
         comparable: whether the row was run as published and has a published number.
         scale: the scale it was run at.
+        other_recipe: whether it was run as it should be, and only its published number was not.
         data_missing: whether its data set was not found.
         not_reproducible: why nobody can train it, where that is so.
     """
@@ -109,6 +117,8 @@ def decide(
     kind = _kind(progress, comparison, comparable=comparable and scale == PAPER_SCALE)
     if kind is Kind.MISSING and data_missing:
         kind = Kind.DATA_MISSING
+    if kind is Kind.NOT_COMPARABLE and other_recipe and scale == PAPER_SCALE:
+        kind = Kind.OTHER_RECIPE
     text = f"{kind} {progress.done}/{progress.planned}" if kind is Kind.PARTIAL else str(kind)
     return Verdict(kind, text if scale == PAPER_SCALE else f"{text} ({scale}: no reproduction)")
 

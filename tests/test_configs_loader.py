@@ -291,3 +291,41 @@ def test_a_mistaken_need_is_named_with_its_place(tmp_path: Path, old: str, new: 
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("small.yaml:")
+
+
+OTHER = "published: {mean: 76.1, top5: 90.5, recipe: other, origin: elsewhere}"
+
+
+def test_an_extra_row_may_have_a_number_of_another_paper(tmp_path: Path) -> None:
+    """With its recipe and top-5 accuracy, also beside a row that it corrects; a table may have no other rows."""
+    table = load_table(write(tmp_path, GOOD.replace("    extra: true\n", f"    extra: true\n    {OTHER}\n")))
+    one, corrected = table.rows["one"], table.rows["one-corrected"]
+    assert (one.published.recipe, one.published.top5) == ("same", None)
+    assert (corrected.extra, corrected.published.recipe, corrected.published.top5) == (True, "other", 90.5)
+    assert one.fingerprint_at("paper") == load_table(write(tmp_path, GOOD)).rows["one"].fingerprint_at("paper")
+    alone = load_table(write(tmp_path, GOOD.replace("    label: One\n", "    label: One\n    extra: true\n")))
+    assert [row.extra for row in alone.rows.values()] == [True, True]
+    assert alone.rows["one"].published.mean == 76.1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("n: 5,", "n: 5, top5: 70,", "top5 is 70; it must be at least the top-1 accuracy, mean (76.1)"),
+        ("n: 5,", "n: 5, top5: 101,", "published.top5: input should be less than or equal to 100"),
+        ("n: 5,", "n: 5, recipe: other,", "published.recipe other is for extra rows; a row of the paper is judged by"),
+        ("n: 5,", "n: 5, recipe: theirs,", "small.yaml:21: published.recipe: input should be 'same' or 'other'"),
+        (
+            "    extra: true\n",
+            "    extra: true\n    published: {mean: 1, origin: x}\n",
+            "a corrected row is not trained as the number of one was; drop published, or say published.recipe: other",
+        ),
+    ],
+)
+def test_a_number_that_cannot_stand_there_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    """What a published number may not be is one line with its place."""
+    assert old in GOOD
+    with pytest.raises(UserError) as caught:
+        load_table(write(tmp_path, GOOD.replace(old, new, 1)))
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("small.yaml:")

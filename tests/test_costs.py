@@ -8,6 +8,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,14 @@ from stub_specs import spec
 from stub_store import finish
 
 from dnw_core.models.config import GRAPH_BLOCKS
+from dnw_core.models.residual_config import WideResNetConfig
 from dnw_core.record import RECORD_FILE, Cost
+from dnw_core.wiring.layers import erdos_renyi_kernel
 from dnw_core.wiring.slots import Slots
 from pipelines.costs import main
 from pipelines.costs_agreement import compare_printed
 from pipelines.costs_alive import alive_mask
+from pipelines.costs_count import count_rows
 from pipelines.costs_counts import Count, RowCounts
 from pipelines.costs_lines import cost_lines, trained_costs
 from pipelines.store import Store
@@ -233,6 +237,39 @@ def test_what_training_decides_is_left_open(capsys: pytest.CaptureFixture[str], 
     assert (solver["parameters_at_start"], solver["macs_at_start"]) == (41_458, None)
     assert (ordinary["parameters_at_start"], ordinary["macs_at_start"]) == (215_642, 3_332_096)
     assert "wirings: " in capsys.readouterr().out
+
+
+def test_edges_divided_over_the_layers() -> None:
+    """A residual row's counts follow from its layers' edges; what training divides or decides is left open."""
+    rows = TABLES["sparse-cifar"].rows
+    names = ("rigl-uniform-10", "rigl-erk-10", "top-kast-10", "gmp-10", "snip-10", "snfs-10", "str-10", "dense")
+    counted = count_rows(rows[name] for name in names)
+    found = {name: counted[rows[name].fingerprint_at("paper")] for name in names}
+    network = rows["dense"].recipe_at("paper").network
+    assert isinstance(network, WideResNetConfig)
+    layers = network.layers()
+    uniform = [-(-layer.weights // 10) for layer in layers]
+    shapes = [
+        (layer.outputs, layer.inputs, layer.kernel, layer.kernel)[: 2 if layer.side == 1 else 4] for layer in layers
+    ]
+    erk = erdos_renyi_kernel(shapes, sum(uniform))
+
+    def count(kept: Sequence[int]) -> Count:
+        macs = sum(edges * layer.side**2 for edges, layer in zip(kept, layers, strict=True))
+        return Count(parameters=sum(kept) + network.classes, macs=macs)  # the classifier has a bias
+
+    even, dense = count(uniform), count([layer.weights for layer in layers])
+    total = even.model_copy(update={"macs": None})
+    assert found["rigl-uniform-10"] == found["top-kast-10"] == RowCounts(nothing_dead=even, at_start=even)
+    assert found["rigl-erk-10"] == RowCounts(nothing_dead=count(erk), at_start=count(erk))
+    assert count(erk).macs != even.macs
+    assert found["dense"] == RowCounts(nothing_dead=dense, at_start=dense)
+    assert found["gmp-10"] == RowCounts(nothing_dead=even, at_start=dense)
+    assert found["snip-10"] == RowCounts(nothing_dead=total, at_start=dense)
+    assert found["snfs-10"] == RowCounts(nothing_dead=total, at_start=even)
+    assert found["str-10"].nothing_dead is None
+    (line,) = cost_lines([rows["str-10"]], counted)
+    assert (line.parameters_nothing_dead, line.macs_nothing_dead, line.after_training) == (None, None, True)
 
 
 def cost(**changes: Any) -> Cost:

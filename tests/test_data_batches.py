@@ -200,6 +200,22 @@ def test_steps_per_epoch() -> None:
     assert steps_per_epoch(50_000, 512) == 98
     assert steps_per_epoch(50_000, 128) == 391
     assert steps_per_epoch(512, 512) == 1
+    assert steps_per_epoch(1_281_167, 256, drop_last=True) == 5_004
+    assert steps_per_epoch(512, 512, drop_last=True) == 1
+
+
+def test_an_incomplete_last_batch_can_be_left_out(dataset: ImageDataset) -> None:
+    """The same batches but for the last one, whose images are not seen; a start after the last is none (70 images)."""
+    images = DeviceImages.training(dataset, "cpu")
+    feed = ResidentFeed(images, config())
+    place = {"batch_size": 32, "seed": 3, "epoch": 2, "share": WHOLE}
+    whole = list(feed.training(**place, start_step=0))
+    assert [len(batch.labels) for batch in whole] == [32, 32, 6]
+    assert_same(list(feed.training(**place, start_step=0, drop_last=True)), whole[:2])
+    assert_same(list(feed.training(**place, start_step=1, drop_last=True)), whole[1:2])
+    assert list(feed.training(**place, start_step=2, drop_last=True)) == []
+    with pytest.raises(ValueError, match="steps 0 to 2"):
+        feed.training(**place, start_step=3, drop_last=True)
 
 
 @pytest.mark.parametrize("wrong", [{"start_step": -1}, {"start_step": 4}, {"batch_size": 0}])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import reference_mobilenet_v1
 import torch
@@ -20,6 +19,7 @@ from dnw_core.models.mobilenet_v1 import MobileNetV1
 from dnw_core.record import WIRING_FILE, Cost, EpochMetrics
 from dnw_core.wiring.config import TopEdgesConfig
 from dnw_core.wiring.rule import attached_rules, effective_weights
+from reports.wiring_file import read_wiring
 
 QUARTER = MobileNetV1Config(kind="mobilenet-v1", width_multiplier=0.25)
 SMALLEST = MobileNetV1Config(kind="mobilenet-v1", width_multiplier=0.1)
@@ -183,10 +183,10 @@ def test_a_trial_with_four_dimensional_masks(tmp_path: Path) -> None:
     assert record.cost is not None
     assert record.cost.edges == lines[-1].edges
     assert lines[0].edges_swapped > 0
-    with np.load(tmp_path / WIRING_FILE) as wiring:
-        sizes = [tuple(wiring[f"{size.name}.shape"]) for size in SMALLEST.graph_sizes()]
-        assert sizes == [(layer.outputs, layer.inputs) for layer in SMALLEST.layers()]
-        found = [len(wiring[f"{size.name}.rows"]) for size in SMALLEST.graph_sizes()]
-        assert found == [size.slots * 15 // 100 + (size.slots * 15 % 100 > 0) for size in SMALLEST.graph_sizes()]
-        live = sum(int(wiring[f"{size.name}.live"].sum()) for size in SMALLEST.graph_sizes())
+    wiring = {graph.name: graph for graph in read_wiring(tmp_path / WIRING_FILE)}
+    graphs = [wiring[size.name] for size in SMALLEST.graph_sizes()]
+    assert [graph.shape for graph in graphs] == [(layer.outputs, layer.inputs) for layer in SMALLEST.layers()]
+    found = [len(graph.rows) for graph in graphs]
+    assert found == [size.slots * 15 // 100 + (size.slots * 15 % 100 > 0) for size in SMALLEST.graph_sizes()]
+    live = sum(int(graph.live.sum()) for graph in graphs)
     assert live == record.cost.live_edges == lines[-1].live_edges

@@ -150,6 +150,10 @@ def test_rows_are_selected_by_pattern() -> None:
         ({"only": ["tiny/static-dwn"]}, "--only 'tiny/static-dwn' matches no row; did you mean 'tiny/static-dnw'?"),
         ({"only": ["tiny/static-*", "tny/discrete-dnw"]}, "matches no row; did you mean 'tiny/discrete-dnw'?"),
         ({"only": ["tiny/*-corrected"], "extra": False}, "matches only rows that --table or --no-extra leave out"),
+        (
+            {"table_ids": ["sparse-cifar"], "extra": False},
+            "--no-extra leaves nothing: all rows of sparse-cifar are extra",
+        ),
         ({"only": ["tiny/static-dnw@epochs=3"]}, "names a variant; name its row and give the settings with --set"),
         ({"table_ids": ["tinny"]}, "there is no table 'tinny'; did you mean 'tiny'?"),
     ],

@@ -77,6 +77,14 @@ def test_the_section_of_a_table() -> None:
     assert cost_section([]) == []
 
 
+def test_nothing_printed_is_no_column() -> None:
+    """Where no row has a published count, ours stand alone."""
+    _, grid, _ = cost_section([line("one"), line("two")])
+    header, one, _ = cells_of(grid)
+    assert header == ["Row", "Parameters, nothing dead", "at the start", "MACs, nothing dead", "at the start"]
+    assert one[1:] == ["1.23M", "1.23M", "56.6M", "–"]
+
+
 def test_trained_counts_get_a_column() -> None:
     """As soon as one row has finished trials at paper scale."""
     _, grid, _ = cost_section([COSTS[1], COSTS[0] | {"macs_trained": 42_200_000.0, "trained_seeds": 2}])

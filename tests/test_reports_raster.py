@@ -10,8 +10,8 @@ import pytest
 from matplotlib.image import imread
 
 from reports import wiring_picture
-from reports.figures.raster import DEAD, LIVE, Graph, Raster, pixels_of, raster_of
-from reports.figures.wiring import read_wiring
+from reports.figures.raster import DEAD, LIVE, Raster, pixels_of, raster_of
+from reports.wiring_file import Graph, read_wiring
 
 BLOCKS = [(256, 192), (512, 384), (1024, 768), (3072, 2816), (2048, 1024)]
 

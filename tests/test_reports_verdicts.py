@@ -74,6 +74,18 @@ def test_no_scale_but_paper_is_compared(scale: str) -> None:
     assert verdict(tests=tests, comparable=False) == "not comparable"
 
 
+def test_a_number_of_another_recipe_is_never_judged() -> None:
+    """At paper scale it has a word of its own once all seeds are done; other scales and open seeds come first."""
+    tests = compare(Sample(80.9, 0.1, 5), Sample(80.9, 0.6, 5))
+
+    def other(progress: Progress, scale: str) -> str:
+        return decide(progress, tests, comparable=False, scale=scale, other_recipe=True).text
+
+    assert other(FULL, "paper") == "other recipe"
+    assert other(FULL, "short") == "not comparable (short: no reproduction)"
+    assert other(Progress(5, done=3), "paper") == "partial 3/5"
+
+
 def test_every_word_is_explained() -> None:
     """The legend has an explanation for each word."""
     assert set(EXPLANATIONS) == set(Kind)

@@ -143,8 +143,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 def test_two_workers_train_as_one_does(pair: list[dict[str, Any]], case: str) -> None:
     """After 20 steps, some of them with nothing for the second worker: the lone worker's weights, losses and scores.
 
-    The graph network, a rule that draws its edges in every step, and a network with dropout and a weight that never
-    gets a gradient (no decay then either).
+    The graph network, a rule that draws its edges in every step, one that moves them by the workers' summed gradients,
+    and a network with dropout and a weight that never gets a gradient (no decay then either).
     """
     alone = train_case(case)
     for found in pair:
@@ -184,6 +184,11 @@ def test_only_the_first_groups_images_move_running_statistics(pair: list[dict[st
     """The second worker's batch norms have counted no batch by themselves; the first one's all twenty."""
     assert set(pair[0]["graph"]["batches tracked"]) == {20}
     assert set(pair[1]["graph"]["batches tracked"]) == {0}
+
+
+def test_an_incomplete_batch_that_is_left_out_is_not_trained() -> None:
+    """Four steps of 16 of the 66 images in each of four epochs."""
+    assert train_case("dropout", drop_last=True)["batches tracked"] == [16]
 
 
 def test_random_states_stay_the_same_on_every_worker(pair: list[dict[str, Any]]) -> None:

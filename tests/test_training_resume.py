@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_trials import small_recipe, train
+from tiny_trials import small_recipe, stop_after, train
 
 from dnw_core.models.build import build_wired
+from dnw_core.recipe import Recipe
 from dnw_core.record import CHECKPOINT_FILE, HISTORY_FILE, LOG_FILE, WIRING_FILE, EpochMetrics
 from dnw_core.training import TrialStopped
 from dnw_core.training.loop import make_optimiser
+from dnw_core.wiring.rule import attached_rules
 
 CASES = [
     ("tiny-static", "top-edges", "fp32"),
@@ -51,30 +53,48 @@ def assert_same_result(a: Path, b: Path) -> None:
             assert np.array_equal(one[name], other[name])
 
 
+def resnet_recipe(rule: str) -> Recipe:
+    """A residual network under ResNet-50's settings: four epochs of two steps, for two phases of each kind."""
+    return small_recipe(
+        "wide-resnet",
+        rule,
+        epochs=4,
+        batch_size=32,
+        drop_last=True,
+        data={"dataset": "digits", "flip": False, "train_images": 80, "test_images": 32},
+        optimiser={"undecayed": "norms-off-shortcuts"},
+        schedule={"kind": "epoch-cosine", "warmup_epochs": 1},
+    )
+
+
+@pytest.mark.parametrize("rule", ["sparse-momentum", "rigl", "ac-dc", "edge-popup"])
+def test_rules_with_a_history_stopped_and_resumed(rule: str, tmp_path: Path) -> None:
+    """Rules that go by momentum, gradient, phase or scores of their own: the undisturbed trial's bits; edges move."""
+    lines: list[EpochMetrics] = []
+    train(resnet_recipe(rule), tmp_path / "whole", on_epoch=lines.append)
+    assert rule == "ac-dc" or sum(line.edges_swapped for line in lines) > 50
+    assert_same_after_stops(resnet_recipe(rule), tmp_path, steps=4)
+
+
 @pytest.mark.parametrize(("kind", "rule", "precision"), CASES)
 def test_stopped_between_any_two_steps_and_resumed(kind: str, rule: str, precision: str, tmp_path: Path) -> None:
     """Stopped again and again in the middle of epochs, the trial ends with the undisturbed one's bits."""
     recipe = small_recipe(kind, rule, precision=precision)
     train(recipe, tmp_path / "whole")
+    assert_same_after_stops(recipe, tmp_path)
+
+
+def assert_same_after_stops(recipe: Recipe, folder: Path, steps: int = 3) -> None:
+    """Train it stopping again and again, after so many steps; the result is that in ``folder / "whole"``."""
     for _ in range(20):
         try:
-            record = train(recipe, tmp_path / "broken", should_stop=_after(2))
+            record = train(recipe, folder / "broken", should_stop=stop_after(steps - 1))
             break
         except TrialStopped:
             continue
     assert record.provenance is not None
     assert record.provenance.resumed >= 2
-    assert_same_result(tmp_path / "whole", tmp_path / "broken")
-
-
-def _after(calls: int) -> Any:
-    left = [calls]
-
-    def stop() -> bool:
-        left[0] -= 1
-        return left[0] < 0
-
-    return stop
+    assert_same_result(folder / "whole", folder / "broken")
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +106,7 @@ KILLED = """
 import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-from tiny_trials import small_recipe, train
+from tiny_trials import small_recipe, stop_after, train
 train(small_recipe(epochs=6), Path({folder!r}), checkpoint_minutes=1e-9)
 """
 
@@ -132,7 +152,7 @@ def test_only_a_checkpoint_to_go_on_from_holds_the_momentum(tmp_path: Path) -> N
     """In the middle of a trial momentum and the epoch's first edges are there; at its end nobody needs them."""
     recipe = small_recipe()
     with pytest.raises(TrialStopped):
-        train(recipe, tmp_path, should_stop=_after(4))
+        train(recipe, tmp_path, should_stop=stop_after(4))
     middle = final_state(tmp_path)
     weights = sum(value.numel() for name, value in middle["model"].items() if value.is_floating_point())
     momenta = sum(entry["momentum_buffer"].numel() for entry in middle["optimiser"]["state"].values())
@@ -149,14 +169,17 @@ def test_a_finished_checkpoint_of_an_older_version_still_counts(tmp_path: Path) 
     recipe = small_recipe()
     before = train(recipe, tmp_path)
     state = final_state(tmp_path)
-    network, graphs = build_wired(recipe.network, recipe.wiring, 0)
+    network, _ = build_wired(recipe.network, recipe.wiring, 0)
     state["optimiser"] = make_optimiser(recipe, network).state_dict()
-    state["start_masks"] = {graph.name: torch.zeros(graph.slots.shape, dtype=torch.bool) for graph in graphs}
+    network.load_state_dict(state["model"])
+    (attached,) = attached_rules(network)
+    state["start_masks"] = {"graph": attached.edges()}
     del state["initial_digest"], state["parent"]
     torch.save(state, tmp_path / CHECKPOINT_FILE)
     (tmp_path / "trial.json").unlink()
     epochs: list[EpochMetrics] = []
-    assert train(recipe, tmp_path, on_epoch=epochs.append).last == before.last
+    again = train(recipe, tmp_path, on_epoch=epochs.append)
+    assert (again.last, again.cost) == (before.last, before.cost)
     assert epochs == []
 
 
@@ -164,7 +187,7 @@ def test_threads_of_the_start_are_kept_on_resume(tmp_path: Path) -> None:
     """Results depend on the number of threads, so a resumed trial keeps the one it began with."""
     recipe = small_recipe()
     with pytest.raises(TrialStopped):
-        train(recipe, tmp_path / "trial", threads=2, should_stop=_after(1))
+        train(recipe, tmp_path / "trial", threads=2, should_stop=stop_after(1))
     record = train(recipe, tmp_path / "trial", threads=1)
     assert record.provenance is not None
     assert record.provenance.threads == 2

@@ -16,6 +16,7 @@ from dnw_core.files import sha256_of
 from dnw_core.models.graph import Graph, Liveness
 from dnw_core.record import HISTORY_COLUMNS, HISTORY_FILE, PROGRESS_FILE, WIRING_FILE, Cost, EpochMetrics, read_record
 from dnw_core.training.provenance import peak_memory_bytes
+from reports.wiring_file import read_wiring
 
 DATA = {"dataset": "digits", "flip": False, "crop_padding": 0, "train_images": 192, "test_images": 64}
 GOLDEN = Path(__file__).parent / "golden" / "loss_curves.json"
@@ -56,10 +57,10 @@ def test_record_history_and_wiring_agree(tmp_path: Path) -> None:
     assert all(line.edges == kept for line in epochs)
     assert record.cost is not None
     assert record.cost.edges == kept
-    with np.load(tmp_path / WIRING_FILE) as wiring:
-        assert len(wiring["graph.rows"]) == len(wiring["graph.columns"]) == kept
-        assert int(wiring["graph.live"].sum()) == record.cost.live_edges == epochs[-1].live_edges
-        assert wiring["graph.shape"].tolist() == [44, 44]
+    (graph,) = read_wiring(tmp_path / WIRING_FILE)
+    assert len(graph.rows) == len(graph.columns) == kept
+    assert int(graph.live.sum()) == record.cost.live_edges == epochs[-1].live_edges
+    assert graph.shape == (44, 44)
     progress = json.loads((tmp_path / PROGRESS_FILE).read_text("utf-8"))
     assert progress["epoch"] == progress["epochs"] == 3
 

@@ -11,8 +11,9 @@ from torch import nn
 
 from dnw_core.models.build import build_rule
 from dnw_core.wiring.config import L1AnnealConfig
+from dnw_core.wiring.hooks import Wiring
 from dnw_core.wiring.l1_anneal import L1Anneal
-from dnw_core.wiring.rule import attach, attached_rules, effective_weights
+from dnw_core.wiring.rule import Attached, Run, attach, attached_rules, effective_weights
 from dnw_core.wiring.slots import Slots
 
 
@@ -24,8 +25,17 @@ def rule_for(
     rule = build_rule(config, Slots(shape, usable=usable), 0, "w")
     assert isinstance(rule, L1Anneal)
     if epochs is not None:
-        rule.begin(epochs)
+        rule.begin(Run(epochs, steps_per_epoch=1))
     return rule
+
+
+def at(rule: L1Anneal, weight: torch.Tensor) -> Attached:
+    """The rule where it is attached to this weight."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    layer.weight.data.copy_(weight)
+    attach(layer, "weight", rule)
+    (place,) = attached_rules(layer)
+    return place
 
 
 def drawn(rows: int, columns: int, seed: int = 4) -> torch.Tensor:
@@ -56,7 +66,7 @@ def test_counts_follow_the_schedule_exactly(epochs: int, settings: dict[str, Any
     rule = rule_for((10, 10), epochs, **settings)
     assert rule.promised_edges == 100
     for epoch, count in enumerate(counts):
-        rule.after_epoch(weight, epoch)
+        rule.after_epoch(at(rule, weight), epoch)
         assert rule.promised_edges == count
         assert int(rule.edges(weight).sum()) == count
         assert int((rule(weight) != 0).sum()) == count
@@ -71,7 +81,7 @@ def test_the_smallest_go_and_none_comes_back() -> None:
     assert rule.promised_edges == int(usable.sum())
     for epoch in range(8):
         weight = drawn(40, 50, seed=epoch)
-        rule.after_epoch(weight, epoch)
+        rule.after_epoch(at(rule, weight), epoch)
         magnitudes = torch.where(present, weight.double().abs(), -1.0).flatten()
         expected = torch.zeros(2_000, dtype=torch.bool)
         expected[magnitudes.sort(descending=True).indices[: rule.promised_edges]] = True
@@ -92,54 +102,63 @@ def test_the_penalty_is_in_the_gradient_and_not_in_the_loss() -> None:
     x = torch.tensor([[5.0, 7.0, 1.0]])
     incoming = torch.tensor([[1.0, 10.0]])
     layer(x).backward(incoming)
+    Wiring(layer).before_step(0)
     assert attached.weight.grad is not None
     assert attached.weight.grad.tolist() == [[5.25, 7.0, 1.25], [49.75, 69.75, 10.25]]
-    rule.after_epoch(attached.weight.detach(), 0)
+    rule.after_epoch(attached, 0)
     attached.weight.grad = None
     y = layer(x)
     assert y.tolist() == [[15.0, -16.5]]
     y.backward(incoming)
+    Wiring(layer).before_step(1)
     assert attached.weight.grad is not None
     assert attached.weight.grad.tolist() == [[5.25, 0.0, 0.0], [49.75, 69.75, 0.0]]
 
 
 def test_the_penalty_counts_once_a_step() -> None:
-    """A graph that is applied three times in a step, as the discrete network's, is penalised once."""
+    """However often a graph is applied, as the discrete network's, and by however many workers a step is computed."""
     layer = nn.Linear(2, 2, bias=False)
     attach(layer, "weight", rule_for((2, 2), 1, density=0.5, l1_weight=0.5))
     (attached,) = attached_rules(layer)
     x = torch.zeros(1, 2)
-    with effective_weights():
-        layer(layer(layer(x))).sum().backward()
+    for _ in range(2):
+        with effective_weights():
+            layer(layer(layer(x))).sum().backward()
+    Wiring(layer).before_step(0)
     assert attached.weight.grad is not None
     assert torch.equal(attached.weight.grad, 0.5 * attached.weight.detach().sign())
 
 
 def test_without_a_penalty_the_gradient_is_the_plain_one() -> None:
     """l1_weight 0: masked autograd."""
-    weight = drawn(6, 7).requires_grad_()
+    layer = nn.Linear(7, 6, bias=False)
     incoming = drawn(6, 7, seed=8)
-    rule_for((6, 7), 1, l1_weight=0.0)(weight).backward(incoming)
-    assert weight.grad is not None
-    assert torch.equal(weight.grad, incoming)
+    attach(layer, "weight", rule_for((6, 7), 1, l1_weight=0.0))
+    (attached,) = attached_rules(layer)
+    layer.weight.backward(incoming)
+    Wiring(layer).before_step(0)
+    assert attached.weight.grad is not None
+    assert torch.equal(attached.weight.grad, incoming)
 
 
 def test_a_resumed_rule_goes_on_where_it_was() -> None:
     """Buffers restored and begin() called again: the same edges after the next epochs; the count comes along."""
     first = rule_for((20, 20), 6, anneal_end=1.0)
     for epoch in range(3):
-        first.after_epoch(drawn(20, 20, epoch), epoch)
+        first.after_epoch(at(first, drawn(20, 20, epoch)), epoch)
     resumed = rule_for((20, 20), 6, anneal_end=1.0)
     resumed.load_state_dict(copy.deepcopy(first.state_dict()))
     assert resumed.promised_edges == first.promised_edges < 400
     for epoch in range(3, 6):
         for rule in (first, resumed):
-            rule.after_epoch(drawn(20, 20, epoch), epoch)
+            rule.after_epoch(at(rule, drawn(20, 20, epoch)), epoch)
         assert torch.equal(first.present, resumed.present)
     assert resumed.promised_edges == 40
 
 
 def test_without_begin_the_schedule_is_unknown() -> None:
     """A clear sentence, not a guess."""
+    rule = rule_for((4, 4), None)
+    here = at(rule, drawn(4, 4))
     with pytest.raises(RuntimeError, match=r"call begin\(epochs\) first"):
-        rule_for((4, 4), None).after_epoch(drawn(4, 4), 0)
+        rule.after_epoch(here, 0)

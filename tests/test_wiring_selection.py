@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -84,6 +86,17 @@ def test_largest_magnitudes_break_ties_by_index(shape: tuple[int, int]) -> None:
             assert torch.equal(largest_magnitudes(weight, k), plainly(weight, k))
 
 
+@pytest.mark.parametrize("levels", [4.0, 1e9])
+def test_chunks_and_ties_across_them(levels: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many small chunks, ties that reach over several of them, all slots or some: the set of a stable sort."""
+    monkeypatch.setattr("dnw_core.wiring.candidates.CHUNK", 1009)
+    weight = drawn(256, 160).mul(levels).round()
+    among = torch.rand(weight.shape, generator=torch.Generator().manual_seed(1)) < 0.6
+    for k in (1, 777, 5_000, 12_345, 20_000):
+        assert torch.equal(largest_magnitudes(weight, k), plainly(weight, k))
+        assert torch.equal(largest_magnitudes(weight, k, among), plainly(weight, k, among))
+
+
 def test_a_misleading_sample_costs_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything large where the sample looks, or everything but that: the estimate is wrong, the result is not."""
     weight = drawn(300, 122)
@@ -91,9 +104,9 @@ def test_a_misleading_sample_costs_time_only(monkeypatch: pytest.MonkeyPatch) ->
         misleading = weight.clone()
         misleading.view(-1)[::SAMPLE_STRIDE] *= factor
         assert torch.equal(largest_magnitudes(misleading, 700), plainly(misleading, 700))
-    # far more than k reach an estimate of zero, none an estimate beyond the largest
-    for estimate in (0.0, 1e9):
-        monkeypatch.setattr("dnw_core.wiring.candidates._estimate", lambda *_, value=estimate: value)
+    # everything in doubt, everything above, everything below, and a bracket that is one value
+    for bracket in ((0.0, math.inf), (0.0, 1e-9), (1e9, math.inf), (1.0, 1.0)):
+        monkeypatch.setattr("dnw_core.wiring.candidates._bracket", lambda *_, values=bracket: values)
         assert torch.equal(largest_magnitudes(weight, 700), plainly(weight, 700))
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from dnw_core.models.build import build_rule
 from dnw_core.wiring.config import TargetedDropoutConfig
-from dnw_core.wiring.rule import WiringRule, attach, attached_rules
+from dnw_core.wiring.rule import Attached, WiringRule, attach, attached_rules
 from dnw_core.wiring.slots import Slots
 
 
@@ -20,6 +20,15 @@ def rule_for(shape: tuple[int, int], seed: int = 0, usable: torch.Tensor | None 
     values = {"density": 0.1, "weight_sign": "corrected", **settings}
     config = TargetedDropoutConfig(rule="targeted-dropout", **values)
     return build_rule(config, Slots(shape, usable=usable), seed, "w")
+
+
+def at(rule: WiringRule, weight: torch.Tensor) -> Attached:
+    """The rule where it is attached to this weight."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    layer.weight.data.copy_(weight)
+    attach(layer, "weight", rule)
+    (place,) = attached_rules(layer)
+    return place
 
 
 def drawn(rows: int, columns: int) -> torch.Tensor:
@@ -42,7 +51,7 @@ def test_each_target_is_dropped_with_the_probability_and_no_top_edge_ever(probab
         share = float((~kept[~top]).double().mean())
         assert abs(share - probability) < 5 * (probability * (1 - probability) / targets) ** 0.5
         on += kept
-        rule.after_step(weight, step)
+        rule.after_step(at(rule, weight), step)
     # independent over steps: the times a slot is on are binomial, so their variance is steps * p * (1 - p)
     spread = float(on[~top].double().var()) / (steps * probability * (1 - probability))
     assert 0.95 < spread < 1.05
@@ -55,7 +64,7 @@ def test_slots_and_steps_are_dropped_independently() -> None:
     off = ~rule.edges(weight)
     first = (rule(weight) != 0)[off]
     elsewhere = (other(weight) != 0)[off]
-    rule.after_step(weight, 0)
+    rule.after_step(at(rule, weight), 0)
     second = (rule(weight) != 0)[off]
     tolerance = 5 * 0.5 / off.sum().sqrt()
     for a, b in ((first, second), (first, elsewhere), (first[1:], first[:-1])):
@@ -125,7 +134,7 @@ def test_the_mask_is_a_function_of_the_buffers() -> None:
     weight = drawn(60, 60)
     rule = rule_for((60, 60), drop_probability=0.5)
     for step in range(3):
-        rule.after_step(weight, step)
+        rule.after_step(at(rule, weight), step)
     torch.manual_seed(0)  # no outside random state matters
     now = rule(weight)
     torch.manual_seed(1)
@@ -136,7 +145,7 @@ def test_the_mask_is_a_function_of_the_buffers() -> None:
     resumed.load_state_dict(rule.state_dict())
     assert torch.equal(resumed(weight), now)
     for each in (rule, resumed):
-        each.after_step(weight, 3)
+        each.after_step(at(each, weight), 3)
     assert not torch.equal(rule(weight), now)
     assert torch.equal(rule(weight), resumed(weight))
 

@@ -18,6 +18,8 @@ SMALL_NETWORKS: dict[str, dict[str, Any]] = {
     "tiny-continuous": SMALL_NETWORK,
     "graph-mobilenet": {},  # comes in one size: fewer images instead
     "mobilenet-v1": {"width_multiplier": 0.25},
+    "resnet50": {"width_multiplier": 0.125, "classes": 10, "image_size": 32},
+    "wide-resnet": {"depth": 10, "widen": 1},
 }
 
 
@@ -33,6 +35,17 @@ def small_recipe(kind: str = "tiny-static", rule: str = "top-edges", **changes: 
         "batch_size": batch_size,
     }
     return Recipe.model_validate({**values, **changes})
+
+
+def stop_after(calls: int) -> Callable[[], bool]:
+    """Return a ``should_stop`` that says yes once it has been asked so many times."""
+    left = [calls]
+
+    def stop() -> bool:
+        left[0] -= 1
+        return left[0] < 0
+
+    return stop
 
 
 def train(

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from tiny_trials import small_recipe
 from torch import Tensor, nn
 
-from dnw_core.data.batches import DeviceImages
+from dnw_core.data.batches import DeviceImages, steps_per_epoch
 from dnw_core.data.resident import ResidentFeed
 from dnw_core.models.build import build_rule, build_wired
 from dnw_core.models.config import GraphBlock, GraphMobileNetConfig
@@ -23,9 +23,9 @@ from dnw_core.training.group import LONE, WorkerGroup
 from dnw_core.training.loop import evaluate, make_optimiser, train_epoch
 from dnw_core.training.state import TrainingState
 from dnw_core.training.step import TrainingStep
-from dnw_core.wiring.rule import attach
+from dnw_core.wiring.rule import Run, attach
 
-CASES = ("graph", "targeted dropout", "dropout")
+CASES = ("graph", "targeted dropout", "rigl", "dropout")
 IMAGES, BATCH, GROUP, EPOCHS = 66, 16, 4, 4  # five steps an epoch; the last batch has 2 images for its 4 groups
 CPU = torch.device("cpu")
 
@@ -56,9 +56,8 @@ def small_graph() -> GraphMobileNet:
 
 def recipe_of(case: str, **changes: Any) -> Recipe:
     """The case's recipe: batches of 16 in groups of 4."""
-    kind, rule = (
-        ("tiny-discrete", "targeted-dropout") if case == "targeted dropout" else ("graph-mobilenet", "top-edges")
-    )
+    kinds = {"targeted dropout": ("tiny-discrete", "targeted-dropout"), "rigl": ("wide-resnet", "rigl")}
+    kind, rule = kinds.get(case, ("graph-mobilenet", "top-edges"))
     common = {"epochs": EPOCHS, "optimiser": {"learning_rate": 0.02, "weight_decay": 0.01}, "batch_size": BATCH}
     return small_recipe(kind, rule, **{**common, "batch_norm_images": GROUP, **changes})
 
@@ -66,7 +65,7 @@ def recipe_of(case: str, **changes: Any) -> Recipe:
 def network_of(case: str, recipe: Recipe) -> nn.Module:
     """The case's network, the same in every process."""
     torch.manual_seed(0)
-    if case == "targeted dropout":
+    if case in ("targeted dropout", "rigl"):
         return build_wired(recipe.network, recipe.wiring, seed=0)[0]
     if case == "dropout":
         return Plain()
@@ -94,13 +93,16 @@ def train_case(case: str, group: WorkerGroup = LONE, start_step: int = 0, **chan
     network, feed = network_of(case, recipe), feed_of(recipe)
     optimiser = make_optimiser(recipe, network)
     state = TrainingState(network, optimiser, CPU, "", 1)
-    step = TrainingStep(recipe, network, optimiser, seed=0, group=group)
+    run = Run(recipe.epochs, steps_per_epoch(len(feed), recipe.batch_size, drop_last=recipe.drop_last))
+    step = TrainingStep(recipe, network, optimiser, seed=0, group=group, run=run)
+    step.wiring.begin(run)
     sums = []
     for epoch in range(recipe.epochs):
         state.epoch = epoch
         state.begin_epoch({})
         state.step = start_step if epoch == 0 else 0
         train_epoch(recipe, state, feed, step, lambda looked: None)
+        step.wiring.after_epoch(epoch)
         sums.append((float(state.loss_sum), int(state.correct)))
     unmoved = [norm.num_batches_tracked.item() for norm in step.norms if norm.num_batches_tracked is not None]
     take_statistics_from_first(batch_norms(network), group)

@@ -51,14 +51,18 @@ class Quoted(Config):
 
 
 class Published(Config):
-    """A number as it stands in the paper, in percent."""
+    """A number as it stands in a paper, in percent."""
 
     mean: float = Field(ge=0, le=100, description="test accuracy in percent")
+    top5: float | None = Field(default=None, ge=0, le=100, description="top-5 test accuracy in percent")
     spread: float | None = Field(default=None, ge=0, description="what stands after the ±, in points")
     spread_is: Literal["std", "sem", "ci95"] | None = Field(default=None, description="what the spread is")
     n: int | None = Field(default=None, ge=1, description="runs behind the mean")
     n_is: Literal["stated", "assumed"] | None = Field(default=None, description="where n comes from")
     origin: str = Field(min_length=1, description="where the number is printed")
+    recipe: Literal["same", "other"] = Field(
+        default="same", description="other: it was trained with another recipe; shown beside ours, never judged"
+    )
     parameters: Printed | None = Field(default=None, description="the parameter column, as printed")
     macs: PrintedBound | None = Field(default=None, description="the FLOPs column (multiply-adds), as printed")
     quoted: Quoted | None = Field(default=None, description="the paper that the number was taken from, if another")
@@ -69,6 +73,12 @@ class Published(Config):
             raise ValueError("spread and spread_is belong together; give both or neither")
         if (self.n is None) != (self.n_is is None):
             raise ValueError("n and n_is belong together; give both or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _check_top5(self) -> Published:
+        if self.top5 is not None and self.top5 < self.mean:
+            raise ValueError(f"top5 is {self.top5:g}; it must be at least the top-1 accuracy, mean ({self.mean:g})")
         return self
 
 
@@ -132,7 +142,7 @@ class RowFile(Config):
 
     label: str = Field(min_length=1, description="the row's name as the paper prints it")
     published: Published | None = None
-    extra: bool = Field(default=False, description="stands beside the published rows, has no published number")
+    extra: bool = Field(default=False, description="stands beside the paper's rows; its number comes from elsewhere")
     corrects: str | None = Field(default=None, description="row whose recipe this one starts from and corrects")
     recipe: dict[str, Any] = Field(default_factory=dict, description="settings laid over the table's recipe")
     scales: ScalesFile = ScalesFile()
@@ -146,10 +156,20 @@ class RowFile(Config):
 
     @model_validator(mode="after")
     def _check_published(self) -> RowFile:
-        if self.extra and self.published is not None:
-            raise ValueError("an extra row has no published number; drop published or extra")
-        if not self.extra and self.published is None:
-            raise ValueError("a row needs its published number, or extra: true")
+        if self.published is None:
+            if not self.extra:
+                raise ValueError("a row needs its published number, or extra: true")
+            return self
+        if self.published.recipe == "other" and not self.extra:
+            raise ValueError(
+                "published.recipe other is for extra rows; a row of the paper is judged by its number, so drop "
+                "published.recipe or say extra: true"
+            )
+        if self.corrects is not None and self.published.recipe == "same":
+            raise ValueError(
+                f"a corrected row is not trained as the number of {self.corrects} was; drop published, or say "
+                "published.recipe: other"
+            )
         return self
 
     @model_validator(mode="after")

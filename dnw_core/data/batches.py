@@ -21,6 +21,7 @@ from torch import Tensor
 
 from dnw_core.data.feed import Batch
 from dnw_core.data.share import WHOLE, Share
+from dnw_core.errors import UserError
 from dnw_core.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from dnw_core.data.base import Channels, ImageDataset
-    from dnw_core.recipe import DataConfig
+    from dnw_core.recipe import DataConfig, Recipe
 
 
 class DeviceImages:
@@ -81,9 +82,28 @@ class DeviceImages:
         return pixels.to(torch.float32).div_(self._full).sub_(self._mean).div_(self._std)
 
 
-def steps_per_epoch(images: int, batch_size: int) -> int:
-    """Return the number of batches an epoch; the last one may be smaller."""
-    return -(-images // batch_size)
+def steps_per_epoch(images: int, batch_size: int, *, drop_last: bool = False) -> int:
+    """Return the number of batches an epoch; the last one may be smaller, or is left out then (``drop_last``)."""
+    return images // batch_size if drop_last else -(-images // batch_size)
+
+
+def check_whole_batch(recipe: Recipe, images: int) -> None:
+    """Check that an epoch has a step where incomplete batches are left out.
+
+    Args:
+        recipe: what is trained.
+        images: of the data set's training half, before any are held out or left out.
+
+    Raises:
+        UserError: if it has none; says what would do.
+    """
+    left = images - recipe.data.validation_images
+    left = min(left, recipe.data.train_images or left)
+    if steps_per_epoch(left, recipe.batch_size, drop_last=recipe.drop_last) < 1:
+        raise UserError(
+            f"drop_last leaves out incomplete batches, and {left} training images are less than one batch of "
+            f"{recipe.batch_size}; set batch_size to {left} at most, or drop_last to false"
+        )
 
 
 def training_batches(
@@ -95,6 +115,7 @@ def training_batches(
     epoch: int,
     start_step: int = 0,
     share: Share = WHOLE,
+    drop_last: bool = False,
 ) -> Iterator[Batch]:
     """Return the batches of one epoch from ``start_step`` on: float32 [b, 3, H, W] and labels [b], shuffled.
 
@@ -106,13 +127,14 @@ def training_batches(
         epoch: counted from 0.
         start_step: first batch to make, counted from 0; the number of batches gives an empty iterator.
         share: the worker's part of each batch.
+        drop_last: leave out the last batch if it is smaller.
 
     Raises:
         ValueError: at once, if ``batch_size`` or ``start_step`` is out of range.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-    steps = steps_per_epoch(len(images), batch_size)
+    steps = steps_per_epoch(len(images), batch_size, drop_last=drop_last)
     if not 0 <= start_step <= steps:
         raise ValueError(f"start_step is {start_step}; this epoch has steps 0 to {steps}")
     order = torch.randperm(len(images), generator=_generator(seed, "permutation", epoch))

@@ -35,8 +35,13 @@ class Feed(Protocol):
     def __len__(self) -> int:
         """Number of images."""
 
-    def training(self, *, batch_size: int, seed: int, epoch: int, start_step: int, share: Share) -> Iterator[Batch]:
-        """Return an epoch's batches from ``start_step`` on, shuffled and augmented; the last one may be smaller."""
+    def training(
+        self, *, batch_size: int, seed: int, epoch: int, start_step: int, share: Share, drop_last: bool = False
+    ) -> Iterator[Batch]:
+        """Return an epoch's batches from ``start_step`` on, shuffled and augmented.
+
+        The last one may be smaller; ``drop_last`` leaves it out then, and its images with it.
+        """
 
     def evaluation(self, *, batch_size: int, share: Share) -> Iterator[Batch]:
         """Return all images in order, not augmented; the last batch may be smaller. A share may be empty."""

@@ -25,7 +25,9 @@ class ResidentFeed:
     def __len__(self) -> int:
         return len(self._images)
 
-    def training(self, *, batch_size: int, seed: int, epoch: int, start_step: int, share: Share) -> Iterator[Batch]:
+    def training(
+        self, *, batch_size: int, seed: int, epoch: int, start_step: int, share: Share, drop_last: bool = False
+    ) -> Iterator[Batch]:
         """Return an epoch's batches from ``start_step`` on."""
         return training_batches(
             self._images,
@@ -35,6 +37,7 @@ class ResidentFeed:
             epoch=epoch,
             start_step=start_step,
             share=share,
+            drop_last=drop_last,
         )
 
     def evaluation(self, *, batch_size: int, share: Share) -> Iterator[Batch]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from dnw_core.data import STREAMED_DATASETS
+from dnw_core.data.batches import check_whole_batch
 from dnw_core.data.encoded import EncodedImages, EncodedSplit
 from dnw_core.data.feed import Feeds
 from dnw_core.data.loader import make_loader
@@ -55,7 +56,7 @@ def check_streamed_fit(recipe: Recipe, images: EncodedImages) -> None:
 
     Raises:
         DataBroken: if the data set is not the planned one.
-        UserError: if it does not fit the network, or has too few images to hold out.
+        UserError: if it does not fit the network, or has too few images to hold out or to train on.
     """
     data = recipe.data
     if data.content is not None and images.digest != data.content:
@@ -72,6 +73,7 @@ def check_streamed_fit(recipe: Recipe, images: EncodedImages) -> None:
             f"data.validation_images is {data.validation_images}, but {data.dataset} has {len(images.train)} training "
             f"images; hold out {len(images.train) - 1} at most"
         )
+    check_whole_batch(recipe, len(images.train))
 
 
 def choose(images: EncodedImages, data: DataConfig) -> tuple[tuple[EncodedSplit, Rows], tuple[EncodedSplit, Rows]]:

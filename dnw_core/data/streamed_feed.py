@@ -89,7 +89,9 @@ class StreamedFeed:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def training(self, *, batch_size: int, seed: int, epoch: int, start_step: int, share: Share) -> Iterator[Batch]:
+    def training(
+        self, *, batch_size: int, seed: int, epoch: int, start_step: int, share: Share, drop_last: bool = False
+    ) -> Iterator[Batch]:
         """Return an epoch's batches from ``start_step`` on.
 
         Raises:
@@ -98,7 +100,7 @@ class StreamedFeed:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-        steps = steps_per_epoch(len(self), batch_size)
+        steps = steps_per_epoch(len(self), batch_size, drop_last=drop_last)
         if not 0 <= start_step <= steps:
             raise ValueError(f"start_step is {start_step}; this epoch has steps 0 to {steps}")
         order = torch.randperm(len(self), generator=_generator(seed, "permutation", epoch)).numpy()

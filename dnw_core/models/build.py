@@ -39,8 +39,17 @@ def build_wired(network_config: NetworkConfig, wiring: WiringConfig, seed: int) 
         ValueError: if a setting does not fit the network (blocks that do not add up, too few usable slots).
     """
     network = build_network(network_config, seed)
+    return network, wire(network, wiring, seed)
+
+
+def wire(network: nn.Module, wiring: WiringConfig, seed: int) -> list[Graph]:
+    """Attach the rule to each of the network's graphs; return the graphs.
+
+    Raises:
+        ValueError: as ``build_wired``.
+    """
     graphs = cast(GraphNetwork, network).graphs()
     settled = settle(wiring, [graph.slots for graph in graphs])
     for graph, slots in zip(graphs, settled, strict=True):
         attach(graph.module, graph.weight_name, build_rule(wiring, slots, seed, graph.name))
-    return network, graphs
+    return graphs

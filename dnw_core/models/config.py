@@ -15,6 +15,7 @@ from dnw_core.models.ordinary_config import (
     ShuffleNetV1Config,
     ShuffleNetV2Config,
 )
+from dnw_core.models.residual_config import ResNet50Config, WideResNetConfig
 from dnw_core.wiring.budget import GraphSize, WidthLaw
 from dnw_core.wiring.config_base import Variant
 
@@ -196,7 +197,9 @@ NetworkConfig = Annotated[
     | LightXceptionConfig
     | ShuffleNetV1Config
     | ShuffleNetV2Config
-    | MnasNetSmallConfig,
+    | MnasNetSmallConfig
+    | ResNet50Config
+    | WideResNetConfig,
     Field(discriminator="kind"),
 ]
 
@@ -213,4 +216,6 @@ NETWORK_CLASSES: dict[str, str] = {
     "shufflenet-v1": "dnw_core.models.shufflenets:ShuffleNetV1",
     "shufflenet-v2": "dnw_core.models.shufflenets:ShuffleNetV2",
     "mnasnet-small": "dnw_core.models.mnasnet_small:MnasNetSmall",
+    "resnet50": "dnw_core.models.resnet50:ResNet50",
+    "wide-resnet": "dnw_core.models.wide_resnet:WideResNet",
 }

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dnw_core.record import Cost
+from dnw_core.wiring.rule import attached_rules
 from dnw_core.wiring.slots import Slots
 
 
@@ -56,6 +57,15 @@ class GraphNetwork(Protocol):
 
     def __call__(self, images_bchw: Tensor) -> Tensor:
         """Logits, [batch, classes]."""
+
+
+def own_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """Return what is trained of the network itself: all but what its rules train to choose edges (scores, thresholds).
+
+    The found network needs no more than these: the rules can be taken off.
+    """
+    of_rules = {id(parameter) for attached in attached_rules(network) for parameter in attached.rule.parameters()}
+    return [parameter for parameter in network.parameters() if id(parameter) not in of_rules]
 
 
 class EdgeWeight(nn.Module):

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dnw_core.models.graph import GraphNetwork
+from dnw_core.models.graph import GraphNetwork, own_parameters
 from dnw_core.record import Cost
 
 KERNEL = 9
@@ -71,11 +71,11 @@ def chain_cost(chain: Chain, masks: dict[str, Tensor]) -> Cost:
     dense = _count(chain, _with_dense_stages(chain, _every_edge(chain.network), whole=True))
     edges = sum(int(mask.count_nonzero()) for mask in masks.values())
     assert isinstance(chain.network, nn.Module)
-    allocated = sum(parameter.numel() for parameter in chain.network.parameters())
+    own = sum(parameter.numel() for parameter in own_parameters(chain.network))
     return Cost(
         parameters=kept.parameters,
-        parameters_with_norm=allocated - sum(mask.numel() for mask in masks.values()) + edges,
-        parameters_allocated=allocated,
+        parameters_with_norm=own - sum(mask.numel() for mask in masks.values()) + edges,
+        parameters_allocated=sum(parameter.numel() for parameter in chain.network.parameters()),
         live_parameters=alive.parameters,
         edges=edges,
         live_edges=sum(int(found.edges.count_nonzero()) for found in live.values()),

@@ -20,7 +20,8 @@ class GradientSum:
 
     Args:
         group: the workers; more than one.
-        parameters: of the network, in the same order on every worker; float32, on one device.
+        parameters: those of the network that may have a gradient, in the same order on every worker; float32, on one
+            device.
     """
 
     def __init__(self, group: WorkerGroup, parameters: list[nn.Parameter]) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 
 from dnw_core.data import ImageDataset, load_dataset
+from dnw_core.data.batches import DeviceImages, check_whole_batch
 from dnw_core.data.feed import Feeds
+from dnw_core.data.resident import ResidentFeed
 from dnw_core.errors import UserError
 from dnw_core.execution import Execution
 from dnw_core.recipe import STREAMED, Recipe
@@ -21,9 +23,6 @@ def open_feeds(recipe: Recipe, execution: Execution, device: torch.device) -> Fe
         from dnw_core.data.streamed import open_streamed
 
         return open_streamed(recipe, execution, device)
-    from dnw_core.data.batches import DeviceImages
-    from dnw_core.data.resident import ResidentFeed
-
     dataset = load_images(recipe, execution)
     return Feeds(
         train=ResidentFeed(DeviceImages.training(dataset, device), recipe.data),
@@ -58,3 +57,4 @@ def check_fit(recipe: Recipe, dataset: ImageDataset) -> None:
         raise UserError(
             f"the network has {recipe.network.classes} classes, {dataset.name} has {len(dataset.classes)} classes"
         )
+    check_whole_batch(recipe, len(dataset.train_images))

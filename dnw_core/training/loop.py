@@ -12,34 +12,39 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dnw_core.data.batches import steps_per_epoch
 from dnw_core.data.feed import Feed
 from dnw_core.errors import TrialFailed
 from dnw_core.recipe import Recipe
+from dnw_core.training.decay import parameter_groups
 from dnw_core.training.group import LONE, WorkerGroup
 from dnw_core.training.numerics import autocast
 from dnw_core.training.schedule import learning_rate
 from dnw_core.training.state import TrainingState
 from dnw_core.training.step import TrainingStep
-from dnw_core.wiring.rule import Attached, attached_rules, effective_weights
+from dnw_core.wiring.rule import effective_weights
 
 # reading the loss waits for the device, so on a GPU it is looked at only now and then
 STEPS_BETWEEN_LOSS_CHECKS = 25
+TOP = 5
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores on the test images."""
+    """Scores on the test images; ``top5_accuracy`` is None for networks with five classes or fewer."""
 
     loss: float
     accuracy: float
+    top5_accuracy: float | None
 
 
 def make_optimiser(recipe: Recipe, model: nn.Module) -> torch.optim.SGD:
-    """SGD with momentum over every parameter, decay included: norms, biases and unselected edges (facts 3)."""
+    """SGD with momentum over every parameter, decay included: norms, biases and unselected edges (facts 3).
+
+    What the recipe leaves undecayed is a group of its own (``decay``).
+    """
     settings = recipe.optimiser
     return torch.optim.SGD(
-        model.parameters(),
+        parameter_groups(settings, model),
         lr=settings.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
@@ -59,15 +64,15 @@ def train_epoch(
         recipe: what is trained.
         state: of the trial; changed in place.
         feed: the training images.
-        training_step: over the state's network and optimiser.
+        training_step: over the state's network and optimiser; it must know how long the run is.
         after_step: called after each step, with the state complete: it may checkpoint, and it may raise. It is told
             whether the device has been waited for; the answer is the same on every worker.
 
     Raises:
         TrialFailed: if a loss is not finite.
     """
-    total = steps_per_epoch(len(feed), recipe.batch_size)
-    rules = list(attached_rules(state.model))
+    assert training_step.run is not None
+    total = training_step.run.steps_per_epoch
     state.model.train()
     rate = learning_rate(recipe, state.epoch, max(0, state.step - 1), total)
     batches = feed.training(
@@ -76,13 +81,13 @@ def train_epoch(
         epoch=state.epoch,
         start_step=state.step,
         share=training_step.share,
+        drop_last=recipe.drop_last,
     )
     for batch in batches:
         rate = learning_rate(recipe, state.epoch, state.step, total)
         for group in state.optimiser.param_groups:
             group["lr"] = rate
         loss, correct = training_step(batch, state.epoch, state.step)
-        _after_step(rules, state.epoch * total + state.step)
         state.loss_sum += loss.double() * batch.whole
         state.correct += correct
         state.step += 1
@@ -91,12 +96,6 @@ def train_epoch(
             _refuse_not_finite(state)
         after_step(looked)
     return rate
-
-
-def _after_step(rules: list[Attached], step: int) -> None:
-    with torch.no_grad():
-        for attached in rules:
-            attached.rule.after_step(attached.weight, step)
 
 
 def _refuse_not_finite(state: TrainingState) -> None:
@@ -108,12 +107,13 @@ def _refuse_not_finite(state: TrainingState) -> None:
 def evaluate(
     recipe: Recipe, network: nn.Module, model: Callable[[Tensor], Tensor], feed: Feed, group: WorkerGroup = LONE
 ) -> Evaluation:
-    """Return loss and accuracy on all test images, the same on every worker; each takes its share of every batch.
+    """Return loss and accuracies on all test images, the same on every worker; each takes its share of every batch.
 
     Batches have the recipe's size (dopri5's steps depend on it).
     """
     network.eval()
-    sums = torch.zeros(3, dtype=torch.float64)  # loss, correct, images
+    top5 = recipe.network.classes > TOP
+    sums = torch.zeros(4, dtype=torch.float64)  # loss, correct, correct among the first five, images
     with effective_weights():
         for batch in feed.evaluation(batch_size=recipe.batch_size, share=group.share(group.workers)):
             if len(batch.labels) == 0:
@@ -122,10 +122,20 @@ def evaluate(
                 logits = model(batch.images).float()
             loss = F.cross_entropy(logits, batch.labels, reduction="sum").double()
             correct = (logits.argmax(dim=1) == batch.labels).sum()
+            among = _among_first(logits, batch.labels) if top5 else correct
             images = torch.full_like(loss, len(batch.labels))
-            sums = sums.to(loss.device) + torch.stack([loss, correct.double(), images])
+            sums = sums.to(loss.device) + torch.stack([loss, correct.double(), among.double(), images])
     if not group.alone:
         sums = sums.to(group.device)
         group.add_up(sums)
-    loss_sum, correct_sum, count = sums.tolist()
-    return Evaluation(loss=loss_sum / count, accuracy=int(correct_sum) / int(count))
+    loss_sum, correct_sum, among_sum, count = sums.tolist()
+    return Evaluation(
+        loss=loss_sum / count,
+        accuracy=int(correct_sum) / int(count),
+        top5_accuracy=int(among_sum) / int(count) if top5 else None,
+    )
+
+
+def _among_first(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return how many labels are among the classes of the five largest logits."""
+    return (logits.topk(TOP, dim=1).indices == labels[:, None]).sum()

@@ -17,6 +17,9 @@ from dnw_core.files import write_atomically, write_text
 from dnw_core.models.graph import Liveness
 from dnw_core.record import HISTORY_COLUMNS, PROGRESS_FILE, EpochMetrics, Scores
 
+# of a graph's slots: when fewer are kept, wiring.npz lists them (nine bytes each), else it has a bit for every slot
+LISTED_DENSITY = 1 / 16
+
 
 def write_history(path: Path, history: list[EpochMetrics]) -> None:
     """Write one line an epoch as Parquet, with the columns of ``record.HISTORY_COLUMNS``."""
@@ -28,6 +31,9 @@ def write_history(path: Path, history: list[EpochMetrics]) -> None:
 def write_wiring(path: Path, masks: dict[str, Tensor], liveness: dict[str, Liveness]) -> None:
     """Write the kept edges of every graph (see docs/architecture.md for the arrays).
 
+    Lists of edges where few slots are kept; else a bit for every slot and a bit for every edge, which the 25 million
+    edges of a dense ResNet-50 can be written as in a moment.
+
     Args:
         path: the file.
         masks: kept edges by graph name, [receivers, senders, ...]; a column counts all that follows the receivers.
@@ -35,13 +41,15 @@ def write_wiring(path: Path, masks: dict[str, Tensor], liveness: dict[str, Liven
     """
     arrays: dict[str, np.ndarray] = {}
     for name, mask in masks.items():
-        kept = mask.cpu().flatten(1)
-        live = liveness[name].edges.cpu().flatten(1)
-        rows, columns = kept.nonzero(as_tuple=True)
-        arrays[f"{name}.rows"] = rows.numpy().astype(np.int32)
-        arrays[f"{name}.columns"] = columns.numpy().astype(np.int32)
-        arrays[f"{name}.live"] = live[rows, columns].numpy()
+        kept = mask.cpu().flatten(1).numpy()
+        live = liveness[name].edges.cpu().flatten(1).numpy()[kept]
         arrays[f"{name}.shape"] = np.array(kept.shape, dtype=np.int64)
+        if len(live) > LISTED_DENSITY * kept.size:
+            arrays[f"{name}.kept_bits"], arrays[f"{name}.live_bits"] = np.packbits(kept), np.packbits(live)
+            continue
+        rows, columns = kept.nonzero()
+        arrays[f"{name}.rows"], arrays[f"{name}.columns"] = rows.astype(np.int32), columns.astype(np.int32)
+        arrays[f"{name}.live"] = live
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
@@ -67,7 +75,11 @@ def write_progress(folder: Path, epoch: int, epochs: int, metrics: EpochMetrics 
 def scores_of(line: EpochMetrics) -> Scores:
     """Return the scores of one epoch."""
     return Scores(
-        epoch=line.epoch, test_accuracy=line.test_accuracy, test_loss=line.test_loss, train_loss=line.train_loss
+        epoch=line.epoch,
+        test_accuracy=line.test_accuracy,
+        test_loss=line.test_loss,
+        train_loss=line.train_loss,
+        test_top5_accuracy=line.test_top5_accuracy,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from dnw_core.recipe import CosineConfig, LinearConfig, Recipe
+from dnw_core.recipe import CosineConfig, EpochCosineConfig, LinearConfig, Recipe
 
 
 def learning_rate(recipe: Recipe, epoch: int, step: int, steps_per_epoch: int) -> float:
@@ -16,7 +16,8 @@ def learning_rate(recipe: Recipe, epoch: int, step: int, steps_per_epoch: int) -
 
     Multi-step: a milestone epoch is the first to run at the lower rate. Cosine: the t-th of T steps, counted from 1,
     runs at half a cosine's value at t/T, so that the first is just below the base rate and the last is exactly 0.
-    Linear: likewise, at 1 - t/T.
+    Linear: likewise, at 1 - t/T. Epoch-cosine: constant in each epoch; the e-th of those E after the warm-up, counted
+    from 0, runs at half a cosine's value at e/E. Warm-up: an epoch e of its n runs at (e + 1)/n of the rate.
     """
     base = recipe.optimiser.learning_rate
     schedule = recipe.schedule
@@ -26,5 +27,10 @@ def learning_rate(recipe: Recipe, epoch: int, step: int, steps_per_epoch: int) -
         return 0.5 * base * (1.0 + math.cos(math.pi * done / total))
     if isinstance(schedule, LinearConfig):
         return base * (total - done) / total
+    warmup = schedule.warmup_epochs
+    rise = (epoch + 1) / warmup if epoch < warmup else 1.0
+    if isinstance(schedule, EpochCosineConfig):
+        since, left = max(0, epoch - warmup), max(1, recipe.epochs - warmup)
+        return base * rise * 0.5 * (1.0 + math.cos(math.pi * since / left))
     passed = sum(milestone <= epoch for milestone in schedule.milestones)
-    return base * float(schedule.factor**passed)
+    return base * rise * float(schedule.factor**passed)

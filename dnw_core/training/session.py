@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dnw_core.config import Config
+from dnw_core.data.batches import steps_per_epoch
 from dnw_core.data.feed import Feeds
 from dnw_core.errors import TrialFailed
 from dnw_core.execution import Execution
@@ -41,7 +42,7 @@ from dnw_core.training.provenance import collect_provenance, peak_memory_bytes
 from dnw_core.training.start import kept_edges, now, start_or_resume
 from dnw_core.training.step import TrainingStep
 from dnw_core.training.trial_log import TrialLog
-from dnw_core.wiring.rule import attached_rules
+from dnw_core.wiring.rule import Run
 
 SECONDS_BETWEEN_STOP_CHECKS = 0.5
 SECONDS_BETWEEN_HEARTBEATS = 15.0
@@ -97,14 +98,17 @@ class Session:
         self.key = CheckpointKey(identity.fingerprint, seed)
         self.device = torch.device(execution.device)
         threads = saved["threads"] if saved else execution.threads
-        self.state, self.graphs = start_or_resume(recipe, seed, self.device, threads, saved, parent, group)
+        steps = steps_per_epoch(len(feeds.train), recipe.batch_size, drop_last=recipe.drop_last)
+        run = Run(recipe.epochs, steps)
+        self.seen = min(len(feeds.train), steps * recipe.batch_size)  # training images an epoch
+        self.state, self.graphs = start_or_resume(recipe, run, seed, self.device, threads, saved, parent, group)
         self.state.resumed = max(self.state.resumed, resumed)
         self.network = self.state.model
         self.model: Callable[[Tensor], Tensor] = self.network
         if execution.compile:
             self.model = torch.compile(self.network)
         self.training_step = TrainingStep(
-            recipe, self.network, self.state.optimiser, self.model, seed=seed, group=group
+            recipe, self.network, self.state.optimiser, self.model, seed=seed, group=group, run=run
         )
         self._log_start(saved)
         self.clock = time.monotonic()
@@ -128,7 +132,7 @@ class Session:
 
     def masks(self) -> dict[str, Tensor]:
         """Kept edges by graph name; asserts the promised counts."""
-        return kept_edges(self.network, self.graphs)
+        return kept_edges(self.training_step.wiring, self.graphs)
 
     def train(self, on_epoch: Callable[[EpochMetrics], None], should_stop: Callable[[], bool]) -> None:
         """Run the epochs that are left."""
@@ -181,9 +185,7 @@ class Session:
             TrialFailed: if the workers' weights are no longer the same.
         """
         state = self.state
-        with torch.no_grad():
-            for attached in attached_rules(self.network):
-                attached.rule.after_epoch(attached.weight, state.epoch)
+        self.training_step.wiring.after_epoch(state.epoch)
         self.refuse_drift()
         take_statistics_from_first(self.training_step.norms, self.group)
         reset = getattr(self.network, "reset_applications", None)
@@ -191,21 +193,22 @@ class Session:
             reset()
         scores = evaluate(self.recipe, self.network, self.model, self.feeds.test, self.group)
         masks = self.masks()
-        swapped = sum(int((mask & ~state.start_masks[name]).sum()) for name, mask in masks.items())
+        swapped = sum(int((mask & ~state.start_masks[name]).count_nonzero()) for name, mask in masks.items())
         liveness = cast(GraphNetwork, self.network).liveness(masks).values()
         self.tick()
         line = EpochMetrics(
             epoch=state.epoch,
             learning_rate=rate,
-            train_loss=float(state.loss_sum) / len(self.feeds.train),
-            train_accuracy=int(state.correct) / len(self.feeds.train),
+            train_loss=float(state.loss_sum) / self.seen,
+            train_accuracy=int(state.correct) / self.seen,
             test_loss=scores.loss,
             test_accuracy=scores.accuracy,
-            edges=sum(int(mask.sum()) for mask in masks.values()),
+            edges=sum(int(mask.count_nonzero()) for mask in masks.values()),
             edges_swapped=swapped,
-            live_edges=sum(int(live.edges.sum()) for live in liveness),
-            live_nodes=sum(int(live.nodes.sum()) for live in liveness),
+            live_edges=sum(int(live.edges.count_nonzero()) for live in liveness),
+            live_nodes=sum(int(live.nodes.count_nonzero()) for live in liveness),
             seconds=state.epoch_seconds,
+            test_top5_accuracy=scores.top5_accuracy,
         )
         state.history.append(line)
         state.epoch += 1
@@ -218,7 +221,7 @@ class Session:
         Raises:
             TrialFailed: on every worker, if not.
         """
-        rules = [buffer for attached in attached_rules(self.network) for buffer in attached.rule.buffers()]
+        rules = [buffer for place in self.training_step.wiring.places for buffer in place.rule.buffers()]
         if not self.group.agree([*self.network.parameters(), *rules]):
             epoch = self.state.epoch
             raise TrialFailed(f"the weights of the {self.group.workers} workers have drifted apart (epoch {epoch})")
@@ -253,7 +256,7 @@ class Session:
     def finish(self) -> TrialRecord:
         """Write history, edges and, last of all, the record."""
         state, folder = self.state, self.folder
-        masks = self.masks()
+        masks = state.start_masks or self.masks()  # found at the last epoch's end, if this session trained it
         network = cast(GraphNetwork, self.network)
         cost = network.cost(masks)
         results.write_history(folder / HISTORY_FILE, state.history)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dnw_core.models.build import build_wired
 from dnw_core.models.graph import Graph
@@ -17,11 +17,13 @@ from dnw_core.training.group import LONE, WorkerGroup
 from dnw_core.training.loop import make_optimiser
 from dnw_core.training.parent import load_parent, start_from, state_digest
 from dnw_core.training.state import TrainingState
-from dnw_core.wiring.rule import attached_rules
+from dnw_core.wiring.hooks import Wiring
+from dnw_core.wiring.rule import Run
 
 
 def start_or_resume(
     recipe: Recipe,
+    run: Run,
     seed: int,
     device: torch.device,
     threads: int,
@@ -33,6 +35,7 @@ def start_or_resume(
 
     Args:
         recipe: what is trained.
+        run: how long.
         seed: the trial's.
         device: where the network goes.
         threads: recorded in the state.
@@ -45,8 +48,8 @@ def start_or_resume(
         ValueError: if a setting does not fit the network.
     """
     network, graphs = build_wired(recipe.network, recipe.wiring, seed)
-    for attached in attached_rules(network):
-        attached.rule.begin(recipe.epochs)
+    wiring = Wiring(network)
+    wiring.begin(run)
     origin = digest = None
     if not group.first:
         saved = group.state_from_first(None)
@@ -73,16 +76,18 @@ def start_or_resume(
         state.restore(saved)
     else:
         torch.manual_seed(derive_seed(seed, "training"))  # nothing that ran in this process before may show
-        state.begin_epoch(kept_edges(network, graphs))
+        state.begin_epoch(kept_edges(wiring, graphs))
     if group.first and not group.alone:
         group.state_from_first(state.to_checkpoint())
     return state, graphs
 
 
-def kept_edges(network: nn.Module, graphs: list[Graph]) -> dict[str, Tensor]:
-    """Kept edges by graph name; asserts the promised counts."""
-    by_module = {(id(rule.module), rule.weight_name): rule for rule in attached_rules(network)}
-    return {graph.name: by_module[id(graph.module), graph.weight_name].edges().clone() for graph in graphs}
+def kept_edges(wiring: Wiring, graphs: list[Graph]) -> dict[str, Tensor]:
+    """Kept edges by graph name; asserts the promised counts, those of several weights together too."""
+    names = {(id(place.module), place.weight_name): place.name for place in wiring.places}
+    edges = wiring.edges()
+    # copies: a rule may answer with the mask that it goes on to change
+    return {graph.name: edges[names[id(graph.module), graph.weight_name]].clone() for graph in graphs}
 
 
 def now() -> str:

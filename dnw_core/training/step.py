@@ -3,7 +3,8 @@
 The groups are the parts of a batch with batch statistics of their own (facts Q19); most recipes have one, the whole
 batch. The effective weights are computed once for all groups, so the loss is one sum over them and there is one
 backward pass. On several workers each computes the groups of its share, and the gradients are summed; who computes a
-group changes nothing but the order of sums: also what is drawn at random in a group depends on its place alone.
+group changes nothing but the order of sums: also what is drawn at random in a group depends on its place alone. The
+wiring rules act on the summed gradients, so each worker's rules do the same.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from dnw_core.training.batch_statistics import batch_norms, unmoved
 from dnw_core.training.gradient_sum import GradientSum
 from dnw_core.training.group import LONE, WorkerGroup
 from dnw_core.training.numerics import autocast
-from dnw_core.wiring.rule import effective_weights
+from dnw_core.wiring.hooks import Wiring
+from dnw_core.wiring.rule import Run, effective_weights
 
 
 class TrainingStep:
@@ -35,6 +37,10 @@ class TrainingStep:
         model: computes the network's logits; None for the network itself (else its compiled form).
         seed: the trial's.
         group: the workers.
+        run: how long it is, which the rules' count of steps and the learning rate go by; None for steps by themselves.
+
+    Attributes:
+        wiring: the network's rules, which it calls before and after the optimiser's step.
     """
 
     def __init__(
@@ -46,13 +52,15 @@ class TrainingStep:
         *,
         seed: int = 0,
         group: WorkerGroup = LONE,
+        run: Run | None = None,
     ) -> None:
-        self.recipe, self.optimiser, self.seed = recipe, optimiser, seed
+        self.recipe, self.optimiser, self.seed, self.run = recipe, optimiser, seed, run
         self.model = network if model is None else model
         self.share = group.share(recipe.batch_groups)
         self.norms = batch_norms(network)
+        self.wiring = Wiring(network, optimiser)
         self.wants_stop = False
-        self.sum = None if group.alone else GradientSum(group, list(network.parameters()))
+        self.sum = None if group.alone else GradientSum(group, _trained(network))
 
     def __call__(self, batch: Batch, epoch: int = 0, step: int = 0) -> tuple[Tensor, Tensor]:
         """Do one optimiser step; return the whole batch's mean loss and its number of correct images, on the device.
@@ -70,7 +78,10 @@ class TrainingStep:
             loss, correct = self.sum(loss, correct, stop=self.wants_stop)
         assert loss is not None
         assert correct is not None
+        of_run = step if self.run is None else epoch * self.run.steps_per_epoch + step
+        self.wiring.before_step(of_run)
         self.optimiser.step()
+        self.wiring.after_step(of_run)
         return loss, correct
 
     def stop_agreed(self) -> bool:
@@ -102,6 +113,11 @@ class TrainingStep:
         statistics: AbstractContextManager[None] = nullcontext() if group == 0 else unmoved(self.norms)
         with statistics, _drawing_from(derive_seed(self.seed, "group", epoch, step, group), images.device):
             return self.model(images)
+
+
+def _trained(network: nn.Module) -> list[nn.Parameter]:
+    """Return those that a wiring rule did not freeze: the others never have a gradient."""
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
 @contextmanager

@@ -32,11 +32,13 @@ class RuleConfig(Config):
         starts_from: the weights that training starts from: drawn from the seed, or the parent trial's last ones.
         trained_edges: whether training decides which edges the network ends with, here or in the parent's trial;
             else the seed alone does, and the network's cost is known before anything is trained.
+        settled_layers: whether the settings say how many edges each weight ends with; else training divides them.
     """
 
     needs_parent: ClassVar[bool] = False
     starts_from: ClassVar[StartsFrom] = "seed"
     trained_edges: ClassVar[bool] = True
+    settled_layers: ClassVar[bool] = True
 
     @property
     def budget(self) -> EdgeBudget | None:

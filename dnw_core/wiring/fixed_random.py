@@ -11,8 +11,8 @@ from torch import Tensor
 
 from dnw_core.wiring.config import FixedRandomConfig
 from dnw_core.wiring.masking import masked
+from dnw_core.wiring.random_edges import random_mask
 from dnw_core.wiring.rule import WiringRule
-from dnw_core.wiring.selection import top_k_mask
 from dnw_core.wiring.slots import Slots
 
 
@@ -31,13 +31,7 @@ class FixedRandom(WiringRule):
     def __init__(self, config: FixedRandomConfig, slots: Slots, generator: torch.Generator) -> None:
         super().__init__(slots, config.budget)
         eligible = slots.usable if config.eligible_slots == "corrected" else slots.released_random
-        scores = torch.rand(slots.shape, generator=generator, dtype=torch.float64)
-        if eligible is not None:
-            slots_to_draw_from = int(eligible.count_nonzero())
-            if slots_to_draw_from < self.kept_edges:
-                raise ValueError(f"{self.kept_edges} edges are to be drawn from {slots_to_draw_from} slots")
-            scores = scores.masked_fill(~eligible, -1.0)
-        self.register_buffer("mask", top_k_mask(scores, self.kept_edges))
+        self.register_buffer("mask", random_mask(slots.shape, self.kept_edges, generator, eligible))
 
     def edges(self, weight: Tensor) -> Tensor:
         """The mask drawn at the start, whatever the weight."""

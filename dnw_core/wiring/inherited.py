@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dnw_core.wiring.config import RankedConfig
+from dnw_core.wiring.config_base import RankedConfig
 from dnw_core.wiring.masking import masked
 from dnw_core.wiring.ranked import RankedRule
 from dnw_core.wiring.slots import Slots

@@ -6,7 +6,7 @@ scale. Papers give steps: 100 steps in 32,000, up to three quarters of the run, 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,7 @@ from dnw_core.wiring.config_base import Density, Fraction, LayeredConfig, RuleCo
 class SparseMomentumConfig(LayeredConfig):
     """Sparse Networks from Scratch: at every epoch's end drop small weights, regrow by momentum (facts 4.3)."""
 
+    settled_layers: ClassVar[bool] = False
     rule: Literal["sparse-momentum"]
     drop_fraction: Fraction = Field(default=0.5, description="share of a weight's edges dropped at the first step")
     last_drop_fraction: Fraction = Field(default=0.005, description="at the last step; in between half a cosine")
@@ -60,12 +61,14 @@ class GradualPruningConfig(LayeredConfig):
 class SnipConfig(SparseConfig):
     """SNIP: one mask from the first batch, by |weight x gradient| over all weights together (facts 6)."""
 
+    settled_layers: ClassVar[bool] = False
     rule: Literal["snip"]
 
 
 class SoftThresholdConfig(RuleConfig):
     """STR: sign(w) max(|w| - sigmoid(s), 0), s learned for each weight; the count comes out of training (facts 6)."""
 
+    settled_layers: ClassVar[bool] = False
     rule: Literal["soft-threshold"]
     initial_threshold: float = Field(
         default=-3200.0, description="s at the start; weight decay draws it to zero, where half of the range is cut"
@@ -75,6 +78,7 @@ class SoftThresholdConfig(RuleConfig):
 class AcDcConfig(SparseConfig):
     """AC/DC: dense and sparse phases in turn, the edges by magnitude over all weights together (facts 6)."""
 
+    settled_layers: ClassVar[bool] = False
     rule: Literal["ac-dc"]
     warmup_share: Fraction = Field(default=0.1, description="share of the epochs before the first sparse phase")
     phase_share: float = Field(default=0.05, gt=0, le=1, description="share of the epochs that each phase takes")
@@ -105,7 +109,9 @@ class TopKastConfig(LayeredConfig):
     rule: Literal["top-kast"]
     backward_density: Density = Field(description="fraction of the slots that get a gradient; at least density")
     exploration_decay: float = Field(
-        default=1e-4, ge=0, description="L2 decay of the edges; of the others with a gradient, this over density"
+        default=1e-4,
+        ge=0,
+        description="L2 decay of the edges, in place of SGD's; of the others with a gradient, this over density",
     )
 
     @model_validator(mode="after")

@@ -6,10 +6,12 @@ weights are denser than large ones; what would exceed a weight is divided among 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
+from dnw_core.wiring.apportion import whole_numbers
 from dnw_core.wiring.config_base import LayeredConfig, RuleConfig
 from dnw_core.wiring.slots import Slots
 
@@ -19,20 +21,25 @@ def settle(config: RuleConfig, weights: Sequence[Slots]) -> list[Slots]:
     if not isinstance(config, LayeredConfig) or config.layers == "uniform":
         return list(weights)
     total = sum(config.budget.edges(slots.numel, slots.law) for slots in weights)
-    kept = erdos_renyi_kernel([slots.shape for slots in weights], total)
+    kept = erdos_renyi_kernel([slots.shape for slots in weights], total, [slots.usable_count for slots in weights])
     return [replace(slots, kept=edges) for slots, edges in zip(weights, kept, strict=True)]
 
 
-def erdos_renyi_kernel(shapes: Sequence[tuple[int, ...]], total: int) -> list[int]:
+def erdos_renyi_kernel(shapes: Sequence[tuple[int, ...]], total: int, rooms: Sequence[int] | None = None) -> list[int]:
     """Divide ``total`` edges among weights of these shapes; return each one's number.
 
     What a weight gets beyond whole edges is rounded down, and the edges left over go to the largest remainders, first
     weight first on ties: the sum is ``total`` exactly.
 
+    Args:
+        shapes: of the weights, in the order of the result.
+        total: edges to divide.
+        rooms: how many edges each weight can take; None for one in every slot.
+
     Raises:
-        ValueError: if ``total`` is negative or exceeds the weights.
+        ValueError: if ``total`` is negative or exceeds the rooms.
     """
-    sizes = [Slots(shape).numel for shape in shapes]
+    sizes = [math.prod(shape) for shape in shapes] if rooms is None else list(rooms)
     if not 0 <= total <= sum(sizes):
         raise ValueError(f"{total} edges cannot be divided among {sum(sizes)} slots")
     full: set[int] = set()
@@ -45,8 +52,4 @@ def erdos_renyi_kernel(shapes: Sequence[tuple[int, ...]], total: int) -> list[in
         if not above:
             break
         full |= above
-    kept = [sizes[index] if index in full else int(shares[index]) for index in range(len(shapes))]
-    by_remainder = sorted(shares, key=lambda index: (int(shares[index]) - shares[index], index))
-    for index in by_remainder[: total - sum(kept)]:
-        kept[index] += 1
-    return kept
+    return whole_numbers([Fraction(sizes[index]) if index in full else shares[index] for index in range(len(shapes))])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dnw_core.wiring.config import RankedConfig
+from dnw_core.wiring.config_base import RankedConfig
 from dnw_core.wiring.rule import WiringRule
 from dnw_core.wiring.selection import largest_magnitudes
 from dnw_core.wiring.slots import Slots

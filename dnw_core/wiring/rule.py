@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +27,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from dnw_core.wiring.budget import EdgeBudget
+from dnw_core.wiring.once import effective_weights, once
 from dnw_core.wiring.slots import Slots
+
+__all__ = ["Attached", "Origin", "Run", "WiringRule", "attach", "attached_rules", "effective_weights"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,19 @@ class Run:
         return self.epochs * self.steps_per_epoch
 
 
+@dataclass(frozen=True)
+class Origin:
+    """How a weight was before a rule was attached to it, for the way back.
+
+    Attributes:
+        position: among its module's parameters, which is its place in ``state_dict``.
+        trainable: whether it asked for a gradient.
+    """
+
+    position: int
+    trainable: bool
+
+
 class WiringRule(nn.Module, ABC):
     """Turns a dense weight into the effective one. Subclasses are registered in ``wiring.config``.
 
@@ -60,6 +75,8 @@ class WiringRule(nn.Module, ABC):
         ValueError: if the budget does not fit the weight.
     """
 
+    origin: Origin  # known once it is attached
+
     def __init__(self, slots: Slots, budget: EdgeBudget | None) -> None:
         super().__init__()
         self.slots = slots
@@ -67,6 +84,10 @@ class WiringRule(nn.Module, ABC):
             self.kept_edges = slots.kept
         else:
             self.kept_edges = slots.usable_count if budget is None else budget.edges(slots.numel, slots.law)
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        """Return the effective weight; within ``effective_weights()`` it is computed once."""
+        return once(self, super().__call__, weight)
 
     @property
     def promised_edges(self) -> int | None:
@@ -107,8 +128,8 @@ class WiringRule(nn.Module, ABC):
     def before_step(self, here: Attached, step: int) -> None:
         """Act when the gradients of step ``step`` (counted from 0 over the whole run) are there.
 
-        ``here.gradient`` is the sum over all workers, and may be changed in place; ``here.weight.grad = None`` makes the
-        optimiser pass the weight over in this step, decay and momentum included. Default: nothing.
+        ``here.gradient`` is the sum over all workers, and may be changed in place; ``here.weight.grad = None`` makes
+        the optimiser pass the weight over in this step, decay and momentum included. Default: nothing.
         """
 
     def after_step(self, here: Attached, step: int) -> None:
@@ -163,6 +184,15 @@ class Attached:
         momentum = state.get("momentum_buffer")
         return momentum if isinstance(momentum, Tensor) else None
 
+    @property
+    def weight_decay(self) -> float:
+        """The decay that SGD adds to this weight's gradient; 0 where there is none, or another kind of optimiser."""
+        if isinstance(self.optimiser, torch.optim.SGD):
+            for group in self.optimiser.param_groups:
+                if any(parameter is self.weight for parameter in group["params"]):
+                    return float(group["weight_decay"])
+        return 0.0
+
     def edges(self) -> Tensor:
         """Boolean mask of the current edges.
 
@@ -192,6 +222,7 @@ def attach(module: nn.Module, weight_name: str, rule: WiringRule) -> None:
         raise ValueError(f"{type(module).__name__} has no parameter '{weight_name}' (its parameters: {known})")
     if tuple(weight.shape) != tuple(rule.slots.shape):
         raise ValueError(f"the rule is for shape {tuple(rule.slots.shape)}, {weight_name} has {tuple(weight.shape)}")
+    rule.origin = Origin(list(module._parameters).index(weight_name), weight.requires_grad)
     # unsafe=True only skips a trial call of forward; the checks above are stricter for our purpose
     parametrize.register_parametrization(module, weight_name, rule, unsafe=True)
     rule.adopt(weight)
@@ -210,11 +241,3 @@ def attached_rules(model: nn.Module, optimiser: torch.optim.Optimizer | None = N
                 if isinstance(rule, WiringRule):
                     full = f"{module_name}.{weight_name}" if module_name else weight_name
                     yield Attached(full, rule, module, weight_name, optimiser)
-
-
-def effective_weights() -> AbstractContextManager[None]:
-    """Within this context each effective weight is computed at its first use and then kept.
-
-    Wrap one training step's forward pass, or one evaluation, in it; never an optimiser step.
-    """
-    return parametrize.cached()

@@ -4,8 +4,9 @@
 Here only the k-th largest *value* comes from it; everything above is kept, and of the entries that equal it
 those with the lowest flat index, until k are kept. A full sort is never needed (``benchmarks/training_step.py``).
 
-``largest_magnitudes`` is the same selection by |weight|; on a CPU it looks only at the entries that can be among the
-k largest (``candidates``), which for 1 % of 8.65 million is an order of magnitude faster.
+``largest_magnitudes`` is the same selection by |weight|; on a CPU it looks closely only at the entries that a sample
+leaves in doubt (``candidates``), which is an order of magnitude faster than a sort (``benchmarks/selection.py``). Under
+``torch.compile`` and ``torch.export`` it is one traceable graph without that short cut, with the same result.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dnw_core.wiring.candidates import candidate_indices
+from dnw_core.wiring.candidates import mask_by_bracket
 
 # below this many entries looking for candidates costs more than it saves
 CANDIDATES_FROM = 1 << 15
@@ -64,23 +65,14 @@ def largest_magnitudes(weight: Tensor, k: int, among: Tensor | None = None) -> T
     Raises:
         ValueError: if ``k`` is negative or exceeds the number of entries.
     """
-    if weight.device.type == "cpu" and weight.is_contiguous() and 0 < k < weight.numel() >= CANDIDATES_FROM:
-        flat = weight.detach().view(-1)
-        mask: Tensor | None = _by_candidates(flat, k, None if among is None else among.reshape(-1))
+    # how many entries are in doubt depends on the values, which no traced graph can know
+    by_bracket = weight.device.type == "cpu" and weight.is_contiguous() and not torch.compiler.is_compiling()
+    if by_bracket and 0 < k < weight.numel() >= CANDIDATES_FROM:
+        flat_among = None if among is None else among.reshape(-1)
+        mask = mask_by_bracket(weight.detach().view(-1), k, flat_among, top_k_mask)
         if mask is not None:
             return mask.view(weight.shape)
     scores = weight.detach().abs()
     if among is not None:
         scores = scores.masked_fill(~among, -1.0)
     return top_k_mask(scores, k)
-
-
-# how many candidates there are depends on the values, so this is not one traceable graph
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _by_candidates(flat: Tensor, k: int, among: Tensor | None) -> Tensor | None:
-    found = candidate_indices(flat, k, among)
-    if found is None:
-        return None
-    # all of the k largest are among these, in the order of their indices, so the ties are broken as ever
-    chosen = found[top_k_mask(flat[found].abs(), k)]
-    return torch.zeros(flat.numel(), dtype=torch.bool).index_fill_(0, chosen, True)

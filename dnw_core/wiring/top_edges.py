@@ -7,27 +7,13 @@ in; no gradient flows through such an edge to the nodes before it, because the p
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from dnw_core.wiring.config import TopEdgesConfig
-from dnw_core.wiring.masking import masked_values
+from dnw_core.wiring.masking import straight_through
 from dnw_core.wiring.ranked import RankedRule
 from dnw_core.wiring.slots import Slots
-
-
-class _StraightThrough(torch.autograd.Function):
-    """Masks in the forward pass, is the identity in the backward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, mask: Tensor) -> Tensor:
-        return masked_values(weight, mask)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Any, None]:
-        return grads[0], None
 
 
 class TopEdges(RankedRule):
@@ -42,5 +28,4 @@ class TopEdges(RankedRule):
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight with all but the top edges at zero; straight-through gradient."""
-        effective: Tensor = _StraightThrough.apply(weight, self.largest(weight))
-        return effective
+        return straight_through(weight, self.largest(weight))

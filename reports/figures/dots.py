@@ -51,7 +51,8 @@ def draw_dots(
         scales = sorted({row.scale for row in rows})
         warning = "" if scales == [PAPER_SCALE] else f" · {plain(', '.join(scales))} scale: no reproduction"
         drawn.text(0.012, 1 - 0.22 / height, plain(title, 80) + warning, weight="bold", size=11, va="center")
-        _legend(axes, height, margin=any(row.comparable for row in rows))
+        comparable = any(row.comparable for row in rows)
+        _legend(axes, height, margin=comparable, other=comparable and any(row.other_recipe for row in rows))
         return save(drawn, path)
 
 
@@ -117,7 +118,7 @@ def _limits(lines: Sequence[Mapping[Any, Any]], trials: pd.DataFrame) -> tuple[f
     return max(low - edge, -1.0), min(high + edge, 101.0)
 
 
-def _legend(axes: Axes, height: float, *, margin: bool) -> None:
+def _legend(axes: Axes, height: float, *, margin: bool, other: bool) -> None:
     marks: list[Artist] = [
         Line2D([], [], color=INK, marker="o", markersize=6.5, linewidth=2, label="ours: mean, 95 % interval"),
         Line2D([], [], color=INK, marker="|", linestyle="", markersize=7, label="one seed"),
@@ -133,6 +134,17 @@ def _legend(axes: Axes, height: float, *, margin: bool) -> None:
     ]
     if margin:
         marks.append(Patch(color="#ececec", label=f"within {MARGIN:g} point of it"))
+    if other:
+        marks.append(
+            Line2D(
+                [], [], color=FAINT, marker="D", markerfacecolor="white", linestyle="", label="published, other recipe"
+            )
+        )
     axes.figure.legend(
-        handles=marks, loc="lower center", ncols=4, frameon=False, fontsize=8.5, bbox_to_anchor=(0.5, 0.02 / height)
+        handles=marks,
+        loc="lower center",
+        ncols=len(marks),
+        frameon=False,
+        fontsize=8.5,
+        bbox_to_anchor=(0.5, 0.02 / height),
     )

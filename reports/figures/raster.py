@@ -12,23 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from reports.wiring_file import Graph
+
 LIVE = "#0072B2"
 DEAD = "#D55E00"
 _CHUNK = 1 << 20  # edges looked at together: the memory needed does not grow with a graph of ten million
 _PALEST = 0.3  # of a pixel with an edge
-
-Whole = np.ndarray[Any, np.dtype[np.integer[Any]]]
-
-
-@dataclass(frozen=True)
-class Graph:
-    """The kept edges of one graph: receiving and sending node of each, and whether it is live."""
-
-    name: str
-    rows: Whole
-    columns: Whole
-    live: np.ndarray[Any, np.dtype[np.bool_]]
-    shape: tuple[int, int]
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,25 @@
 """The wiring found, as an adjacency picture: receiving nodes down, sending nodes across, a dot an edge.
 
 Every slot of the matrix is drawn as a whole number of pixels, so that 32,000 edges stay crisp; a matrix larger
-than its picture is binned (``raster``).
+than its picture is binned (``raster``). Of many matrices the density of each is drawn instead (``layers``).
 """
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from reports.figures.raster import DEAD, LIVE, Graph, Raster, pixels_of, raster_of
+from reports.figures.layers import layer_picture
+from reports.figures.raster import DEAD, LIVE, Raster, pixels_of, raster_of
 from reports.figures.style import QUIET, figure, save
 from reports.text import plain
+from reports.wiring_file import MOST_PICTURED, Graph, read_counts, read_wiring
 
 _DPI = 200
 _PIXELS = {1: 1600, 2: 800, 3: 768, 4: 520}  # of the longer side of a matrix, by the number of matrices in a line
-_MOST_GRAPHS = 16  # in one picture
-_LARGEST_ARCHIVE = 1 << 30  # bytes unpacked
 _BORDER = (124, 60, 40, 112)  # pixels round each matrix: left, top, right, bottom
 _HEAD = 110  # pixels
 _NOTE = 34  # pixels of a second line under a binned matrix
@@ -30,32 +27,8 @@ _NARROWEST = 520
 _TICK_ROOM = 90  # pixels a tick label needs
 
 
-def read_wiring(path: Path) -> list[Graph]:
-    """Read ``wiring.npz``, without ever unpickling; an empty list for a network without a graph.
-
-    Raises:
-        ValueError: if it cannot be read, is damaged or too large, or does not fit the results folder's layout.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > _LARGEST_ARCHIVE:
-                raise ValueError(f"{path.name}: larger than {_LARGEST_ARCHIVE >> 20} MiB unpacked")
-        with np.load(path, allow_pickle=False) as arrays:
-            names = [key.removesuffix(".shape") for key in arrays.files if key.endswith(".shape")]
-            graphs = [_graph(name, arrays, path) for name in names]
-            if arrays.files and not names:
-                raise ValueError(f"{path.name}: not a wiring file (no graph's shape in it)")
-    except ValueError:
-        raise
-    except OSError as error:
-        raise ValueError(f"{path.name}: cannot be read ({error.strerror or error})") from None
-    except Exception as error:  # a damaged file makes zipfile, zlib and numpy's header parser raise almost anything
-        raise ValueError(f"{path.name}: not a wiring file ({error})") from None
-    return graphs
-
-
 def wiring_picture(npz_path: Path, out_png: Path, *, title: str = "") -> Path:
-    """Draw the edges of every graph in ``wiring.npz`` and return the picture's path.
+    """Draw the edges of every graph in ``wiring.npz``, or of many graphs how dense each is; return the picture's path.
 
     A network without a graph gets a small picture that says so: whoever shows a trial's files may rely on one.
 
@@ -63,17 +36,19 @@ def wiring_picture(npz_path: Path, out_png: Path, *, title: str = "") -> Path:
         ValueError: if the file cannot be read, is damaged or does not fit the layout.
         OSError: if the picture cannot be written.
     """
+    counts = read_counts(npz_path)
+    if len(counts) > MOST_PICTURED:
+        return layer_picture(counts, out_png, title)
     graphs = read_wiring(npz_path)
     if not graphs:
         with figure(6.0, 0.9, dpi=_DPI) as drawn:
             drawn.text(0.02, 0.7, plain(title, 60), weight="bold", size=11, va="center")
             drawn.text(0.02, 0.3, "this network has no graph", size=9, va="center", color=QUIET)
             return save(drawn, out_png)
-    shown = graphs[:_MOST_GRAPHS]
-    across = 1 if len(shown) == 1 else 2 if len(shown) <= 4 else 3 if len(shown) <= 9 else 4
-    down = -(-len(shown) // across)
+    across = 1 if len(graphs) == 1 else 2 if len(graphs) <= 4 else 3 if len(graphs) <= 9 else 4
+    down = -(-len(graphs) // across)
     left, top, right, bottom = _BORDER
-    rasters = [raster_of(graph.shape, _PIXELS[across]) for graph in shown]
+    rasters = [raster_of(graph.shape, _PIXELS[across]) for graph in graphs]
     bottom += _NOTE if any(raster.slots > 1 for raster in rasters) else 0
     cell_width = max(*(raster.wide for raster in rasters), _NARROWEST) + left + right
     cell_height = max(raster.tall for raster in rasters) + top + bottom
@@ -81,8 +56,8 @@ def wiring_picture(npz_path: Path, out_png: Path, *, title: str = "") -> Path:
     width, height = wide / _DPI, tall / _DPI
     with figure(width, height, dpi=_DPI) as drawn:
         drawn.text(0.12 / width, 1 - 0.24 / height, plain(title, 70), weight="bold", size=11, va="center")
-        drawn.text(0.12 / width, 1 - 0.49 / height, _totals(graphs, len(shown)), size=9, va="center", color=QUIET)
-        for index, (graph, raster) in enumerate(zip(shown, rasters, strict=True)):
+        drawn.text(0.12 / width, 1 - 0.49 / height, _totals(graphs), size=9, va="center", color=QUIET)
+        for index, (graph, raster) in enumerate(zip(graphs, rasters, strict=True)):
             x = index % across * cell_width + left
             y = tall - _HEAD - index // across * cell_height - top - raster.tall
             # the pixels go straight onto the canvas, the axes stand round them: nothing is resampled
@@ -107,21 +82,6 @@ def wiring_picture(npz_path: Path, out_png: Path, *, title: str = "") -> Path:
         return save(drawn, out_png)
 
 
-def _graph(name: str, arrays: Any, path: Path) -> Graph:
-    rows, columns = (np.asarray(arrays[f"{name}.{part}"]) for part in ("rows", "columns"))
-    live, shape = np.asarray(arrays[f"{name}.live"]), np.asarray(arrays[f"{name}.shape"])
-    if shape.shape != (2,) or shape.dtype.kind not in "iu" or not (shape > 0).all():
-        raise ValueError(f"{path.name}: the shape of graph {name!r} is not two positive whole numbers")
-    size = (int(shape[0]), int(shape[1]))
-    for ends, limit in ((rows, size[0]), (columns, size[1])):
-        whole = ends.ndim == 1 and ends.dtype.kind in "iu" and ends.shape == live.shape
-        if not whole or (len(ends) and not (int(ends.min()) >= 0 and int(ends.max()) < limit)):
-            raise ValueError(f"{path.name}: the edges of graph {name!r} do not fit its shape {size}")
-    if live.dtype != np.bool_:
-        raise ValueError(f"{path.name}: '{name}.live' is not true or false per edge")
-    return Graph(name, rows, columns, live, size)
-
-
 def _frame(axes: Axes, graph: Graph, raster: Raster, *, named: bool) -> None:
     axes.set_xlim(-0.5, graph.shape[1] - 0.5)
     axes.set_ylim(graph.shape[0] - 0.5, -0.5)  # node 0 at the top, as in a matrix
@@ -138,10 +98,9 @@ def _frame(axes: Axes, graph: Graph, raster: Raster, *, named: bool) -> None:
         axes.set_title(f"{plain(graph.name, 24)}: {len(graph.live):,} edges", fontsize=9)
 
 
-def _totals(graphs: list[Graph], shown: int) -> str:
+def _totals(graphs: list[Graph]) -> str:
     edges = sum(len(graph.live) for graph in graphs)
     live = sum(int(graph.live.sum()) for graph in graphs)
     # rounded down: 31,999 of 32,000 is not 100 %
     share = f" ({live * 10_000 // edges / 100:.2f} %)" if edges else ""
-    more = f" · {shown} of {len(graphs)} graphs shown" if shown < len(graphs) else ""
-    return f"{edges:,} edges: {live:,} live{share}, {edges - live:,} dead{more}"
+    return f"{edges:,} edges: {live:,} live{share}, {edges - live:,} dead"

@@ -1,0 +1,73 @@
+"""What the rules have in common that start from the complete graph and take edges away, now and then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dnw_core.wiring.config_base import SparseConfig
+from dnw_core.wiring.rule import WiringRule
+from dnw_core.wiring.selection import largest_magnitudes
+from dnw_core.wiring.slots import Slots
+
+
+class PresentEdges(WiringRule):
+    """Keeps its edges and their promised number in buffers; at first every usable slot is one.
+
+    Raises:
+        ValueError: if fewer slots are usable than edges are to be kept.
+    """
+
+    usable: Tensor | None
+    present: Tensor
+    present_count: Tensor
+
+    def __init__(self, config: SparseConfig, slots: Slots) -> None:
+        super().__init__(slots, config.budget)
+        if slots.usable_count < self.kept_edges:
+            raise ValueError(f"{self.kept_edges} edges are to be kept, but only {slots.usable_count} slots are usable")
+        # follows from the network alone, so it need not be in the checkpoint
+        self.register_buffer("usable", slots.usable, persistent=False)
+        present = torch.ones(slots.shape, dtype=torch.bool) if slots.usable is None else slots.usable.clone()
+        self.register_buffer("present", present)
+        self.register_buffer("present_count", torch.tensor(slots.usable_count, dtype=torch.int64))
+
+    @property
+    def promised_edges(self) -> int:
+        """How many edges there are at this moment."""
+        return int(self.present_count)
+
+    def edges(self, weight: Tensor) -> Tensor:
+        """The edges of this moment, whatever the weight."""
+        return self.present
+
+    def keep(self, present: Tensor, count: int | Tensor) -> None:
+        """Take ``present`` as the edges, ``count`` of them."""
+        self.present.copy_(present)
+        self.present_count.fill_(count)
+
+    def keep_all(self) -> None:
+        """Take every usable slot as an edge."""
+        self.present.fill_(True) if self.usable is None else self.present.copy_(self.usable)
+        self.present_count.fill_(self.slots.usable_count)
+
+
+def keep_largest_together(rules: Sequence[PresentEdges], values: Sequence[Tensor]) -> None:
+    """Give the rules the edges of largest |value| over all weights together, as many as they keep in all.
+
+    Ties go to the first weight, and in it to the lowest index. A weight may end with no edge at all.
+
+    Args:
+        rules: of the weights.
+        values: of each weight's slots, in its shape.
+    """
+    flat = torch.cat([value.reshape(-1) for value in values])
+    usable = None
+    if any(rule.usable is not None for rule in rules):
+        starts = [torch.ones_like(rule.present) if rule.usable is None else rule.usable for rule in rules]
+        usable = torch.cat([start.reshape(-1) for start in starts])
+    chosen = largest_magnitudes(flat, sum(rule.kept_edges for rule in rules), usable)
+    for rule, mask in zip(rules, torch.split(chosen, [rule.slots.numel for rule in rules]), strict=True):
+        rule.keep(mask.view(rule.slots.shape), mask.count_nonzero())

@@ -1,0 +1,113 @@
+"""Top-KAST (Jayakumar et al. 2020, facts 6): the forward pass uses the largest weights, the backward pass a few more.
+
+Two sets of slots by |w|: the k edges (A), and around them the slots that get a gradient (B). Both are selected anew
+after every step, so that what has grown in B becomes an edge. An L2 penalty keeps the two apart: its decay is
+``exploration_decay`` on A and that over the density on the rest of B, so that a weight there must earn its place. What
+lies outside B does not move at all.
+
+The penalty takes the place of the weight decay that SGD would add. A decay of another kind (AdamW's) comes on top.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dnw_core.wiring.budget import EdgeBudget
+from dnw_core.wiring.later_config import TopKastConfig
+from dnw_core.wiring.masking import masked_values, zero_outside
+from dnw_core.wiring.rule import Attached, WiringRule
+from dnw_core.wiring.selection import largest_magnitudes
+from dnw_core.wiring.slots import Slots
+
+
+class _TwoMasks(torch.autograd.Function):
+    """One mask in the forward pass, another in the backward pass; only the second is kept in between."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, forward_mask: Tensor, backward_mask: Tensor) -> Tensor:
+        ctx.save_for_backward(backward_mask)
+        return masked_values(weight, forward_mask)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None]:
+        (mask,) = ctx.saved_tensors
+        return masked_values(grads[0], mask), None, None
+
+
+class TopKast(WiringRule):
+    """Keeps exactly k edges, and trains those and some more.
+
+    With ``layers: erk`` a weight's B is its own k times backward_density / density, at most all of its slots; what
+    would exceed it is not given to other weights.
+
+    Raises:
+        ValueError: if fewer slots are usable than edges are to be kept.
+    """
+
+    usable: Tensor | None
+    forward_mask: Tensor
+    backward_mask: Tensor
+
+    def __init__(self, config: TopKastConfig, slots: Slots, generator: torch.Generator) -> None:
+        super().__init__(slots, config.budget)
+        if slots.usable_count < self.kept_edges:
+            raise ValueError(f"{self.kept_edges} edges are to be kept, but only {slots.usable_count} slots are usable")
+        self.decay = config.exploration_decay
+        self.trained_slots = min(_trained(config, slots), slots.usable_count)
+        # follows from the network alone, so it need not be in the checkpoint
+        self.register_buffer("usable", slots.usable, persistent=False)
+        for name in ("forward_mask", "backward_mask"):
+            self.register_buffer(name, torch.zeros(slots.shape, dtype=torch.bool))
+        # what must not move, between before_step and after_step alone: when activations no longer take memory
+        self._unmoved: Tensor | None = None
+
+    def adopt(self, weight: nn.Parameter) -> None:
+        """Select both sets for the first time."""
+        self._select(weight)
+
+    def edges(self, weight: Tensor) -> Tensor:
+        """The edges as they were last selected."""
+        return self.forward_mask
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight with all but the edges at zero; the gradient goes to the larger set."""
+        effective: Tensor = _TwoMasks.apply(weight, self.forward_mask, self.backward_mask)
+        return effective
+
+    def before_step(self, here: Attached, step: int) -> None:
+        """Add the penalty's gradient, less the decay that the optimiser is about to add."""
+        if here.gradient is None:
+            return
+        weight, rest = here.weight.detach(), self.backward_mask & ~self.forward_mask
+        outer = self.decay * self.slots.numel / self.kept_edges
+        here.gradient.add_(masked_values(weight, self.forward_mask), alpha=self.decay - here.weight_decay)
+        here.gradient.add_(masked_values(weight, rest), alpha=outer - here.weight_decay)
+        self._unmoved = masked_values(weight, ~self.backward_mask)
+
+    def after_step(self, here: Attached, step: int) -> None:
+        """Take back what decay and momentum did outside the larger set, then select both sets anew."""
+        if self._unmoved is None:
+            return
+        zero_outside(here.weight, self.backward_mask)
+        here.weight.add_(self._unmoved)
+        self._unmoved = None
+        if here.momentum is not None:
+            zero_outside(here.momentum, self.backward_mask)
+        self._select(here.weight)
+
+    def _select(self, weight: Tensor) -> None:
+        # of two selections by the same order the smaller lies within the larger
+        self.backward_mask.copy_(largest_magnitudes(weight, self.trained_slots, self.usable))
+        self.forward_mask.copy_(largest_magnitudes(weight, self.kept_edges, self.usable))
+
+
+def _trained(config: TopKastConfig, slots: Slots) -> int:
+    """How many slots get a gradient."""
+    trained = EdgeBudget(config.backward_density, None)
+    if slots.kept is None:
+        return trained.edges(slots.numel)
+    return math.ceil(slots.kept * trained.share(None) / config.budget.share(None))

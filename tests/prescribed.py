@@ -1,0 +1,115 @@
+"""Two bare weights whose gradients a test prescribes, trained with a rule; and SGD and ranking once more, in numpy.
+
+The loss is the sum of effective weight times prescribed gradient, so what a rule makes of a gradient can be followed
+number by number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dnw_core.models.build import build_rule
+from dnw_core.wiring.hooks import Wiring
+from dnw_core.wiring.layers import settle
+from dnw_core.wiring.rule import Attached, Run, attach, effective_weights
+from dnw_core.wiring.slots import Slots
+
+Numbers = NDArray[np.float64]
+SHAPES = ((6, 5), (4, 10))
+RATE, MOMENTUM, DECAY = 0.125, 0.75, 0.0625
+
+
+def drawn(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Normal numbers without zeros or ties."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+class Prescribed:
+    """The weights of these shapes with a rule, their optimiser and their hooks."""
+
+    def __init__(
+        self,
+        config: Any,
+        run: Run | None = None,
+        shapes: Sequence[tuple[int, ...]] = SHAPES,
+        weights: Sequence[Any] | None = None,
+        usable: Tensor | None = None,
+        optimiser: type[torch.optim.Optimizer] | None = None,
+    ) -> None:
+        values = [drawn(shape, index) for index, shape in enumerate(shapes)]
+        if weights is not None:
+            values = [torch.tensor(weight) for weight in weights]
+        self.network = nn.ModuleList(nn.Module() for _ in values)
+        slots = settle(config, [Slots(tuple(value.shape), usable=usable) for value in values])
+        for index, (module, value) in enumerate(zip(self.network, values, strict=True)):
+            module.register_parameter("weight", nn.Parameter(value))
+            attach(module, "weight", build_rule(config, slots[index], 0, str(index)))
+        if optimiser is None:
+            self.optimiser: torch.optim.Optimizer = torch.optim.SGD(
+                self.network.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY
+            )
+        else:
+            self.optimiser = optimiser(self.network.parameters(), lr=RATE, weight_decay=DECAY)  # type: ignore[call-arg]
+        self.wiring = Wiring(self.network, self.optimiser)
+        if run is not None:
+            self.wiring.begin(run)
+
+    @property
+    def places(self) -> list[Attached]:
+        """Where the rules are, first weight first."""
+        return self.wiring.places
+
+    def effective(self) -> list[Tensor]:
+        """The effective weights of this moment."""
+        return [module.weight.detach().clone() for module in self.network]
+
+    def backward(self, gradients: Sequence[Tensor | None], parts: int = 1) -> None:
+        """Give each effective weight its gradient; in several backward passes, as so many workers would."""
+        self.optimiser.zero_grad()
+        for _ in range(parts):
+            with effective_weights():
+                pairs = zip(self.network, gradients, strict=True)
+                losses = [(module.weight * gradient).sum() for module, gradient in pairs if gradient is not None]
+                (torch.stack(losses).sum() / parts).backward()
+
+    def step(self, step: int, gradients: Sequence[Tensor | None]) -> None:
+        """One training step."""
+        self.backward(gradients)
+        self.wiring.before_step(step)
+        self.optimiser.step()
+        self.wiring.after_step(step)
+
+
+def gradients_of(step: int, shapes: Sequence[tuple[int, ...]] = SHAPES) -> list[Tensor]:
+    """Gradients to prescribe at a step."""
+    return [drawn(shape, 100 * step + index + 10) for index, shape in enumerate(shapes)]
+
+
+def numbers(tensor: Tensor) -> Numbers:
+    """The tensor's values as float64."""
+    return tensor.detach().double().numpy().copy()
+
+
+def sgd(weight: Numbers, momentum: Numbers, gradient: Numbers) -> None:
+    """One step of SGD, in place; momentum starts at zero."""
+    momentum *= MOMENTUM
+    momentum += gradient + DECAY * weight
+    weight -= RATE * momentum
+
+
+def top(values: Numbers, k: int) -> NDArray[np.bool_]:
+    """Mask of the k largest magnitudes, by a stable sort."""
+    mask = np.zeros(values.size, dtype=bool)
+    mask[np.argsort(-np.abs(values).ravel(), kind="stable")[:k]] = True
+    return mask.reshape(values.shape)
+
+
+def assert_close(found: Tensor, expected: Numbers) -> None:
+    """Equal within float32's rounding over a few dozen steps."""
+    np.testing.assert_allclose(numbers(found), expected, rtol=1e-4, atol=1e-5)

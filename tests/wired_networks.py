@@ -1,0 +1,39 @@
+"""Networks with their rules for tests; ResNet-50, whose 25 million weights take a while to draw, is kept."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+from dnw_core.models.build import build_network, build_wired, wire
+from dnw_core.models.config import NetworkConfig
+from dnw_core.models.graph import Graph
+from dnw_core.wiring.config import WiringConfig
+from dnw_core.wiring.rule import attached_rules
+
+
+def wired(network: NetworkConfig, wiring: WiringConfig) -> tuple[Any, list[Graph]]:
+    """The network of seed 0 with the rule attached, and its graphs.
+
+    ResNet-50 is the last caller's, its rules taken off and its weights as that one left them.
+    """
+    if network.kind != "resnet50":
+        return build_wired(network, wiring, seed=0)
+    return _Kept.wired(network, wiring)
+
+
+class _Kept:
+    built: ClassVar[dict[NetworkConfig, nn.Module]] = {}
+
+    @classmethod
+    def wired(cls, config: NetworkConfig, wiring: WiringConfig) -> tuple[nn.Module, list[Graph]]:
+        network = cls.built.get(config)
+        if network is None:
+            network = build_network(config, 0)
+            cls.built = {config: network}
+        for attached in list(attached_rules(network)):
+            attached.weight.requires_grad_(True)
+            parametrize.remove_parametrizations(attached.module, attached.weight_name, leave_parametrized=False)
+        return network, wire(network, wiring, 0)
