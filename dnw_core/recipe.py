@@ -152,6 +152,12 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
+    def _check_momentum(self) -> Recipe:
+        if self.wiring.needs_momentum and not self.optimiser.momentum:
+            raise ValueError(f"rule {self.wiring.rule} grows edges by momentum; set optimiser.momentum above 0")
+        return self
+
+    @model_validator(mode="after")
     def _check_batch(self) -> Recipe:
         if self.batch_norm_images is not None and self.batch_size % self.batch_norm_images:
             raise ValueError(

@@ -25,7 +25,7 @@ from pipelines.layout import COSTS_FILE
 from pipelines.store import Store
 from tune_configs import Row, Table
 
-COUNT_SECONDS = 300.0  # it takes 15 on an idle core
+COUNT_SECONDS = 300.0  # it takes 25 on an idle core
 
 
 def report_costs(

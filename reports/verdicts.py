@@ -54,7 +54,8 @@ EXPLANATIONS: dict[Kind, str] = {
     Kind.UNDECIDED: "neither of the above can be shown: the seeds are too few for their spread",
     Kind.OTHER_RECIPE: (
         "the published number was trained with another recipe than this row (batch, schedule or epochs of another "
-        "paper): it is shown beside ours, and their difference, which tells recipes as much as methods, is not judged"
+        "paper), or one not known in every part: it is shown beside ours, and their difference, which tells recipes as "
+        "much as methods, is not judged"
     ),
     Kind.NOT_COMPARABLE: (
         "not run as published (a scale other than paper, or changed with `--set`), or nothing was published for it"

@@ -160,5 +160,5 @@ def test_without_begin_the_schedule_is_unknown() -> None:
     """A clear sentence, not a guess."""
     rule = rule_for((4, 4), None)
     here = at(rule, drawn(4, 4))
-    with pytest.raises(RuntimeError, match=r"call begin\(epochs\) first"):
+    with pytest.raises(RuntimeError, match=r"call begin\(run\) first"):
         rule.after_epoch(here, 0)

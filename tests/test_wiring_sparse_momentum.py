@@ -7,16 +7,19 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from dnw_core.errors import UserError
 from dnw_core.models.build import build_rule
+from dnw_core.recipe import Recipe
 from dnw_core.wiring.hooks import Wiring
 from dnw_core.wiring.later_config import SparseMomentumConfig
 from dnw_core.wiring.layers import settle
 from dnw_core.wiring.rule import Attached, Run, attach
 from dnw_core.wiring.slots import Slots
 from dnw_core.wiring.sparse_momentum import SparseMomentum
+from tune_configs import load_tables
 
 
 def network_of(sizes: list[tuple[int, int]], epochs: int = 1, **settings: Any) -> tuple[nn.Sequential, Wiring]:
@@ -299,3 +302,12 @@ def test_unusable_slots_never_become_edges() -> None:
     assert not torch.equal(before, wiring.places[0].edges())
     with pytest.raises(ValueError, match="12 edges are to be drawn from 8 slots"):
         build_rule(config.model_copy(update={"density": 0.75}), Slots((4, 4), usable=usable), 0, "w")
+
+
+def test_a_recipe_without_momentum_is_refused() -> None:
+    """Before anything is trained, with what would be right."""
+    recipe = load_tables()["sparse-cifar"].rows["snfs-10"].recipe_at("paper")
+    values = recipe.model_dump()
+    values["optimiser"]["momentum"] = 0.0
+    with pytest.raises(ValidationError, match=r"grows edges by momentum; set optimiser\.momentum above 0"):
+        Recipe.model_validate(values)

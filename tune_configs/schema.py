@@ -61,7 +61,8 @@ class Published(Config):
     n_is: Literal["stated", "assumed"] | None = Field(default=None, description="where n comes from")
     origin: str = Field(min_length=1, description="where the number is printed")
     recipe: Literal["same", "other"] = Field(
-        default="same", description="other: it was trained with another recipe; shown beside ours, never judged"
+        default="same",
+        description="other: it was trained with another recipe, or one that is not known in every part; never judged",
     )
     parameters: Printed | None = Field(default=None, description="the parameter column, as printed")
     macs: PrintedBound | None = Field(default=None, description="the FLOPs column (multiply-adds), as printed")

@@ -17,6 +17,7 @@ class SparseMomentumConfig(LayeredConfig):
     """Sparse Networks from Scratch: at every epoch's end drop small weights, regrow by momentum (facts 4.3)."""
 
     settled_layers: ClassVar[bool] = False
+    needs_momentum: ClassVar[bool] = True
     rule: Literal["sparse-momentum"]
     drop_fraction: Fraction = Field(default=0.5, description="share of a weight's edges dropped at the first step")
     last_drop_fraction: Fraction = Field(default=0.005, description="at the last step; in between half a cosine")
