@@ -18,6 +18,8 @@ from torch import Tensor
 SAMPLE_STRIDE = 61
 MARGIN_DEVIATIONS = 4.0
 CHUNK = 1 << 18
+# where fewer are kept, selecting all of them is quicker than setting apart those beyond doubt
+BRACKET_FROM_DENSITY = 0.03
 
 
 def mask_by_bracket(
@@ -32,19 +34,19 @@ def mask_by_bracket(
         select: the plain selection: of some magnitudes, in the order of their indices, the mask of so many largest.
     """
     low, high = _bracket(flat, k, among)
-    mask = torch.empty(flat.numel(), dtype=torch.bool)
+    mask = torch.zeros(flat.numel(), dtype=torch.bool)
     scratch = torch.empty(CHUNK, dtype=flat.dtype)
     above_count = 0
     between_counts, between_indices = [], []
     for start in range(0, flat.numel(), CHUNK):
         magnitudes = _magnitudes(flat, start, scratch)
-        above = torch.gt(magnitudes, high, out=mask[start : start + CHUNK])
         between = magnitudes >= low
         if among is not None:
-            above &= among[start : start + CHUNK]
             between &= among[start : start + CHUNK]
-        between ^= above
-        above_count += int(torch.count_nonzero(above))
+        if high < math.inf:
+            above = torch.gt(magnitudes, high, out=mask[start : start + CHUNK]).logical_and_(between)
+            between ^= above
+            above_count += int(torch.count_nonzero(above))
         between_counts.append(int(torch.count_nonzero(between)))
         if low < high:
             between_indices.append(between.nonzero().view(-1).add_(start))
@@ -90,8 +92,9 @@ def _bracket(flat: Tensor, k: int, among: Tensor | None) -> tuple[float, float]:
     expected = k / SAMPLE_STRIDE
     variance = expected * (1 - expected / sample.numel())
     margin = MARGIN_DEVIATIONS * math.sqrt(max(variance, 1.0)) + 1
-    in_order = torch.sort(sample, descending=True).values
     upper_rank, lower_rank = math.floor(expected - margin), math.ceil(expected + margin)
-    high = float(in_order[upper_rank - 1]) if upper_rank >= 1 else math.inf
-    low = float(in_order[lower_rank - 1]) if lower_rank <= sample.numel() else 0.0
+    largest = torch.topk(sample, min(lower_rank, sample.numel()), sorted=True).values
+    beyond_doubt = upper_rank >= 1 and k >= BRACKET_FROM_DENSITY * flat.numel()
+    high = float(largest[upper_rank - 1]) if beyond_doubt else math.inf
+    low = float(largest[lower_rank - 1]) if lower_rank <= sample.numel() else 0.0
     return low, high
