@@ -89,19 +89,22 @@ def mean_layers(row: ReportRow, layers: pd.DataFrame) -> pd.DataFrame:
 
 
 def layer_section(row: ReportRow, layers: pd.DataFrame) -> list[str]:
-    """Return the row's layers as a folded-up Markdown table; nothing where none are known."""
+    """Return the row's layers as a folded-up Markdown table; a sentence where all keep as much, nothing if unknown."""
     means = mean_layers(row, layers)
     if means.empty:
         return []
+    kept, slots = float(means["kept"].sum()), float(means["slots"].sum())
+    seeds = trials_of(row, layers)["seed"].nunique()
+    title = f"{len(means)} layers with a wiring rule, mean of {seeds} seed{'s' if seeds > 1 else ''}"
+    if bool((abs(means["kept"] - kept / slots * means["slots"]) < 1).all()):  # but for the rounding to whole weights
+        alike = f"each keeps {share(100 * kept / slots)} % of its weights, {count_of(kept)} in all"
+        return ["", f"{title}: {alike}; other layers are dense."]
     lines = [
         f"| {code(name)} | {layer['receivers']:,.0f} x {layer['slots_each']:,.0f} | {count_of(layer['kept'])} "
         f"| {share(100 * layer['density'])} |"
         for name, layer in zip(means.index, means.to_dict("records"), strict=True)
     ]
-    kept, slots = float(means["kept"].sum()), float(means["slots"].sum())
     total = f"| **all** | {count_of(slots)} | **{count_of(kept)}** | **{share(100 * kept / slots)}** |"
-    seeds = trials_of(row, layers)["seed"].nunique()
-    title = f"{len(means)} layers with a wiring rule, mean of {seeds} seed{'s' if seeds > 1 else ''}"
     head = ["| Layer | Receivers x slots of each | Kept | Density, % |", "| --- | ---: | ---: | ---: |"]
     grid = "\n".join([*head, *lines, total])
     return ["", f"<details>\n<summary>{title}; other layers are dense</summary>\n\n{grid}\n\n</details>"]

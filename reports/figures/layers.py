@@ -1,7 +1,7 @@
 """The density of each layer, in the order of the network: rows that keep as much in the whole share a panel.
 
 Methods differ in where they keep weights rather than in how many, so a panel holds the rows of one overall density.
-Where all of them are as dense in every layer there is nothing to be seen, and no panel.
+Those that are as dense in every layer are one line without a name; where all are, there is no panel.
 """
 
 from __future__ import annotations
@@ -111,17 +111,20 @@ def _panels(lines: Sequence[_Line]) -> list[list[_Line]]:
 
 
 def _draw(title: str, names: list[str], panels: Sequence[Sequence[_Line]], looks: Looks, path: Path) -> Path:
-    heights = [max(_PANEL_HEIGHT, _LINE_OF_TEXT * (len(lines) + 1)) for lines in panels]
+    heights = [max(_PANEL_HEIGHT, _LINE_OF_TEXT * (1 + sum(not line.even for line in lines))) for lines in panels]
     total = _HEAD + sum(heights) + _BETWEEN * (len(panels) - 1) + _NAMES
     with figure(_WIDTH, total) as drawn:
         top = total - _HEAD
         for lines, height in zip(panels, heights, strict=True):
             axes = drawn.add_axes((0.08, (top - height) / total, 1 - _LABELS - 0.08, height / total))
             top -= height + _BETWEEN
-            rows = [line.row for line in lines]
+            even, uneven = [line for line in lines if line.even], [line for line in lines if not line.even]
+            rows = [line.row for line in uneven]
             # a table of more rows than there are looks may give two of a panel the same
             seen = looks if len({looks[row.key] for row in rows}) == len(rows) else row_colours(rows)
-            for line in lines:
+            if even:
+                _draw_even(axes, even)
+            for line in uneven:
                 colour, style = seen[line.row.key]
                 placed = line.values.clip(LOWEST).reindex(names)  # a layer without a rule leaves a gap
                 axes.plot(
@@ -131,14 +134,24 @@ def _draw(title: str, names: list[str], panels: Sequence[Sequence[_Line]], looks
             axes.set_xlim(-1, len(names))
             axes.set_xticks(range(len(names)), [""] * len(names))
             ends = [
-                (float(names.index(line.values.index[-1])), float(line.values.clip(LOWEST).iloc[-1])) for line in lines
+                (float(names.index(line.values.index[-1])), float(line.values.clip(LOWEST).iloc[-1])) for line in uneven
             ]
-            texts = [f"{share(line.whole)} %" for line in lines]
+            texts = [f"{share(line.whole)} %" for line in uneven]
             name_points(axes, ends, texts, rows, seen, gap=_LINE_OF_TEXT / height, faint=True)
         _name_layers(axes, names)
         note = scale_note([line.row for lines in panels for line in lines])
         drawn.axes[0].set_title(f"{plain(title, 100)}\ndensity of each layer{note}")
         return save(drawn, path)
+
+
+def _draw_even(axes: Axes, lines: Sequence[_Line]) -> None:
+    """Draw the rows whose layers are all as dense as one grey line that says how many they are."""
+    height = float(lines[0].values.median())
+    axes.axhline(height, color="0.6", linestyle=":", linewidth=1)
+    rows = f"{len(lines)} row{'s' if len(lines) > 1 else ''}"
+    axes.annotate(
+        f"every layer alike: {rows}", (0, height), (0, 2), textcoords="offset points", fontsize=7, color="0.4"
+    )
 
 
 def _dress(axes: Axes, values: Sequence[pd.Series[float]]) -> None:
