@@ -109,7 +109,7 @@ def slow_folder(root: Path) -> Path:
     """Write an image folder whose preparation takes a while: 14 + 1 shards of three images."""
     write_folder(root, train=14, val=1)
     for path in root.glob("*/*/*.JPEG"):
-        path.write_bytes(encoded(1, size=(1000, 750)))
+        path.write_bytes(encoded(1, size=(1600, 1200)))
     return root
 
 

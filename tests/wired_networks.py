@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from dnw_core.models.build import build_network, build_wired, wire
@@ -17,7 +18,7 @@ from dnw_core.wiring.rule import attached_rules
 def wired(network: NetworkConfig, wiring: WiringConfig) -> tuple[Any, list[Graph]]:
     """The network of seed 0 with the rule attached, and its graphs.
 
-    ResNet-50 is the last caller's, its rules taken off and its weights as that one left them.
+    ResNet-50 is the last caller's, its rules taken off and its weights as they were drawn.
     """
     if network.kind != "resnet50":
         return build_wired(network, wiring, seed=0)
@@ -25,15 +26,16 @@ def wired(network: NetworkConfig, wiring: WiringConfig) -> tuple[Any, list[Graph
 
 
 class _Kept:
-    built: ClassVar[dict[NetworkConfig, nn.Module]] = {}
+    built: ClassVar[dict[NetworkConfig, tuple[nn.Module, dict[str, Tensor]]]] = {}
 
     @classmethod
     def wired(cls, config: NetworkConfig, wiring: WiringConfig) -> tuple[nn.Module, list[Graph]]:
-        network = cls.built.get(config)
-        if network is None:
+        if config not in cls.built:
             network = build_network(config, 0)
-            cls.built = {config: network}
+            cls.built = {config: (network, copy.deepcopy(network.state_dict()))}
+        network, drawn = cls.built[config]
         for attached in list(attached_rules(network)):
             attached.weight.requires_grad_(True)
             parametrize.remove_parametrizations(attached.module, attached.weight_name, leave_parametrized=False)
+        network.load_state_dict(drawn)
         return network, wire(network, wiring, 0)
