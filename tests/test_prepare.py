@@ -109,7 +109,7 @@ def slow_folder(root: Path) -> Path:
     """Write an image folder whose preparation takes a while: 14 + 1 shards of three images."""
     write_folder(root, train=14, val=1)
     for path in root.glob("*/*/*.JPEG"):
-        path.write_bytes(encoded(1, size=(1600, 1200)))
+        path.write_bytes(encoded(1, size=(1000, 750)))
     return root
 
 
@@ -122,6 +122,8 @@ def started(source: Path, out: Path, processes: int) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # a shell that starts the tests in the background has them ignore Ctrl-C, and what they start would, too
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while len(list((out / ".prepare").glob("*.parquet.json"))) < 3:
         assert process.poll() is None, process.communicate()
