@@ -1,12 +1,17 @@
-"""The order of the tests: files with slow ones first, so that no process is left with them at the end."""
+"""How the tests share the machine: one thread each, and files with slow tests first."""
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+# before torch is imported: the processes of pytest-xdist have a core each, and two threads on it wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that hold tests marked slow first, in their order; the others after them.
+    """Put the files that hold tests marked slow first, in their order, so that no process is left with them at the end.
 
     Works with ``--no-loadscope-reorder`` (pyproject.toml): xdist would begin with the files of the most tests, and the
     slow ones have few.

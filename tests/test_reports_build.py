@@ -217,7 +217,7 @@ GOOD = {"rows": np.array([1]), "columns": np.array([0]), "live": np.array([True]
         {"live": np.array([0.5])},
         {"shape": np.array([4])},
         {"shape": np.array([0, 4])},
-        {"rows": np.array([print], object)},
+        {"rows": np.array([len], object)},
         None,
     ],
 )
