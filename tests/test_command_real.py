@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -24,10 +23,10 @@ ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, str(ROOT / "pipelines" / "reproduce_all.py"), "--only", "tiny/static-dnw", "--device", "cpu"]
 
 
-def start(results: Path, seeds: str) -> subprocess.Popen[str]:
+def start(results: Path, seeds: str, *more: str) -> subprocess.Popen[str]:
     """Start the command in a session of its own, so that it can be killed with everything it started."""
     return subprocess.Popen(
-        [*COMMAND, "--results-dir", str(results), "--seeds", seeds],
+        [*COMMAND, "--results-dir", str(results), "--seeds", seeds, *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -78,12 +77,10 @@ def test_a_killed_driver_loses_nothing_and_ray_changes_no_bit(tmp_path: Path) ->
     _check_report(results, [read_record(path / "trial.json") for path in trials.values()])
     _check_mlflow(results)
 
-    begun = time.monotonic()
-    third = start(results, "3")
+    third = start(results, "3", "--plan")
     said, _ = third.communicate(timeout=60)
     assert third.returncode == 0
     assert "3 done, 0 to be trained" in said
-    assert time.monotonic() - begun < 60
 
 
 def _check_report(results: Path, records: list[TrialRecord]) -> None:

@@ -59,9 +59,9 @@ def resnet_recipe(rule: str) -> Recipe:
         "wide-resnet",
         rule,
         epochs=4,
-        batch_size=32,
+        batch_size=16,
         drop_last=True,
-        data={"dataset": "digits", "flip": False, "train_images": 80, "test_images": 32},
+        data={"dataset": "digits", "flip": False, "train_images": 40, "test_images": 16},
         optimiser={"undecayed": "norms-off-shortcuts"},
         schedule={"kind": "epoch-cosine", "warmup_epochs": 1},
     )
