@@ -87,10 +87,11 @@ def rule_of(trial: Trial) -> DropAndGrow:
     ("steps", "settings", "moments"),
     [
         (32_000, {}, list(range(100, 24_001, 100))),  # RigL's own: every 100 steps up to three quarters
-        (40, {"updates": 5, "updates_end": 0.5}, [4, 8, 12, 16, 20]),
+        (400, {"updates": 5, "updates_end": 0.5}, [40, 80, 120, 160, 200]),
         (10, {"updates": 2, "updates_end": 0.75}, [4]),  # 3.75; 7.5 would be the end itself, where nothing is dropped
-        (10, {"updates": 4, "updates_end": 1.0}, [3, 5, 8]),  # 2.5, 5, 7.5; step 10 is no more
-        (10, {}, [1, 2, 3, 4, 5, 6, 7]),  # more updates than steps: each step but the first, up to 7.5
+        (100, {"updates": 4, "updates_end": 0.9}, [23, 45, 68, 90]),  # 22.5, 45, 67.5, 90
+        (100, {}, [11, 22, 33, 43, 54, 65, 75]),  # one in ten steps at most: 7 of them up to 75
+        (10, {}, [4]),  # two at least: 3.75 and the end itself
         (2, {}, [1]),  # the shortest of runs
         (1, {}, []),
         (20, {"updates_end": 0.0}, []),
@@ -162,8 +163,9 @@ def test_a_new_edge_starts_at_zero_whatever_stood_there() -> None:
 
 
 @pytest.mark.parametrize("layers", ["uniform", "erk"])
-def test_rigl_against_a_plain_reference(layers: str) -> None:
+def test_rigl_against_a_plain_reference(layers: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training written out with plain masks, sorts and SGD: the same edges and weights over 40 steps."""
+    monkeypatch.setattr("dnw_core.wiring.drop_and_grow.LEAST_STEPS", 2)
     run = Run(4, 10)
     trial = Trial("rigl", SIZES, run, layers=layers, updates=9, density=0.4)
     weights = [place.weight.detach().clone() for place in trial.places]
@@ -202,8 +204,11 @@ def test_rigl_against_a_plain_reference(layers: str) -> None:
 
 
 @pytest.mark.parametrize("rule", ["set", "rigl"])
-def test_only_edges_have_weight_and_momentum_and_each_weight_keeps_its_count(rule: str) -> None:
+def test_only_edges_have_weight_and_momentum_and_each_weight_keeps_its_count(
+    rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At every step of a run, decay included; edges move to where there was none before."""
+    monkeypatch.setattr("dnw_core.wiring.drop_and_grow.LEAST_STEPS", 2)
     trial = Trial(rule, SIZES, Run(3, 10), updates=7, density=0.4)
     begun = [place.edges().clone() for place in trial.places]
     for step in range(30):

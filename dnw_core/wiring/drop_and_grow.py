@@ -1,7 +1,8 @@
 """What SET and RigL share: now and then the smallest edges go and as many others come (facts 6).
 
-The moments are ``updates`` steps, evenly spaced over the first ``updates_end`` share of the run, never its first step;
-where that share has fewer steps, every one of them. With t the step and T the end of that share, the fraction
+The moments are ``updates`` steps, evenly spaced over the first ``updates_end`` share of the run, never its first step.
+Edges that moved need steps to learn in, so a short run has fewer: one in ten steps, but two at least. With t the step
+and T the end of that share, the fraction
 
     drop_fraction / 2 * (1 + cos(pi * t / T))
 
@@ -27,6 +28,9 @@ from dnw_core.wiring.selection import largest_magnitudes
 from dnw_core.wiring.slots import Slots
 
 
+LEAST_STEPS = 10  # from one update to the next; in the published runs there are a hundred
+
+
 class DropAndGrow(MovingEdges):
     """Drops the smallest magnitudes; subclasses say where edges grow. Momentum starts anew where an edge moved."""
 
@@ -34,6 +38,7 @@ class DropAndGrow(MovingEdges):
         super().__init__(config, slots, generator)
         self.config = config
         self.end: Fraction | None = None
+        self.updates = config.updates
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight with all but the edges at zero; straight-through gradient, masked later."""
@@ -46,6 +51,7 @@ class DropAndGrow(MovingEdges):
     def begin(self, run: Run) -> None:
         """Learn the length of the run, which the schedule depends on."""
         self.end = Fraction(repr(self.config.updates_end)) * run.steps
+        self.updates = min(self.config.updates, max(2, int(self.end / LEAST_STEPS)))
 
     def before_step(self, here: Attached, step: int) -> None:
         """Move edges if it is time to, in place of the weight's gradient step; a weight that learned nothing rests.
@@ -74,7 +80,7 @@ class DropAndGrow(MovingEdges):
         """
         end = self._known_end()
         # the update of number n is due at the first step that is not before n * end / updates
-        return 1 <= step <= end and self.config.updates * step // end > self.config.updates * (step - 1) // end
+        return 1 <= step <= end and self.updates * step // end > self.updates * (step - 1) // end
 
     def fraction_at(self, step: int) -> float:
         """Return the fraction of the edges that an update at ``step`` drops.

@@ -27,7 +27,7 @@ class DropAndGrowConfig(LayeredConfig):
     """Settings of a rule that now and then drops its smallest edges and grows as many others."""
 
     drop_fraction: Fraction = Field(default=0.3, description="share of the edges dropped at first; a cosine to zero")
-    updates: int = Field(default=240, gt=0, description="times that edges are exchanged over the run")
+    updates: int = Field(default=240, gt=0, description="times that edges are exchanged, at most every tenth step")
     updates_end: Fraction = Field(default=0.75, description="share of the run after which the edges stay")
 
 
