@@ -27,7 +27,6 @@ from dnw_core.wiring.rule import Attached, Run
 from dnw_core.wiring.selection import largest_magnitudes
 from dnw_core.wiring.slots import Slots
 
-
 LEAST_STEPS = 10  # from one update to the next; in the published runs there are a hundred
 
 
