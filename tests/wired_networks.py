@@ -6,13 +6,12 @@ import copy
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
+from dnw_core.library.removal import undo_attaching
 from dnw_core.models.build import build_network, build_wired, wire
 from dnw_core.models.config import NetworkConfig
 from dnw_core.models.graph import Graph
 from dnw_core.wiring.config import WiringConfig
-from dnw_core.wiring.rule import attached_rules
 
 
 def wired(network: NetworkConfig, wiring: WiringConfig) -> tuple[Any, list[Graph]]:
@@ -34,8 +33,6 @@ class _Kept:
             network = build_network(config, 0)
             cls.built = {config: (network, copy.deepcopy(network.state_dict()))}
         network, drawn = cls.built[config]
-        for attached in list(attached_rules(network)):
-            attached.weight.requires_grad_(True)
-            parametrize.remove_parametrizations(attached.module, attached.weight_name, leave_parametrized=False)
+        undo_attaching(network)
         network.load_state_dict(drawn)
         return network, wire(network, wiring, 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from dnw_core.errors import UserError
@@ -13,10 +12,9 @@ from dnw_core.library.removal import undo_attaching
 from dnw_core.library.settings import ChosenRule, choose_rule
 from dnw_core.library.table import LayerTable, layer_table
 from dnw_core.library.targets import Target, find_targets
-from dnw_core.seeds import derive_seed
 from dnw_core.wiring.config_base import Layers, RuleConfig
 from dnw_core.wiring.layers import settle
-from dnw_core.wiring.rule import WiringRule, attach
+from dnw_core.wiring.rule import WiringRule, attach, generator_for
 from dnw_core.wiring.slots import Slots
 
 
@@ -64,9 +62,8 @@ def _build(chosen: ChosenRule, targets: list[Target], seed: int) -> list[WiringR
     """Return each weight's rule, on the weight's device."""
     rules = []
     for target, slots in zip(targets, settle(chosen.settings, [Slots(one.shape) for one in targets]), strict=True):
-        generator = torch.Generator().manual_seed(derive_seed(seed, f"wiring {target.name}"))
         try:
-            built = chosen.build(chosen.settings, slots, generator)
+            built = chosen.build(chosen.settings, slots, generator_for(seed, target.name))
         except UserError:
             raise
         except ValueError as error:

@@ -13,7 +13,7 @@ from dnw_core.registry import load_class
 from dnw_core.seeds import derive_seed
 from dnw_core.wiring.config import RULE_CLASSES, WiringConfig
 from dnw_core.wiring.layers import settle
-from dnw_core.wiring.rule import WiringRule, attach
+from dnw_core.wiring.rule import WiringRule, attach, generator_for
 from dnw_core.wiring.slots import Slots
 
 
@@ -27,8 +27,7 @@ def build_network(config: NetworkConfig, seed: int) -> nn.Module:
 
 def build_rule(config: WiringConfig, slots: Slots, seed: int, name: str) -> WiringRule:
     """Return the rule for one weight; what it draws depends on ``seed`` and ``name`` alone."""
-    generator = torch.Generator().manual_seed(derive_seed(seed, f"wiring {name}"))
-    rule: WiringRule = load_class(RULE_CLASSES[config.rule])(config, slots, generator)
+    rule: WiringRule = load_class(RULE_CLASSES[config.rule])(config, slots, generator_for(seed, name))
     return rule
 
 

@@ -52,8 +52,7 @@ class EdgePopup(WiringRule):
 
     def __init__(self, config: EdgePopupConfig, slots: Slots, generator: torch.Generator) -> None:
         super().__init__(slots, config.budget)
-        if slots.usable_count < self.kept_edges:
-            raise ValueError(f"{self.kept_edges} edges are to be kept, but only {slots.usable_count} slots are usable")
+        self.refuse_too_few_usable()
         self.constant = config.frozen_weights == "signed-constant"
         bound = self._fan_in**-0.5
         self.scores = nn.Parameter(torch.empty(slots.shape).uniform_(-bound, bound, generator=generator))

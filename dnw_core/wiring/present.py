@@ -26,8 +26,7 @@ class PresentEdges(WiringRule):
 
     def __init__(self, config: SparseConfig, slots: Slots) -> None:
         super().__init__(slots, config.budget)
-        if slots.usable_count < self.kept_edges:
-            raise ValueError(f"{self.kept_edges} edges are to be kept, but only {slots.usable_count} slots are usable")
+        self.refuse_too_few_usable()
         # follows from the network alone, so it need not be in the checkpoint
         self.register_buffer("usable", slots.usable, persistent=False)
         present = torch.ones(slots.shape, dtype=torch.bool) if slots.usable is None else slots.usable.clone()

@@ -25,8 +25,8 @@ class RankedRule(WiringRule):
     def __init__(self, config: RankedConfig, slots: Slots) -> None:
         super().__init__(slots, config.budget)
         rankable = slots.usable if config.ranked_slots == "corrected" else None
-        if rankable is not None and slots.usable_count < self.kept_edges:
-            raise ValueError(f"{self.kept_edges} edges are to be kept, but only {slots.usable_count} slots are usable")
+        if rankable is not None:
+            self.refuse_too_few_usable()
         # follows from the network alone, so it need not be in the checkpoint
         self.register_buffer("rankable", rankable, persistent=False)
 

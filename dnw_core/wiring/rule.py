@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from dnw_core.seeds import derive_seed
 from dnw_core.wiring.budget import EdgeBudget
 from dnw_core.wiring.once import effective_weights, once
 from dnw_core.wiring.slots import Slots
@@ -84,6 +85,16 @@ class WiringRule(nn.Module, ABC):
             self.kept_edges = slots.kept
         else:
             self.kept_edges = slots.usable_count if budget is None else budget.edges(slots.numel, slots.law)
+
+    def refuse_too_few_usable(self) -> None:
+        """For rules whose edges are all usable slots.
+
+        Raises:
+            ValueError: if fewer slots are usable than edges are to be kept.
+        """
+        usable = self.slots.usable_count
+        if usable < self.kept_edges:
+            raise ValueError(f"{self.kept_edges} edges are to be kept, but only {usable} slots are usable")
 
     def __call__(self, weight: Tensor) -> Tensor:
         """Return the effective weight; within ``effective_weights()`` it is computed once."""
@@ -206,6 +217,11 @@ class Attached:
             found = int(mask.sum())
             assert found == promised, f"{self.name}: {found} edges, {promised} promised by {type(self.rule).__name__}"
         return mask
+
+
+def generator_for(seed: int, name: str) -> torch.Generator:
+    """Return what the rule of the weight ``name`` draws from; it depends on these two alone."""
+    return torch.Generator().manual_seed(derive_seed(seed, f"wiring {name}"))
 
 
 def attach(module: nn.Module, weight_name: str, rule: WiringRule) -> None:

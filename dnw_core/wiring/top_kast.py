@@ -54,8 +54,7 @@ class TopKast(WiringRule):
 
     def __init__(self, config: TopKastConfig, slots: Slots, generator: torch.Generator) -> None:
         super().__init__(slots, config.budget)
-        if slots.usable_count < self.kept_edges:
-            raise ValueError(f"{self.kept_edges} edges are to be kept, but only {slots.usable_count} slots are usable")
+        self.refuse_too_few_usable()
         self.decay = config.exploration_decay
         self.trained_slots = min(_trained(config, slots), slots.usable_count)
         # follows from the network alone, so it need not be in the checkpoint
