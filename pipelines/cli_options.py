@@ -7,10 +7,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from dnw_core.errors import UserError
-from pipelines.cli_words import WordParser, absolute_path, data_location, one_of, whole_number
+from pipelines.cli_words import (
+    WordParser,
+    absolute_path,
+    data_location,
+    one_of,
+    results_location,
+    whole_number,
+    whole_number_or,
+)
+from pipelines.limits import MAX_DEATHS
+from pipelines.mirror_place import mirror_folder
 from pipelines.modes import MODES, Mode
+from pipelines.node_type import NodeType, parse_node_type
 from pipelines.placement import DeviceChoice
 from pipelines.selection import parse_seeds
 from tune_configs.schema import SCALES, Scale
@@ -54,11 +66,17 @@ class Options:
     cluster: str | None
     device: DeviceChoice
     workers: int | None
-    trials_per_gpu: int | None
+    trials_per_gpu: int | Literal["auto"] | None
+    node_types: tuple[NodeType, ...]
+    max_failures: int
     threads: int | None
     checkpoint_minutes: float
     compile: bool
-    results_dir: Path
+    results_dir: Path  # on this machine; of results in a bucket a copy of what is there
+    results_uri: str | None
+    store: Literal["shared", "head"]
+    detach: bool
+    stop: bool
     data_dir: str | None
     cache_dir: Path | None
     tracking_uri: str | None
@@ -76,6 +94,13 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
     values = parser.parse_words(argv, "rows are named with --only, tables with --table")
     if values.trials_per_gpu is not None and (values.workers or 1) > 1:
         raise UserError("--trials-per-gpu lets trials share a GPU, --workers gives each several; leave one of them out")
+    if values.store == "head" and values.cluster is None:
+        raise UserError("--store head means nothing without --cluster; leave one of them out")
+    uri = values.results_dir if isinstance(values.results_dir, str) else None
+    if uri and values.store == "head":
+        raise UserError("--store head keeps results in a folder of the head; results in a bucket need no such store")
+    if values.detach and (values.plan or values.list or values.status or values.stop or values.report_only):
+        raise UserError("--detach is for training; looking takes a moment only")
     return Options(
         scale=values.scale or ("paper" if values.cluster else "smoke"),
         tables=tuple(values.table),
@@ -92,10 +117,16 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
         device=values.device,
         workers=values.workers,
         trials_per_gpu=values.trials_per_gpu,
+        node_types=tuple(values.node_type),
+        max_failures=values.max_failures,
         threads=values.threads,
         checkpoint_minutes=values.checkpoint_minutes,
         compile=values.compile,
-        results_dir=values.results_dir,
+        results_dir=mirror_folder(uri) if uri else values.results_dir,
+        results_uri=uri,
+        store=values.store,
+        detach=values.detach,
+        stop=values.stop,
         data_dir=values.data_dir,
         cache_dir=values.cache_dir,
         tracking_uri=values.tracking_uri,
@@ -161,6 +192,7 @@ def _add_looking(parser: argparse.ArgumentParser) -> None:
     looking.add_argument(
         "--status", action="store_true", help="print how far each row is, also while a run is going on"
     )
+    looking.add_argument("--stop", action="store_true", help="ask the run at work on the results folder to stop")
     looking.add_argument("--report-only", action="store_true", help="write the report from the results there are")
 
 
@@ -188,9 +220,28 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--trials-per-gpu",
-        type=whole_number(1),
+        type=whole_number_or("auto", 1),
         metavar="N",
-        help="trials that share a GPU (default: the row's own share)",
+        help="trials that share a GPU; auto: as many as fit, by a probe (default: the row's own share)",
+    )
+    group.add_argument(
+        "--node-type",
+        action="append",
+        default=[],
+        type=parse_node_type,
+        metavar="SHAPE",
+        help="a machine that the cluster's autoscaler can start, e.g. CPU=16,GPU=4; repeatable",
+    )
+    group.add_argument(
+        "--max-failures",
+        type=whole_number(0),
+        default=MAX_DEATHS,
+        metavar="N",
+        help="times a trial is started again after its process died; lost machines do not count "
+        f"(default: {MAX_DEATHS})",
+    )
+    group.add_argument(
+        "--detach", action="store_true", help="go on in the background; --status says how far it is, --stop ends it"
     )
     group.add_argument(
         "--threads", type=whole_number(1), metavar="N", help="CPU threads a worker (default: the row's own)"
@@ -204,7 +255,19 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--compile", action="store_true", help="torch.compile the networks (pays on long GPU runs)")
     group.add_argument(
-        "--results-dir", type=absolute_path, default="results", metavar="FOLDER", help="default: ./results"
+        "--results-dir",
+        type=results_location,
+        default="results",
+        metavar="FOLDER",
+        help="a folder, or s3://BUCKET/FOLDER (default: ./results)",
+    )
+    group.add_argument(
+        "--store",
+        type=one_of("store", ("shared", "head")),
+        default="shared",
+        metavar="WHERE",
+        help="shared: every machine of the cluster sees the results folder; head: none but this one needs to "
+        "(default: shared)",
     )
     group.add_argument(
         "--data-dir",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -74,6 +75,30 @@ def absolute_path(text: str) -> Path:
         return Path(text).expanduser().absolute()
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+
+def results_location(text: str) -> Path | str:
+    """Read an argument as a folder (absolute, ``~`` resolved) or, where it is one, as the URI of a bucket's folder."""
+    if "://" not in text:
+        return absolute_path(text)
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#\s]+(/[^?#\s]*)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no address of a bucket; give s3://BUCKET/FOLDER")
+    return text.rstrip("/")
+
+
+def whole_number_or(word: str, least: int) -> Callable[[str], int | str]:
+    """Return an argument type: a whole number that is not smaller, or one word."""
+    number = whole_number(least)
+
+    def parse(text: str) -> int | str:
+        if text == word:
+            return word
+        try:
+            return number(text)
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentTypeError(f"{error}, nor {word!r}") from None
+
+    return parse
 
 
 def data_location(text: str) -> str:

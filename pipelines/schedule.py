@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dnw_core.errors import DataMissing
+from pipelines.depot import Depot, SharedFolder
 from pipelines.live_table import Display, Show, make_display
 from pipelines.planner import Plan
 from pipelines.preflight import missing_line
@@ -89,7 +90,7 @@ def run(
         with connect(cluster) as folder:
             ordered, missing = check_machines(ordered, cluster, stop.folder, display)
             with stop.on_signals(), display:  # again: ray.init sets a handler of its own for SIGTERM
-                errors = _fit(ordered, progress, display, stop, folder, on_finished, train)
+                errors = _fit(ordered, progress, display, stop, folder, on_finished, train, SharedFolder(stop.file))
         return replace(_recount(store, ordered, errors, interrupted=stop.requested), missing=missing)
 
 
@@ -202,6 +203,7 @@ def _fit(
     folder: Path,
     on_finished: Callable[[TrialSpec], None] | None,
     train: str,
+    depot: Depot,
 ) -> dict[str, str]:
     """Run the experiment; return the reasons of trials that Tune gave up, by trial id."""
     import ray
@@ -214,7 +216,7 @@ def _fit(
     queue = TrialQueue(specs, _room(), across_at_once(specs, living_nodes(ray.nodes())))
     watcher = Watcher(progress, display, on_finished, queue)
     tuner = tune.Tuner(
-        with_resources(make_trainable(stop.file, train), specs),
+        with_resources(make_trainable(depot, train), specs),
         # num_samples: until the searcher says that it has finished
         tune_config=tune_config(specs, search_alg=QueueSearcher(queue, stop), num_samples=-1),
         run_config=run_config("trials", folder, stop, progress, watcher),

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from dnw_core.record import EpochMetrics
+from pipelines.depot import Depot
 from pipelines.parents import TrialBlocked
 from pipelines.spec import TrialSpec
-from pipelines.stop_request import StopWatch
 from pipelines.trial import RunTrial, run_spec
 
 KEY = "trial"
@@ -32,16 +32,17 @@ def spec_of(config: dict[str, Any]) -> TrialSpec:
     return spec
 
 
-def trainer_of(spec: TrialSpec, stop_file: Path, train: str) -> str | RunTrial:
+def trainer_of(spec: TrialSpec, stop_file: Path | None, train: str) -> str | RunTrial:
     """Return what trains the trial: on one machine ``train`` does, which starts all workers; else Ray Train leads."""
     if not spec.resources.across_nodes:
         return train
+    assert stop_file is not None, "workers on several machines meet in a folder that all of them see"
     from pipelines.train_across_nodes import AcrossNodes
 
     return AcrossNodes(spec.resources, stop_file.parent / "train", train)
 
 
-def make_trainable(stop_file: Path, train: str) -> Callable[[dict[str, Any]], None]:
+def make_trainable(depot: Depot, train: str) -> Callable[[dict[str, Any]], None]:
     """Return the function that Tune runs for each trial."""
 
     def train_trial(config: dict[str, Any]) -> None:
@@ -57,10 +58,12 @@ def make_trainable(stop_file: Path, train: str) -> Callable[[dict[str, Any]], No
                 values = {"epoch": metrics.epoch + 1, "accuracy": metrics.test_accuracy, "seconds": metrics.seconds}
                 tune.report({"status": "running", **values})
 
-        watch = StopWatch(stop_file)
         try:
-            trainer = trainer_of(spec, stop_file, train)
-            record = None if watch() else run_spec(spec, on_epoch=on_epoch, should_stop=watch, train=trainer)
+            trainer = trainer_of(spec, depot.stop_file, train)
+            with depot.open(spec) as (here, should_stop):
+                record = (
+                    None if should_stop() else run_spec(here, on_epoch=on_epoch, should_stop=should_stop, train=trainer)
+                )
         except TrialBlocked as blocked:
             tune.report({"status": "blocked", "reason": str(blocked)})
             return
