@@ -1,15 +1,24 @@
-"""Files that are either whole or not there, their hashes, and folders that survive a power cut. Free of torch."""
+"""Files that are either whole or not there, their hashes, and folders that survive a power cut. Free of torch.
+
+A results folder may come from anywhere: what is read from one is opened so that a pipe or a device in a file's place
+is refused instead of waited for (``open_plain``).
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import stat
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
+
+LARGEST_TEXT = 64 << 20  # bytes of a JSON file that is read as a whole
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -29,17 +38,48 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
+def open_plain(path: Path) -> BufferedReader:
+    """Open a file for reading without ever waiting for it.
+
+    Raises:
+        OSError: if it is not there, cannot be read, or is a folder, a pipe, a socket or a device.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a plain file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
+    """Return a UTF-8 text file's content.
+
+    Raises:
+        OSError: as ``open_plain``, or if it is larger than ``largest`` bytes.
+        UnicodeDecodeError: if it is not UTF-8.
+    """
+    with open_plain(path) as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise OSError(errno.EFBIG, f"it is larger than {largest >> 20} MiB", str(path))
+    return content.decode("utf-8")
+
+
 def read_json(path: Path) -> Any:
     """Return what a JSON file holds, or None if it is not there or is no JSON."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        return json.loads(read_text(path))
     except (OSError, ValueError, RecursionError):
         return None
 
 
 def sha256_of(path: Path) -> str:
-    """Return a file's SHA-256 in hexadecimal."""
-    with path.open("rb") as file:
+    """Return a file's SHA-256 in hexadecimal.
+
+    Raises:
+        OSError: as ``open_plain``.
+    """
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -53,3 +93,22 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def move_odd_files(folder: Path, names: Iterable[str]) -> list[str]:
+    """Rename whatever stands under the names and is no plain file (a link, a folder, a pipe), so that it is not used.
+
+    Returns:
+        A sentence for each.
+    """
+    moved = []
+    for name in names:
+        path = folder / name
+        try:
+            mode = path.lstat().st_mode
+        except OSError:
+            continue
+        if not stat.S_ISREG(mode):
+            path.rename(path.with_name(f"{name}.odd-{uuid.uuid4().hex[:4]}"))
+            moved.append(f"{name} was not a plain file; moved out of the way")
+    return moved

@@ -2,20 +2,26 @@
 
 Free of torch: the planner and the report read it. Accuracies are fractions, times are seconds, memory is
 bytes. ``RECORD_VERSION`` rises when an old reader could misread a new record, or could not say why it refuses it.
+
+A record holds the hashes of the trial's other files and, since version 4, a digest of itself: a figure that was changed
+on the disk is found, not reported.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
 from dnw_core.config import Config
+from dnw_core.files import read_text
 from dnw_core.recipe import Recipe
 
-RECORD_VERSION = 3  # scores have a top-5 accuracy, and wiring.npz may hold bits: older readers know neither
+RECORD_VERSION = 4  # 3: scores have a top-5 accuracy, and wiring.npz may hold bits; 4: a digest of the record itself
 
 RECORD_FILE = "trial.json"
 HISTORY_FILE = "history.parquet"
@@ -23,6 +29,7 @@ WIRING_FILE = "wiring.npz"
 CHECKPOINT_FILE = "checkpoint.pt"
 LOG_FILE = "log.txt"
 PROGRESS_FILE = "progress.json"
+DIGEST = "digest"  # the name in trial.json
 
 # one line an epoch; history.parquet has these columns in this order
 HISTORY_COLUMNS: dict[str, str] = {
@@ -41,48 +48,53 @@ HISTORY_COLUMNS: dict[str, str] = {
 }
 
 
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Whole = Annotated[int, Field(ge=0, lt=2**63)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class EpochMetrics(Config):
     """One epoch, as reported while the trial runs and as a line of the history."""
 
-    epoch: int
+    epoch: Whole
     learning_rate: float
     train_loss: float
-    train_accuracy: float
+    train_accuracy: Fraction
     test_loss: float
-    test_accuracy: float
-    edges: int
-    edges_swapped: int
-    live_edges: int
-    live_nodes: int
+    test_accuracy: Fraction
+    edges: Whole
+    edges_swapped: Whole
+    live_edges: Whole
+    live_nodes: Whole
     seconds: float
-    test_top5_accuracy: float | None = None
+    test_top5_accuracy: Fraction | None = None
 
 
 class Scores(Config):
     """Test scores at one epoch."""
 
-    epoch: int
-    test_accuracy: float
+    epoch: Whole
+    test_accuracy: Fraction
     test_loss: float
     train_loss: float
-    test_top5_accuracy: float | None = None  # five classes or fewer, or an older record: None
+    test_top5_accuracy: Fraction | None = None  # five classes or fewer, or an older record: None
 
 
 class Cost(Config):
     """What the network needs, by the papers' rules (facts 2.3); ``dense`` as if every slot were an edge."""
 
-    parameters: int  # nominal: kept edges + everything else that is trained (without the norms' affine ones)
-    parameters_with_norm: int
-    parameters_allocated: int  # all numbers in memory, hallucinated edges included
-    live_parameters: int  # live edges + parameters of live nodes
-    edges: int
-    live_edges: int
-    nodes: int
-    live_nodes: int
-    macs: int  # nominal: all kept edges, all nodes with an outgoing edge
-    live_macs: int
-    dense_macs: int
-    applications: float = 1.0  # times the graph is applied to an image (continuous: measured mean of the last epoch)
+    parameters: Whole  # nominal: kept edges + everything else that is trained (without the norms' affine ones)
+    parameters_with_norm: Whole
+    parameters_allocated: Whole  # all numbers in memory, hallucinated edges included
+    live_parameters: Whole  # live edges + parameters of live nodes
+    edges: Whole
+    live_edges: Whole
+    nodes: Whole
+    live_nodes: Whole
+    macs: Whole  # nominal: all kept edges, all nodes with an outgoing edge
+    live_macs: Whole
+    dense_macs: Whole
+    applications: Amount = 1.0  # times the graph is applied to an image (continuous: measured mean of the last epoch)
 
 
 class Provenance(Config):
@@ -122,8 +134,8 @@ class TrialRecord(Config):
     best: Scores | None = None
     cost: Cost | None = None
     provenance: Provenance | None = None
-    train_seconds: float = 0.0
-    peak_memory_bytes: int = 0
+    train_seconds: Amount = 0.0
+    peak_memory_bytes: Whole = 0
     files: dict[str, str] = Field(default_factory=dict)  # file name -> SHA-256
 
 
@@ -135,18 +147,34 @@ class RecordError(ValueError):
         self.newer = newer
 
 
+def record_text(record: TrialRecord) -> str:
+    """Return the content of ``trial.json``: the record, and the digest that tells whether it was altered since."""
+    return json.dumps(sealed(json.loads(record.model_dump_json())), indent=2, ensure_ascii=False) + "\n"
+
+
+def sealed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record's values with the digest that fits them."""
+    return {**values, DIGEST: digest_of(values)}
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a record's values, the digest itself left out."""
+    own = {name: value for name, value in values.items() if name != DIGEST}
+    return hashlib.sha256(json.dumps(own, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def read_record(path: Path) -> TrialRecord:
     """Read ``trial.json``.
 
     Raises:
-        FileNotFoundError: if there is none.
-        RecordError: if it is not JSON, does not fit the schema, or was written by a newer schema.
+        OSError: if there is none, or it cannot be read.
+        RecordError: if it is not JSON, was altered, does not fit the schema, or was written by a newer schema.
     """
     try:
-        values: Any = json.loads(path.read_text("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        values: Any = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:  # also text that is not UTF-8, and numbers beyond all measure
         raise RecordError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(values, dict) or not isinstance(values.get("version"), int):
+    if not isinstance(values, dict) or type(values.get("version")) is not int:
         raise RecordError(f"{path}: not a trial record (no 'version')")
     if values["version"] > RECORD_VERSION:
         raise RecordError(
@@ -154,6 +182,9 @@ def read_record(path: Path) -> TrialRecord:
             "use a newer version of this project or another --results-dir",
             newer=True,
         )
+    digest = values.pop(DIGEST, None)
+    if digest is not None and digest != digest_of(values):
+        raise RecordError(f"{path}: altered (its content does not fit its own digest)")
     try:
         return TrialRecord.model_validate_json(json.dumps(values))
     except ValidationError as error:

@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dnw_core.files import read_json, write_text
+from dnw_core.record import DIGEST, digest_of, sealed
 from pipelines.costs_counts import CostFile, RowCounts, source_digest
 from pipelines.costs_lines import cost_lines, trained_costs
 from pipelines.layout import COSTS_FILE
@@ -52,14 +53,15 @@ def report_costs(
             say(f"warning: the cost table is left out of the report, its networks could not be counted ({_why(error)})")
             return None
         with contextlib.suppress(OSError):  # a folder that cannot be written to: the report will say so
-            write_text(path, CostFile(source=source, counts=counts).model_dump_json(indent=1) + "\n")
+            values = json.loads(CostFile(source=source, counts=counts).model_dump_json())
+            write_text(path, json.dumps(sealed(values), indent=1) + "\n")
     return [line.as_dict() for line in cost_lines(rows, counts, trained_costs(store))]
 
 
 def _read(path: Path, source: str) -> dict[str, RowCounts]:
-    """Return what was counted with this source; nothing if there is no such file."""
+    """Return what was counted with this source; nothing if there is no such file, or it was altered."""
     values = read_json(path)
-    if not isinstance(values, dict) or values.get("source") != source:
+    if not isinstance(values, dict) or values.get("source") != source or values.pop(DIGEST, None) != digest_of(values):
         return {}
     try:
         return dict(CostFile.model_validate_json(json.dumps(values)).counts)

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from dnw_core.files import read_json, sha256_of, write_text
-from pipelines.layout import KNOWN_HASHES_FILE
+from pipelines.layout import KNOWN_HASHES_FILE, TRIALS
 
 SETTLED_NS = 2_000_000_000
 """A file younger than that when it is hashed is not remembered: coarse clocks may not show its next change."""
@@ -62,13 +62,19 @@ class KnownHashes:
         known = self._load()
         if all(known.get(name) == entry for name, entry in found.items()):
             return
-        merged = {
-            name: entry for name, entry in sorted({**known, **found}.items()) if (self._results_dir / name).is_file()
-        }
+        merged = {name: entry for name, entry in sorted({**known, **found}.items()) if self._is_there(name)}
         self._known = merged
         text = json.dumps({"version": _VERSION, "files": merged})
         with contextlib.suppress(OSError):  # a full disk: the next look hashes
             write_text(self._results_dir / KNOWN_HASHES_FILE, text + "\n")
+
+    def _is_there(self, name: str) -> bool:
+        if not name.startswith(f"{TRIALS}/") or ".." in name:
+            return False  # none of ours: the file may come from anywhere
+        try:
+            return (self._results_dir / name).is_file()
+        except OSError:  # a name that is no file's
+            return False
 
     def _load(self) -> dict[str, tuple[_Mark, str]]:
         if self._known is None:

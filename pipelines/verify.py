@@ -68,6 +68,7 @@ def verify_finished(folder: Path, spec: TrialSpec, sha256: Callable[[Path], str]
         raise NotBelievedError(f"{RECORD_FILE}: status is {record.status!r}; a finished trial is 'done' and has scores")
     if fingerprint(record.recipe) != record.fingerprint:
         raise NotBelievedError(f"{RECORD_FILE}: the recipe's fingerprint is {fingerprint(record.recipe)}, not its own")
+    _check_scores(record)
     for name in REQUIRED_FILES:
         if name not in record.files:
             raise NotBelievedError(f"{RECORD_FILE}: lists no {name}")
@@ -82,3 +83,14 @@ def verify_finished(folder: Path, spec: TrialSpec, sha256: Callable[[Path], str]
         if found != expected:
             raise NotBelievedError(f"{name}: truncated or altered (SHA-256 {found[:12]}…, recorded {expected[:12]}…)")
     return record
+
+
+def _check_scores(record: TrialRecord) -> None:
+    """Check that the scores are those of all epochs; records older than their digest have nothing else to tell it."""
+    assert record.last is not None
+    epochs = record.recipe.epochs
+    if record.last.epoch != epochs - 1:
+        raise NotBelievedError(f"{RECORD_FILE}: its scores are those of epoch {record.last.epoch} of {epochs}")
+    best = record.best
+    if best is not None and (best.epoch >= epochs or best.test_accuracy < record.last.test_accuracy):
+        raise NotBelievedError(f"{RECORD_FILE}: its best scores are none of its own")

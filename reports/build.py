@@ -14,7 +14,7 @@ from reports.costs import Costs, cost_frame, write_costs
 from reports.epochs import with_wiring
 from reports.export import write_results, write_trials
 from reports.figures.wiring import wiring_picture
-from reports.files import write_text
+from reports.files import refuse_link, write_text
 from reports.layers import read_layers, write_layers
 from reports.markdown import TableView, render
 from reports.pictures import table_pictures
@@ -67,7 +67,7 @@ def build_report(
 
     Raises:
         ValueError: if a row is malformed or given twice. What lies on disk never raises.
-        OSError: if the output folder cannot be written to.
+        OSError: if the output folder cannot be written to, or its figures would be written elsewhere.
     """
     parsed = parse_rows(rows, scale)
     if callable(command):
@@ -75,6 +75,7 @@ def build_report(
         made = [{str(name): value for name, value in entry.items()} for entry in entries]
         parsed = [replace(row, command=row.command or command(entry)) for row, entry in zip(parsed, made, strict=True)]
     out = results_dir if out_dir is None else out_dir
+    refuse_link(out / FIGURES)
 
     trials = read_trials(results_dir, rows)
     summary = summarise(rows, trials, scale)

@@ -1,7 +1,8 @@
 """Reading one trial's folder, whatever is in it. Nothing here raises for what lies on disk.
 
 The report reads ``trial.json`` itself (schema: ``dnw_core/record.py``) so that it stays free of the science's
-imports. It checks what it uses: identity, status, the scores it prints, and the SHA-256 of the files it draws.
+imports. It checks what it uses: identity, status, the record's own digest, the scores it prints, and the SHA-256 of
+the files it draws.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import math
 from pathlib import Path
 from typing import Any
 
+from reports.files import read_bytes, sha256_of
 from reports.text import encodable
 
-RECORD_VERSION = 3
+RECORD_VERSION = 4
 RECORD_FILE = "trial.json"
 HISTORY_FILE = "history.parquet"
 WIRING_FILE = "wiring.npz"
 PROGRESS_FILE = "progress.json"
+DIGEST = "digest"
 _DRAWN_FILES = (HISTORY_FILE, WIRING_FILE)
 
 COSTS = (
@@ -46,6 +49,7 @@ PROVENANCE_TEXTS = (
     "finished_at",
 )
 _LARGEST_COUNT = 2**63 - 1  # an int64 column
+_LARGEST_FILE = 64 << 20  # bytes of a JSON file
 
 
 class UnreadableError(Exception):
@@ -60,6 +64,8 @@ def read_trial(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
         identity: ``table``, ``row``, ``fingerprint`` and ``seed`` that the record must carry.
     """
     try:
+        if folder.is_symlink():
+            raise UnreadableError("a symbolic link, which may lead elsewhere")
         if not folder.name.endswith(".work"):
             return _finished(folder, identity)
         return _unfinished(folder, identity)
@@ -78,12 +84,13 @@ def _finished(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
     values = _values(record)
     if values["accuracy"] is None:
         raise UnreadableError(f"{RECORD_FILE}: a finished trial without 'last' scores")
+    _check_seconds(values)
     _check_files(folder, record.get("files"))
     return values | {"status": "done"}
 
 
 def _unfinished(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
-    if (folder / RECORD_FILE).is_file():
+    if (folder / RECORD_FILE).is_file() and not (folder / RECORD_FILE).is_symlink():
         record = _read_record(folder / RECORD_FILE, identity)
         if record.get("status") == "failed":
             reason = _text(record.get("reason")) or "no reason recorded"
@@ -98,15 +105,22 @@ def _read_record(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
         raise UnreadableError(f"{path.name}: not a trial record (no 'version')")
     if version > RECORD_VERSION:
         raise UnreadableError(f"{path.name}: written by schema {version}; this program reads up to {RECORD_VERSION}")
+    if DIGEST in record and record[DIGEST] != _digest_of(record):
+        raise UnreadableError(f"{path.name}: altered (its content does not fit its own digest)")
     for name, expected in identity.items():
         if record.get(name) != expected:
             raise UnreadableError(f"{path.name}: {name} is {record.get(name)!r}, the folder says {expected!r}")
     return record
 
 
+def _digest_of(record: dict[str, Any]) -> str:
+    own = {name: value for name, value in record.items() if name != DIGEST}
+    return hashlib.sha256(json.dumps(own, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text("utf-8"))
+        values = json.loads(read_bytes(path, _LARGEST_FILE).decode("utf-8"))
     except FileNotFoundError:
         raise UnreadableError(f"{path.name}: not there") from None
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
@@ -159,8 +173,13 @@ def _progress(path: Path) -> dict[str, Any]:
             "seconds": _real(progress, "seconds"),
             "hostname": _text(progress.get("host")),
         }
-    except UnreadableError as error:  # a broken progress note does not make the trial any less unfinished
+    except (UnreadableError, OSError) as error:  # a broken progress note does not make the trial any less unfinished
         return {"reason": str(error)}
+
+
+def _check_seconds(values: dict[str, Any]) -> None:
+    if values["seconds"] is not None and values["seconds"] < 0:
+        raise UnreadableError(f"{RECORD_FILE}: train_seconds is {values['seconds']:g}; it must be a number from 0 on")
 
 
 def _check_files(folder: Path, files: Any) -> None:
@@ -171,7 +190,7 @@ def _check_files(folder: Path, files: Any) -> None:
         path = folder / name
         if not path.is_file():
             raise UnreadableError(f"{name}: not there, though {RECORD_FILE} lists it")
-        if hashlib.sha256(path.read_bytes()).hexdigest() != listed[name]:
+        if sha256_of(path) != listed[name]:
             raise UnreadableError(f"{name}: altered or truncated (its SHA-256 is not the one in {RECORD_FILE})")
 
 

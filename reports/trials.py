@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import re
@@ -13,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from reports.files import read_bytes
 from reports.records import COSTS, HISTORY_FILE, PROVENANCE_TEXTS, read_trial
 from reports.rows import ReportRow, Rows, parse_rows
 from reports.verdicts import PAPER_SCALE
@@ -20,6 +22,9 @@ from reports.verdicts import PAPER_SCALE
 log = logging.getLogger(__name__)
 
 _SEED_FOLDER = re.compile(r"seed-(\d{1,9})(\.work)?")
+_LARGEST_HISTORY = 64 << 20  # bytes; 400 epochs take 40,000
+_MOST_EPOCHS = 1_000_000
+UNREADABLE = (OSError, pa.ArrowException, ValueError, KeyError, TypeError, OverflowError, MemoryError)
 _LARGEST_COUNT = 2.0**53  # whole numbers beyond it are not exact, and no graph is that large
 _LONGEST_NAME = 255  # of a folder, on every file system in use
 
@@ -84,6 +89,8 @@ def read_trials(results_dir: Path, rows: Rows) -> pd.DataFrame:
         for seed, folder in _seed_folders(results_dir, row):
             identity = {"table": row.table, "row": row.row, "fingerprint": row.fingerprint, "seed": seed}
             values = read_trial(folder, identity)
+            if values["status"] == "done":
+                values = _refuse_contradiction(folder, values)
             place = {"planned": seed in row.seeds, "folder": folder.relative_to(results_dir).as_posix()}
             records.append(values | identity | place)
     return frame(records, TRIAL_COLUMNS)
@@ -98,8 +105,9 @@ def read_history(results_dir: Path, trials: pd.DataFrame) -> pd.DataFrame:
     for trial in trials[trials["status"] == "done"].to_dict("records"):
         try:
             part = _read_history_file(results_dir / trial["folder"] / HISTORY_FILE)
-        except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
-            log.warning("%s/%s cannot be drawn: %s", trial["folder"], HISTORY_FILE, str(error).splitlines()[0])
+        except UNREADABLE as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            log.warning("%s/%s cannot be drawn: %s", trial["folder"], HISTORY_FILE, first)
             continue
         for name in ("table", "row", "fingerprint", "seed"):
             part[name] = trial[name]
@@ -111,17 +119,53 @@ def read_history(results_dir: Path, trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read_history_file(path: Path) -> pd.DataFrame:
-    # partitioning=None: folder names such as row@key=value are not columns
-    there = [name for name in pq.read_schema(path).names if name in _HISTORY_COUNTS]
-    read = pq.read_table(path, columns=[*_HISTORY_NUMBERS, *there], partitioning=None).to_pandas()
+    source = pq.ParquetFile(io.BytesIO(read_bytes(path, _LARGEST_HISTORY)))
+    if not 0 < source.metadata.num_rows <= _MOST_EPOCHS:
+        raise ValueError(f"it claims {source.metadata.num_rows} epochs; 1 to {_MOST_EPOCHS} are read")
+    there = [name for name in source.schema_arrow.names if name in _HISTORY_COUNTS]
+    table = source.read(columns=[*_HISTORY_NUMBERS, *there])
+    # types and values only: what else a file says of its columns (pandas reads it) is not asked for
+    read = pd.DataFrame({name: _numbers(table, name) for name in (*_HISTORY_NUMBERS, *there)})
     part: pd.DataFrame = read[list(_HISTORY_NUMBERS)].astype("float64").replace([math.inf, -math.inf], math.nan)
     for name in _HISTORY_COUNTS:
         counts = pd.to_numeric(read[name], errors="coerce").astype("float64") if name in there else math.nan
         part[name] = counts
         part[name] = part[name].where(part[name].between(0, _LARGEST_COUNT))
+    epochs = part["epoch"]
+    if not (epochs.between(0, _MOST_EPOCHS) & (epochs % 1 == 0)).all() or epochs.duplicated().any():
+        raise ValueError("its epochs are no whole numbers, each once")
     for name in ("train_accuracy", "test_accuracy"):
+        if not (part[name].between(0, 1) | part[name].isna()).all():
+            raise ValueError(f"{name} must lie in 0..1")
         part[name] = 100 * part[name]
     return part.sort_values("epoch")
+
+
+def _numbers(table: pa.Table, name: str) -> Any:
+    column = table.column(name)  # KeyError: not there, or twice
+    if name in _HISTORY_COUNTS and pa.types.is_string(column.type):
+        return pd.to_numeric(pd.Series(column.to_pylist(), dtype=object), errors="coerce").to_numpy()
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        raise ValueError(f"column {name} holds {column.type}, not numbers")
+    return column.cast(pa.float64(), safe=False).to_numpy()
+
+
+def _refuse_contradiction(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """Hold a finished trial's scores against its history, where there is one to be read."""
+    try:
+        history = _read_history_file(folder / HISTORY_FILE)
+    except UNREADABLE:
+        return values
+    accuracies, epochs = history["test_accuracy"], history["epoch"].iloc[-1]
+    for name, printed, found in (
+        ("last accuracy", values["accuracy"], accuracies.iloc[-1]),
+        ("best accuracy", values["best_accuracy"], accuracies.max()),
+        ("last epoch", values["epochs_done"], epochs + 1),
+        ("best epoch", values["best_epoch"], min(values["best_epoch"] or 0, epochs)),
+    ):
+        if printed is not None and not math.isclose(printed, found, abs_tol=1e-9):
+            return {"status": "unreadable", "reason": f"its {name} is not the one in {HISTORY_FILE}"}
+    return values
 
 
 def _seed_folders(results_dir: Path, row: ReportRow) -> Iterator[tuple[int, Path]]:

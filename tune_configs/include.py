@@ -6,7 +6,10 @@ may stand in it, so that nothing else of a recipe hides in a second file.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +20,12 @@ from pydantic import Field
 from dnw_core.config import Config, flatten
 from dnw_core.errors import UserError
 from dnw_core.recipe import Recipe
-from tune_configs.located import Located, parse_yaml
+from tune_configs.located import Located, parse_yaml, read_yaml
 from tune_configs.schema import Scale
 from tune_configs.validation import nearest, validate
+
+_PART = r"[A-Za-z0-9_][A-Za-z0-9_.@=,+-]*"
+_NAME = re.compile(f"{_PART}(/{_PART})*")  # no way leads out of the tables' folder
 
 
 class FoundCounts(Config):
@@ -95,8 +101,13 @@ def read_include(located: Located, folder: Path, space: Iterable[str], subject: 
     """
     name: str = located.value
     place = located.where
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"{place}: include {name[:80]!r} does not name a file below {folder.name}/, such as "
+            f"found/<table>.<row>.yaml ({subject})"
+        )
     try:
-        text = (folder / name).read_text("utf-8")
+        text = read_yaml(_inside(folder, name))
     except OSError as error:
         raise UserError(
             f"{place}: include {name!r} cannot be read ({error.strerror}); pipelines/search.py writes it ({subject})"
@@ -150,6 +161,18 @@ def settings(recipe: Located) -> Iterator[tuple[str, Any]]:
 def value_text(value: Any) -> str:
     """Return a value as it is printed."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return the file's path.
+
+    Raises:
+        OSError: if a link leads out of the folder.
+    """
+    path = folder / name
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):  # follows a circle to no end
+        raise OSError(errno.EPERM, "a link leads out of the tables' folder", str(path))
+    return path
 
 
 def _leaves(located: Located, prefix: str = "") -> Iterator[tuple[str, Located]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from dnw_core.errors import UserError
 from dnw_core.recipe import Recipe
 from tune_configs.include import Included, read_include
-from tune_configs.located import Located, parse_yaml
+from tune_configs.located import Located, parse_yaml, read_yaml
 from tune_configs.needs import Need, RowName, refuse_written_parent, resolve_needs
 from tune_configs.schema import SCALES, Row, RowFile, RowResources, Scale, ScaleFile, Table, TableFile
 from tune_configs.search_space import SearchSettings, check_search, parse_search
@@ -62,7 +62,7 @@ def load_table(path: Path) -> Table:
 
 def _read_table(path: Path) -> _TableText:
     try:
-        text = path.read_text("utf-8")
+        text = read_yaml(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:

@@ -30,12 +30,14 @@ class RowResources(Config):
     """What a trial of a row asks of a machine."""
 
     cpus: float = Field(default=1.0, gt=0, description="cores; the whole ones become torch threads on a CPU")
-    gpus: float = Field(default=1.0, gt=0, description="share of a GPU that a trial takes when it is trained on one")
+    gpus: float = Field(
+        default=1.0, ge=0, description="share of a GPU that a trial takes when it is trained on one; 0: on CPUs always"
+    )
 
     @model_validator(mode="after")
     def _check_gpus(self) -> RowResources:
         if self.gpus > 1 and self.gpus != int(self.gpus):
-            raise ValueError(f"gpus is {self.gpus}; it must be a share of one GPU (up to 1) or a whole number")
+            raise ValueError(f"gpus is {self.gpus}; it must be a share of one GPU (0 to 1) or a whole number")
         return self
 
 

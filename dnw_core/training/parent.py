@@ -72,12 +72,15 @@ def load_parent(recipe: Recipe, seed: int, folder: Path) -> Parent:
         raise _unusable(folder, f"{CHECKPOINT_FILE} cannot be read ({error.strerror})") from None
     except CheckpointRefused as error:
         raise _unusable(folder, str(error)) from None
-    if saved["epoch"] != recipe.parent.epochs:
-        raise _unusable(folder, f"it is not finished (epoch {saved['epoch']} of {recipe.parent.epochs})")
+    if saved.get("epoch") != recipe.parent.epochs:
+        raise _unusable(folder, f"it is not finished (epoch {saved.get('epoch')} of {recipe.parent.epochs})")
+    model = saved.get("model")
+    if not isinstance(model, dict) or not all(isinstance(value, Tensor) for value in model.values()):
+        raise _unusable(folder, f"{CHECKPOINT_FILE} holds no network")
     name = f"{record.table}/{record.row}/{record.fingerprint}/seed-{record.seed}"
     packages = record.provenance.packages if record.provenance else {}
     return Parent(
-        model=saved["model"],
+        model=model,
         initial_digest=saved.get("initial_digest"),
         torch_version=packages.get("torch", "unknown"),
         origin=f"{name}, checkpoint sha256 {digest}",

@@ -32,6 +32,7 @@ from dnw_core.record import (
     WIRING_FILE,
     EpochMetrics,
     TrialRecord,
+    record_text,
 )
 from dnw_core.training import results
 from dnw_core.training.batch_statistics import take_statistics_from_first
@@ -291,5 +292,5 @@ class Session:
             peak_memory_bytes=peak_memory_bytes(self.device),
             files={name: sha256_of(folder / name) for name in (HISTORY_FILE, WIRING_FILE, CHECKPOINT_FILE, LOG_FILE)},
         )
-        write_text(folder / RECORD_FILE, record.model_dump_json(indent=2) + "\n")
+        write_text(folder / RECORD_FILE, record_text(record))
         return record

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from dnw_core.execution import Execution
 from dnw_core.recipe import Recipe
-from dnw_core.record import CHECKPOINT_FILE, EpochMetrics, TrialRecord
-from dnw_core.training.checkpoint import CheckpointKey, load_checkpoint
+from dnw_core.record import CHECKPOINT_FILE, LOG_FILE, EpochMetrics, TrialRecord
+from dnw_core.training.checkpoint import PREVIOUS_FILE, CheckpointKey
 from dnw_core.training.group import LONE, check_workers
 from dnw_core.training.parent import check_parent_given
 from dnw_core.training.session import TrialIdentity, TrialStopped
+from dnw_core.training.take_over import take_over
+from dnw_core.training.trial_log import TrialLog
 from dnw_core.training.worker import run_worker
 from dnw_core.training.workers import run_on_workers
 
@@ -69,10 +71,11 @@ def run_trial(
 
 def _workers(recipe: Recipe, execution: Execution, folder: Path, key: CheckpointKey) -> int:
     """On a CPU those that the trial began with, as with threads; on GPUs, which promise no bits, those given now."""
-    if recipe.batch_groups == 1 or execution.device != "cpu" or not (folder / CHECKPOINT_FILE).exists():
+    if recipe.batch_groups == 1 or not any((folder / name).exists() for name in (CHECKPOINT_FILE, PREVIOUS_FILE)):
         return execution.workers
-    saved, _ = load_checkpoint(folder, key)
-    return int(saved.get("workers", 1)) if saved else execution.workers
+    with TrialLog(folder / LOG_FILE) as log:
+        saved = take_over(folder, key, recipe, log)
+    return int(saved.get("workers", 1)) if saved and execution.device == "cpu" else execution.workers
 
 
 __all__ = ["TrialIdentity", "TrialStopped", "run_trial"]

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from dnw_core.files import move_odd_files
+
 
 class TrialLog:
     """Appends lines to a file, and sends Python warnings there while it is open.
@@ -18,9 +20,12 @@ class TrialLog:
     """
 
     def __init__(self, path: Path | None) -> None:
+        moved = _keep_inside(path) if path is not None else []
         path = Path(os.devnull) if path is None else path
         self._file = path.open("a", encoding="utf-8")
         self._showwarning = warnings.showwarning
+        for sentence in moved:
+            self.write(sentence)
 
     def write(self, line: str) -> None:
         """Append one line."""
@@ -45,3 +50,16 @@ class TrialLog:
     ) -> None:
         warnings.showwarning = self._showwarning
         self._file.close()
+
+
+def _keep_inside(path: Path) -> list[str]:
+    """Move a log away that is a link, or has a second name elsewhere: what is appended would be written there.
+
+    Returns:
+        A sentence for each thing moved.
+    """
+    moved = move_odd_files(path.parent, [path.name])
+    if path.exists() and path.stat().st_nlink > 1:
+        path.rename(path.with_name(f"{path.name}.linked"))
+        moved.append(f"{path.name} had a second name elsewhere; moved out of the way")
+    return moved

@@ -11,7 +11,7 @@ import torch
 from dnw_core.execution import Execution
 from dnw_core.recipe import Recipe
 from dnw_core.record import LOG_FILE, EpochMetrics, TrialRecord
-from dnw_core.training.checkpoint import CheckpointKey, load_checkpoint
+from dnw_core.training.checkpoint import CheckpointKey
 from dnw_core.training.group import WorkerGroup, check_workers
 from dnw_core.training.images import open_feeds
 from dnw_core.training.memory import keep_freed_memory
@@ -19,6 +19,7 @@ from dnw_core.training.numerics import set_numerics
 from dnw_core.training.parent import check_parent_given
 from dnw_core.training.provenance import reset_peak_memory
 from dnw_core.training.session import Session, TrialIdentity
+from dnw_core.training.take_over import take_over
 from dnw_core.training.trial_log import TrialLog
 
 
@@ -66,11 +67,7 @@ def run_worker(
         folder.mkdir(parents=True, exist_ok=True)
     device = torch.device(execution.device)
     with TrialLog(folder / LOG_FILE if group.first else None) as log:
-        saved = None
-        if group.first:
-            saved, refused = load_checkpoint(folder, CheckpointKey(identity.fingerprint, seed))
-            for sentence in refused:
-                log.write(f"{sentence}; going on from the last good state")
+        saved = take_over(folder, CheckpointKey(identity.fingerprint, seed), recipe, log) if group.first else None
         set_numerics(recipe.precision, device, saved["threads"] if saved else execution.threads)
         keep_freed_memory()
         reset_peak_memory(device)

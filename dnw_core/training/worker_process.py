@@ -87,9 +87,9 @@ def _join(task: WorkerTask) -> WorkerGroup:
                 f"(this process sees {torch.cuda.device_count()})"
             )
         torch.cuda.set_device(device)
-    else:
-        # all are on this machine, whatever its name resolves to
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform.startswith("linux") else "lo0")
+    # all are on this machine, whatever its name resolves to, and nobody else need reach them
+    variable = "NCCL_SOCKET_IFNAME" if device.type == "cuda" else "GLOO_SOCKET_IFNAME"
+    os.environ.setdefault(variable, "lo" if sys.platform.startswith("linux") else "lo0")
     with reaching_others():
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",

@@ -7,10 +7,16 @@ than its picture is binned (``raster``). Of many matrices the density of each is
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
+from matplotlib.figure import Figure
+from matplotlib.image import FigureImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Affine2D
 
 from reports.figures.layers import layer_picture
 from reports.figures.raster import DEAD, LIVE, Raster, pixels_of, raster_of
@@ -25,6 +31,22 @@ _HEAD = 110  # pixels
 _NOTE = 34  # pixels of a second line under a binned matrix
 _NARROWEST = 520
 _TICK_ROOM = 90  # pixels a tick label needs
+
+
+class _Pixels(FigureImage):
+    """An image that is copied onto the canvas as it is; matplotlib would resample it to the same pixels, slowly."""
+
+    def __init__(self, drawn: Figure, pixels: np.ndarray[Any, np.dtype[np.uint8]], x: int, y: int) -> None:
+        super().__init__(drawn, offsetx=x, offsety=y, origin="upper")
+        self.set_data(pixels)
+        self.set_zorder(0.5)  # over the half of the frame's lines that lies within
+        self._pixels = pixels
+
+    def make_image(
+        self, renderer: RendererBase, magnification: float = 1.0, unsampled: bool = False
+    ) -> tuple[np.ndarray[Any, Any], float, float, Affine2D]:
+        """Return the pixels, bottom line first, and where they go."""
+        return self._pixels[::-1], self.ox, self.oy, Affine2D()
 
 
 def wiring_picture(npz_path: Path, out_png: Path, *, title: str = "") -> Path:
@@ -61,7 +83,7 @@ def wiring_picture(npz_path: Path, out_png: Path, *, title: str = "") -> Path:
             x = index % across * cell_width + left
             y = tall - _HEAD - index // across * cell_height - top - raster.tall
             # the pixels go straight onto the canvas, the axes stand round them: nothing is resampled
-            drawn.figimage(pixels_of(graph, raster), xo=x, yo=y, origin="upper")
+            drawn.add_artist(_Pixels(drawn, pixels_of(graph, raster), x, y))
             axes = drawn.add_axes((x / wide, y / tall, raster.wide / wide, raster.tall / tall), facecolor="none")
             _frame(axes, graph, raster, named=len(graphs) > 1)
         marks = [

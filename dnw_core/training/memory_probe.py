@@ -1,0 +1,70 @@
+"""How much memory a trial needs at most, found out by a few steps of it on noise. Free of data sets.
+
+The steps are the recipe's own: its network and rule, its batch size, precision and momentum. What a rule
+does at an epoch's end, and an evaluation, are done once, too; images that would lie on the device lie there. Not met
+are sizes that grow while a network is trained, of which there are none but the continuous network's, whose solver keeps
+one state a step whatever it does.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from dnw_core.data.feed import Batch
+from dnw_core.execution import Execution
+from dnw_core.models.build import build_wired
+from dnw_core.recipe import STREAMED, Recipe
+from dnw_core.training.loop import make_optimiser
+from dnw_core.training.numerics import autocast, set_numerics
+from dnw_core.training.provenance import peak_memory_bytes, reset_peak_memory
+from dnw_core.training.step import TrainingStep
+from dnw_core.wiring.hooks import Wiring
+from dnw_core.wiring.rule import Run, effective_weights
+
+STEPS = 3  # the first one makes gradients and momentum, the second one has them from its beginning
+_RESIDENT_IMAGES = {"cifar10": 60_000, "digits": 1_797}  # decoded, on the device, a byte a channel
+
+
+def peak_bytes(recipe: Recipe, execution: Execution) -> int:
+    """Return the most memory that a trial of the recipe takes in this process, in bytes.
+
+    On CUDA it is what torch reserves on the device, without the context of CUDA itself; on a CPU, for which it is of no
+    other use than to try it out, the peak of the whole process.
+
+    Args:
+        recipe: what would be trained; one that starts from a parent starts from drawn weights here.
+        execution: ``device``, ``threads`` and ``compile`` are read.
+    """
+    device = torch.device(execution.device)
+    set_numerics(recipe.precision, device, execution.threads)
+    reset_peak_memory(device)
+    _train_a_little(recipe, execution, device)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return int(torch.cuda.max_memory_reserved(device))
+    return peak_memory_bytes(device)
+
+
+def _train_a_little(recipe: Recipe, execution: Execution, device: torch.device) -> None:
+    network, _ = build_wired(recipe.network, recipe.wiring, seed=0)
+    run = Run(recipe.epochs, STEPS)
+    Wiring(network).begin(run)
+    network = network.to(device)
+    model = torch.compile(network) if execution.compile else network
+    step = TrainingStep(recipe, network, make_optimiser(recipe, network), model, run=run)
+    size, classes = recipe.network.image_size, recipe.network.classes
+    resident = 0 if recipe.data.dataset in STREAMED else _RESIDENT_IMAGES[recipe.data.dataset]
+    kept = torch.zeros(resident, 3, size, size, dtype=torch.uint8, device=device)
+    generator = torch.Generator(device).manual_seed(0)
+    network.train()
+    for number in range(STEPS):
+        images = torch.randn(recipe.batch_size, 3, size, size, device=device, generator=generator)
+        labels = torch.randint(classes, (recipe.batch_size,), device=device, generator=generator)
+        step(Batch(images, labels, recipe.batch_size), 0, number)
+    step.wiring.after_epoch(0)
+    network.eval()
+    with torch.no_grad(), effective_weights(), autocast(recipe.precision, device):
+        logits = model(images)
+    functional.cross_entropy(logits.float(), labels)
+    del kept
