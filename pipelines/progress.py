@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -25,7 +26,7 @@ class TrialProgress:
     accuracy: float | None = None  # on the test set, a fraction
     epoch_seconds: float | None = None  # mean of an epoch
     reason: str | None = None
-    deaths: int = 0  # times its process died and it was started again
+    deaths: int = 0  # times that it was started again and that count against it
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -55,6 +56,9 @@ class RowProgress:
 class Progress:
     """The state of every trial of a run. Safe to read from another thread.
 
+    It is asked several times a second and told of every epoch, so what was worked out of a row is kept until one of
+    its trials, or one that they wait for, has changed.
+
     Args:
         specs: the trials to be run.
         done_before: seeds per (table, row) that were done when the run began.
@@ -72,50 +76,63 @@ class Progress:
         self._before = dict(done_before or {})
         self._seconds = dict(seconds or {})
         self.started = time.monotonic()
+        self._counts: Counter[State] = Counter(trial.state for trial in self.trials.values())
+        self._running: dict[str, int] = {}  # ids -> place among the trials
+        self._places = {trial_id: place for place, trial_id in enumerate(self.trials)}
+        self._members: dict[RowKey, list[TrialProgress]] = {}
+        self._dependants: dict[RowKey, set[RowKey]] = {}  # rows whose trials wait for this one's
+        for trial in self.trials.values():
+            self._members.setdefault(_row_of(trial.spec), []).append(trial)
+            parent = self.trials.get(trial.spec.parent_id or "")
+            if parent is not None:
+                self._dependants.setdefault(_row_of(parent.spec), set()).add(_row_of(trial.spec))
+        self._known: dict[RowKey, RowProgress] = {}
+        self._epoch_seconds: dict[RowKey, float | None] = {}  # mean of the row's trials
+        self._longest: dict[RowKey, float] = {}  # seconds until the row's last trial has ended, at the least
 
     def start(self, trial_id: str) -> None:
         """Note that a trial got its process."""
         with self._lock:
-            trial = self.trials[trial_id]
-            trial.state, trial.started = "running", time.monotonic()
+            trial = self._put(trial_id, "running")
+            trial.started = time.monotonic()
 
     def epoch(self, trial_id: str, epochs_done: int, accuracy: float, epoch_seconds: float) -> None:
         """Note a finished epoch."""
         with self._lock:
-            trial = self.trials[trial_id]
+            trial = self._put(trial_id)
             trial.epoch, trial.accuracy, trial.epoch_seconds = epochs_done, accuracy, epoch_seconds
 
-    def died(self, trial_id: str) -> None:
-        """Note that a trial's process died and that it is started again."""
+    def died(self, trial_id: str, *, counts: bool = True) -> None:
+        """Note that a trial lost its process and is started again, and whether that is held against it."""
         with self._lock:
-            trial = self.trials[trial_id]
-            trial.state, trial.deaths = "waiting", trial.deaths + 1
+            trial = self._put(trial_id, "waiting")
+            trial.deaths += counts
 
     def end(self, trial_id: str, state: State, *, accuracy: float | None = None, reason: str | None = None) -> None:
         """Note a trial's end."""
         with self._lock:
-            trial = self.trials[trial_id]
-            trial.state, trial.reason = state, reason
+            trial = self._put(trial_id, state)
+            trial.reason = reason
             if accuracy is not None:
                 trial.accuracy = accuracy
 
     def running(self) -> list[TrialProgress]:
         """Return the trials that run now."""
         with self._lock:
-            return [trial for trial in self.trials.values() if trial.state == "running"]
+            return [self.trials[trial_id] for trial_id in sorted(self._running, key=self._running.__getitem__)]
 
     def count(self, state: State) -> int:
         """Return how many trials are in the state."""
         with self._lock:
-            return sum(trial.state == state for trial in self.trials.values())
+            return self._counts[state]
 
     def rows(self) -> list[RowProgress]:
         """Return the rows, in the order in which they first came."""
         with self._lock:
-            grouped: dict[RowKey, list[TrialProgress]] = {}
-            for trial in self.trials.values():
-                grouped.setdefault((trial.spec.table, trial.spec.row), []).append(trial)
-            return [self._row(key, trials) for key, trials in grouped.items()]
+            for key, trials in self._members.items():
+                if key not in self._known:
+                    self._known[key] = self._row(key, trials)
+            return [self._known[key] for key in self._members]
 
     def seconds_left(self) -> float | None:
         """Return the time left at the present number of trials at once; None while nothing is known."""
@@ -126,13 +143,37 @@ class Progress:
             if len(known) < len(rows) or not at_once:
                 return None
             slots = min(at_once, max(1, self.count("running") + self.count("waiting")))
-            longest = max((self._chain_left(trial) for trial in self.trials.values()), default=0.0)
-            return max(sum(known) / slots, longest)
+            for key, trials in self._members.items():
+                if key not in self._longest:
+                    self._longest[key] = max(self._chain_left(trial) for trial in trials)
+            return max(sum(known) / slots, max(self._longest.values(), default=0.0))
 
     def waiting_for_parents(self) -> int:
         """Return how many trials cannot start before another one has ended."""
         with self._lock:
             return sum(self._parent_at_work(trial) is not None for trial in self.trials.values())
+
+    def _put(self, trial_id: str, state: State | None = None) -> TrialProgress:
+        """Return the trial, in the state if one is given; what was worked out of its row is forgotten."""
+        trial = self.trials[trial_id]
+        if state is not None:
+            self._counts[trial.state] -= 1
+            self._counts[state] += 1
+            trial.state = state
+            if state == "running":
+                self._running[trial_id] = self._places[trial_id]
+            else:
+                self._running.pop(trial_id, None)
+        self._forget(_row_of(trial.spec))
+        return trial
+
+    def _forget(self, key: RowKey) -> None:
+        self._known.pop(key, None)
+        self._epoch_seconds.pop(key, None)
+        self._longest.pop(key, None)
+        for row in self._dependants.get(key, ()):
+            if row != key:
+                self._forget(row)
 
     def _parent_at_work(self, trial: TrialProgress) -> TrialProgress | None:
         """Return the parent that a waiting trial waits for; None if it can start, or started long ago."""
@@ -171,13 +212,20 @@ class Progress:
         """Return the trial's own seconds left: by its row's measured epochs, else by the plan."""
         if not trial.epochs_left:
             return 0.0
-        key = (trial.spec.table, trial.spec.row)
-        measured = [
-            other.epoch_seconds
-            for other in self.trials.values()
-            if other.epoch_seconds is not None and (other.spec.table, other.spec.row) == key
-        ]
-        if measured:
-            return trial.epochs_left * sum(measured) / len(measured)
+        key = _row_of(trial.spec)
+        measured = self._measured(key)
+        if measured is not None:
+            return trial.epochs_left * measured
         planned = self._seconds.get(key)
         return None if planned is None else planned * trial.epochs_left / trial.spec.recipe.epochs
+
+    def _measured(self, key: RowKey) -> float | None:
+        """Return the mean seconds of an epoch of the row's trials; None before the first one."""
+        if key not in self._epoch_seconds:
+            found = [trial.epoch_seconds for trial in self._members[key] if trial.epoch_seconds is not None]
+            self._epoch_seconds[key] = sum(found) / len(found) if found else None
+        return self._epoch_seconds[key]
+
+
+def _row_of(spec: TrialSpec) -> RowKey:
+    return spec.table, spec.row

@@ -24,7 +24,7 @@ from pipelines.tracker_address import (
     sqlite_path,
     without_password,
 )
-from pipelines.tracker_content import row_content, row_identity, trial_content
+from pipelines.tracker_content import row_content, row_identity, trial_content, trial_digest
 from pipelines.tracker_runs import RowRuns, Written
 
 __all__ = ["SyncOutcome", "Tracker", "check_reachable"]
@@ -100,21 +100,27 @@ class Tracker:
         ended = trials[trials["status"].isin(("done", "failed"))].to_dict("records")
         for trial in trials[trials["status"] == "unreadable"].to_dict("records"):
             outcome.skipped.append(f"{trial['folder']}: {trial['reason']}")
+        of_row: dict[str, list[dict[Any, Any]]] = {}
+        for trial in ended:
+            of_row.setdefault(row_identity(trial["table"], trial["row"], trial["fingerprint"]), []).append(trial)
         for row, line in zip(rows, summary, strict=True):
             identity = row_identity(row["table"], row["row"], row["fingerprint"])
-            mine = [one for one in ended if row_identity(one["table"], one["row"], one["fingerprint"]) == identity]
-            if not mine:
+            if identity not in of_row:
                 continue
             experiment = self._experiment(row["table"], str(row.get("table_title") or row["table"]))
             runs = RowRuns(self._connect(), experiment, identity, outcome)
             parent = runs.write_row(row_content(row, line, int(1000 * time.time())))
-            for trial in mine:
+            for trial in of_row[identity]:
+                folder, name = self.results_dir / trial["folder"], f"{identity}/seed-{trial['seed']}"
                 try:
-                    content = trial_content(self.results_dir / trial["folder"])
+                    content = None if runs.has(name, trial_digest(folder)) else trial_content(folder)
                 except (OSError, ValueError) as error:
                     outcome.skipped.append(f"{trial['folder']}: {first_line(error)}")
                     continue
-                runs.write_trial(content, parent)
+                if content is None:
+                    runs.keep_trial(name, parent)
+                else:
+                    runs.write_trial(content, parent)
 
     def _connect(self) -> Any:
         if self._client is None:

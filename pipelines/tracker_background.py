@@ -1,4 +1,4 @@
-"""The tracker beside a running experiment: a thread of the driver that mirrors each trial soon after it ended."""
+"""The tracker beside a running experiment: a thread of the driver that has each trial mirrored soon after it ended."""
 
 from __future__ import annotations
 
@@ -6,13 +6,23 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from pipelines.spec import TrialSpec
-from pipelines.tracker import Tracker
+from pipelines.tracker import SyncOutcome
 
 _PAUSE_SECONDS = 2.0  # several trials that end together are written together
 _AGAIN_SECONDS = 60.0  # after a failure
+
+
+class Mirror(Protocol):
+    """A tracker: here (``Tracker``) or in a process of its own (``TrackerBeside``)."""
+
+    def prepare(self) -> None:
+        """Get ready; never raises."""
+
+    def sync(self, rows: Sequence[Mapping[str, Any]]) -> SyncOutcome:
+        """Bring the rows' runs up to date; never raises."""
 
 
 class BackgroundSync:
@@ -27,7 +37,7 @@ class BackgroundSync:
 
     def __init__(
         self,
-        tracker: Tracker,
+        tracker: Mirror,
         rows: Sequence[Mapping[str, Any]],
         *,
         warn: Callable[[str], None] | None = None,

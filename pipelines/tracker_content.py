@@ -84,6 +84,15 @@ def row_identity(table: str, row: str, fingerprint: str) -> str:
     return f"{table}/{row}/{fingerprint}"
 
 
+def trial_digest(folder: Path) -> str:
+    """Return the digest of a trial's content without reading more than its record, which holds its files' hashes.
+
+    Raises:
+        OSError, ValueError: if it cannot be read.
+    """
+    return content_digest(CONTENT_VERSION, (folder / RECORD_FILE).read_text("utf-8"))
+
+
 def trial_content(folder: Path) -> Content:
     """Return the run of one trial, done or failed.
 
@@ -98,7 +107,7 @@ def trial_content(folder: Path) -> Content:
     return Content(
         identity=identity,
         name=f"{record.row} seed {record.seed}",
-        digest=content_digest(CONTENT_VERSION, path.read_text("utf-8")),
+        digest=trial_digest(folder),
         status="FINISHED" if record.status == "done" else "FAILED",
         tags=shorten(_trial_tags(record), LONGEST_TAG),
         params=shorten(_params(record), LONGEST_PARAM),

@@ -3,18 +3,21 @@
 MLflow cannot be told a run's id, so a run is found by tags: ``row_key`` (a hash, safe inside a filter) narrows the
 search, ``identity`` names the trial or row, ``digest`` says what was written. The digest comes last: a run that was
 cut off half-way has none, and is written afresh.
+
+Every request costs the tracker several milliseconds, whatever is in it, so a run is written with as few as there can
+be: one that makes it with its tags, one that ends it, and one with its values, whose tags MLflow writes last.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pipelines.tracker_content import Content, artifacts
@@ -24,7 +27,8 @@ DIGEST = "digest"
 ROW_KEY = "row_key"
 _PARENT = "mlflow.parentRunId"
 _NAME = "mlflow.runName"
-_METRICS_A_BATCH = 1000
+# MLflow takes 1000 values in one request, of which 100 may be params and 100 tags
+_METRICS_A_BATCH = 800
 _VALUES_A_BATCH = 100
 
 
@@ -73,89 +77,85 @@ class RowRuns:
     def write_row(self, content: Content) -> str:
         """Bring the row's own run up to date; return its id."""
         run = self._found.get(content.identity)
-        if run is None:
-            run_id = self._create(content, parent=None)
-            self.written.created += 1
-        elif run.data.tags.get(DIGEST) == content.digest:
+        if run is not None and run.data.tags.get(DIGEST) == content.digest:
             self.written.unchanged += 1
             return str(run.info.run_id)
+        if run is None:
+            run_id = self._create(content, parent=None)
+            gone, tags = [], {}
+            self.written.created += 1
         else:
             run_id = str(run.info.run_id)
-            self._put_tags(run_id, {_NAME: content.name, **content.tags})
             for key in set(run.data.tags) & {"reason", "published", "command"} - set(content.tags):
                 self.client.delete_tag(run_id, key)
-            self._clear_metrics(run, content)
+            gone, tags = _gone(run, content), {_NAME: content.name, **content.tags}
             self.written.updated += 1
-        self._put_metrics(run_id, content)
         self._finish(run_id, content)
+        self._put_values(run_id, content, gone, tags)
         return run_id
+
+    def has(self, identity: str, digest: str) -> bool:
+        """Whether a trial's run is there with this content."""
+        run = self._found.get(identity)
+        return run is not None and run.data.tags.get(DIGEST) == digest
+
+    def keep_trial(self, identity: str, parent: str) -> None:
+        """Leave a trial's run as it is, below its row's run."""
+        run = self._found[identity]
+        if run.data.tags.get(_PARENT) == parent:
+            self.written.unchanged += 1
+        else:  # the row's run was deleted by hand and made again
+            self.client.set_tag(run.info.run_id, _PARENT, parent)
+            self.written.updated += 1
 
     def write_trial(self, content: Content, parent: str) -> None:
         """Bring a trial's run up to date. A trial that changed gets a new run: params and curves cannot be unsaid."""
-        run = self._found.get(content.identity)
-        if run is not None and run.data.tags.get(DIGEST) == content.digest:
-            if run.data.tags.get(_PARENT) == parent:
-                self.written.unchanged += 1
-            else:  # the row's run was deleted by hand and made again
-                self.client.set_tag(run.info.run_id, _PARENT, parent)
-                self.written.updated += 1
+        if self.has(content.identity, content.digest):
+            self.keep_trial(content.identity, parent)
             return
+        run = self._found.get(content.identity)
         if run is not None:
             self.client.delete_run(run.info.run_id)
         run_id = self._create(content, parent)
-        for chunk in _chunks(content.params.items(), _VALUES_A_BATCH):
-            from mlflow.entities import Param
-
-            self.client.log_batch(run_id, params=[Param(key, value) for key, value in chunk])
-        self._put_metrics(run_id, content)
         with tempfile.TemporaryDirectory(prefix="dnw-tracker-") as scratch:
             for path in artifacts(content, Path(scratch)):
                 self.client.log_artifact(run_id, str(path))
         self._finish(run_id, content)
+        self._put_values(run_id, content)
         self.written.created += 1
 
     def _create(self, content: Content, parent: str | None) -> str:
-        found_by = {ROW_KEY: row_key(self.row), IDENTITY: content.identity}
+        tags = {ROW_KEY: row_key(self.row), IDENTITY: content.identity, **content.tags}
         if parent is not None:
-            found_by[_PARENT] = parent
-        run = self.client.create_run(
-            self.experiment_id, start_time=content.started, tags=found_by, run_name=content.name
-        )
-        run_id = str(run.info.run_id)
-        self._put_tags(run_id, content.tags)
-        return run_id
+            tags[_PARENT] = parent
+        run = self.client.create_run(self.experiment_id, start_time=content.started, tags=tags, run_name=content.name)
+        return str(run.info.run_id)
 
-    def _put_tags(self, run_id: str, tags: dict[str, str]) -> None:
-        from mlflow.entities import RunTag
-
-        for chunk in _chunks(tags.items(), _VALUES_A_BATCH):
-            self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in chunk])
-
-    def _put_metrics(self, run_id: str, content: Content) -> None:
-        from mlflow.entities import Metric
-
-        for chunk in _chunks(content.metrics, _METRICS_A_BATCH):
-            self.client.log_batch(run_id, [Metric(one.key, one.value, one.time, one.step) for one in chunk])
-
-    def _clear_metrics(self, run: Any, content: Content) -> None:
-        """Set what has no value any more to NaN: MLflow cannot delete a metric."""
-        from mlflow.entities import Metric
+    def _put_values(
+        self, run_id: str, content: Content, gone: Sequence[str] = (), tags: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Write metrics (those ``gone`` as NaN: MLflow cannot delete one), params and tags, and the digest last."""
+        from mlflow.entities import Metric, Param, RunTag
 
         now = int(1000 * time.time())
-        kept = {point.key for point in content.metrics}
-        gone = [key for key, value in run.data.metrics.items() if key not in kept and not math.isnan(value)]
-        if gone:
-            self.client.log_batch(run.info.run_id, [Metric(key, math.nan, now, 0) for key in gone])
+        metrics = [Metric(one.key, one.value, one.time, one.step) for one in content.metrics]
+        metrics += [Metric(key, math.nan, now, 0) for key in gone]
+        params = [Param(key, value) for key, value in content.params.items()]
+        rest = [RunTag(key, value) for key, value in {**tags, DIGEST: content.digest}.items()]
+        while max(len(metrics) / _METRICS_A_BATCH, len(params) / _VALUES_A_BATCH, len(rest) / _VALUES_A_BATCH) > 1:
+            tagged = rest[: min(_VALUES_A_BATCH, len(rest) - 1)]
+            self.client.log_batch(run_id, metrics[:_METRICS_A_BATCH], params[:_VALUES_A_BATCH], tagged)
+            metrics, params, rest = metrics[_METRICS_A_BATCH:], params[_VALUES_A_BATCH:], rest[len(tagged) :]
+        self.client.log_batch(run_id, metrics, params, rest)
 
     def _finish(self, run_id: str, content: Content) -> None:
         if content.status == "RUNNING":
             self.client.update_run(run_id, status="RUNNING")
         else:
             self.client.set_terminated(run_id, status=content.status, end_time=content.finished)
-        self.client.set_tag(run_id, DIGEST, content.digest)
 
 
-def _chunks(values: Iterable[Any], size: int) -> Iterable[list[Any]]:
-    iterator = iter(values)
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk
+def _gone(run: Any, content: Content) -> list[str]:
+    """Return the metrics that the run has and should have no more."""
+    kept = {point.key for point in content.metrics}
+    return [key for key, value in run.data.metrics.items() if key not in kept and not math.isnan(value)]

@@ -13,6 +13,9 @@ something end by themselves: nothing hangs.
 
 from __future__ import annotations
 
+import heapq
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from pipelines.progress import State
@@ -25,7 +28,10 @@ _ROUNDING = 1e-6  # shares of a GPU are added up
 
 
 class TrialQueue:
-    """Hands out each trial once.
+    """Hands out each trial once, and one that lost its process again, before those that have not begun.
+
+    What is asked often takes as long for ten thousand trials as for ten: of trials that ask for the same, only the
+    first one that can start is looked at.
 
     Args:
         specs: the trials, in the order in which they should start.
@@ -37,75 +43,117 @@ class TrialQueue:
         self._room = room
         self._across_at_once = across_at_once
         self._specs = {spec.trial_id: spec for spec in specs}
-        self._waiting = dict(self._specs)
+        self._places = {trial_id: place for place, trial_id in enumerate(self._specs)}  # in line; the lowest is first
+        self._first = 0  # the lowest place given away so far
         self._unfinished = set(self._specs)  # parents among these are waited for; any other one is in the store
-        self._given: dict[str, bool] = {}  # handed out and not ended, in that order -> whether it has its process
+        self._waiting = set(self._specs)
+        self._children: dict[str, list[str]] = {}
+        self._ready: dict[Resources, list[tuple[int, str]]] = {}  # what can start, by what it asks for: heaps
+        self._starting: dict[str, Resources] = {}  # handed out and without a process, in that order
+        self._running: dict[str, Resources] = {}
+        self._in_work: Counter[Resources] = Counter()  # of those with a process
         self._blocked: list[TrialSpec] = []
+        for trial_id, spec in self._specs.items():
+            if spec.parent_id in self._unfinished:
+                self._children.setdefault(spec.parent_id or "", []).append(trial_id)
+            else:
+                self._make_ready(trial_id)
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is left to hand out, now or later."""
-        return not self._waiting
+        """Whether nothing is left to hand out, now or later: what is at work may have to be handed out again."""
+        return not self._waiting and not self._starting and not self._running
 
     def next(self) -> TrialSpec | None:
         """Hand out a trial; None while there is no room, or only children are left whose parents are at work."""
-        used, spare = self._in_use()
-        across_left = self._across_at_once - sum(self._specs[key].resources.across_nodes for key in self._given)
-        reserved = False
-        for key, spec in self._waiting.items():
-            across = spec.resources.across_nodes
-            if spec.parent_id in self._unfinished or (across and across_left <= 0):
+        room = self._room()
+        used, spare = self._in_use(room)
+        across_left = self._across_at_once - sum(asked.across_nodes for asked in self._starting.values())
+        across_left -= sum(number for asked, number in self._in_work.items() if asked.across_nodes)
+        reserved, alone = False, not self._starting and not self._running
+        for _, trial_id, asked in sorted((*heap[0], asked) for asked, heap in self._ready.items()):
+            across = asked.across_nodes
+            if across and across_left <= 0:
                 continue
-            fits = _fits(used, spec.resources, self._room())
-            if fits or not self._given or not (across or reserved or spare.count(spec.resources) >= _SPARE):
-                del self._waiting[key]
-                self._given[key] = False
-                return spec
+            fits = _fits(used, asked, room)
+            if fits or alone or not (across or reserved or spare[asked] >= _SPARE):
+                return self._hand_out(trial_id, asked)
             if across:  # the next one in line: what comes after it gets what it leaves
-                used, reserved, across_left = _plus(used, spec.resources), True, 0
+                used, reserved, across_left = _plus(used, asked), True, 0
         return None
 
     def started(self, trial_id: str) -> None:
         """Note that a trial got its process."""
-        self._given[trial_id] = True
+        asked = self._starting.pop(trial_id, None)
+        if asked is not None:
+            self._running[trial_id] = asked
+            self._in_work[asked] += 1
 
-    def died(self, trial_id: str) -> None:
-        """Note that a trial lost its process and waits for another one."""
-        self._given[trial_id] = False
+    def resources(self, trial_id: str) -> Resources:
+        """Return what a trial asks for now."""
+        return self._specs[trial_id].resources
+
+    def again(self, trial_id: str, resources: Resources | None = None) -> None:
+        """Take a trial back that has no process any more; it is the next one, with other resources if any are given."""
+        self._release(trial_id)
+        if resources is not None:
+            self._specs[trial_id] = self._specs[trial_id].model_copy(update={"resources": resources})
+        self._first -= 1
+        self._places[trial_id] = self._first
+        self._waiting.add(trial_id)
+        self._make_ready(trial_id)
 
     def ended(self, trial_id: str, state: State) -> None:
         """Note a trial's end. Unless it is done, nothing starts that needs it."""
-        self._given.pop(trial_id, None)
+        self._release(trial_id)
         self._unfinished.discard(trial_id)
-        if state == "done":
-            return
-        for key in [key for key, spec in self._waiting.items() if spec.parent_id == trial_id]:
-            spec = self._waiting.pop(key)
+        for child in self._children.pop(trial_id, ()):
+            if state == "done":
+                self._make_ready(child)
+                continue
+            self._waiting.discard(child)
             if state != "stopped":
-                self._blocked.append(spec)
-            self.ended(key, state)
+                self._blocked.append(self._specs[child])
+            self.ended(child, state)
 
     def take_blocked(self) -> list[TrialSpec]:
         """Return the trials that became blocked since the last call, each after what blocks it."""
         taken, self._blocked = self._blocked, []
         return taken
 
-    def _in_use(self) -> tuple[Room, list[Resources]]:
+    def _make_ready(self, trial_id: str) -> None:
+        heap = self._ready.setdefault(self._specs[trial_id].resources, [])
+        heapq.heappush(heap, (self._places[trial_id], trial_id))
+
+    def _hand_out(self, trial_id: str, asked: Resources) -> TrialSpec:
+        heapq.heappop(self._ready[asked])
+        if not self._ready[asked]:
+            del self._ready[asked]
+        self._waiting.discard(trial_id)
+        self._starting[trial_id] = asked
+        return self._specs[trial_id]
+
+    def _release(self, trial_id: str) -> None:
+        """Forget that a trial is at work."""
+        self._starting.pop(trial_id, None)
+        asked = self._running.pop(trial_id, None)
+        if asked is not None:
+            self._in_work[asked] -= 1
+            if not self._in_work[asked]:
+                del self._in_work[asked]
+
+    def _in_use(self, room: Room) -> tuple[Room, Counter[Resources]]:
         """Return what the trials use that run or can start now, and what the others ask for, which wait for them."""
-        room = self._room()
-        used = (0.0, 0.0)
-        waiting = []
-        for key, runs in self._given.items():
-            if runs:
-                used = _plus(used, self._specs[key].resources)
-        for key, runs in self._given.items():
-            asked = self._specs[key].resources
-            if runs:
-                continue
+        used = (
+            math.fsum(asked.cpus * number for asked, number in self._in_work.items()),
+            math.fsum(asked.gpus * number for asked, number in self._in_work.items()),
+        )
+        waiting: Counter[Resources] = Counter()
+        for asked in self._starting.values():
             if _fits(used, asked, room):
                 used = _plus(used, asked)
             else:
-                waiting.append(asked)
+                waiting[asked] += 1
         return used, waiting
 
 
