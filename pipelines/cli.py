@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -13,27 +14,36 @@ from typing import Any, NamedTuple
 from dnw_core.errors import UserError
 from pipelines import listing
 from pipelines.cli_options import COMMAND, Options, parse_options
-from pipelines.commands import resume_command, row_command
+from pipelines.commands import resume_command, row_command, status_command, stop_command
+from pipelines.detach import Detached, start_detached
 from pipelines.folder_data import complete_tables
-from pipelines.lock import driver_lock, lock_owner
+from pipelines.heartbeat import beating
+from pipelines.home import Home
+from pipelines.home_choice import home_of
+from pipelines.layout import LOG_FILE
 from pipelines.overrides import parse_overrides
 from pipelines.placement import Placement, gpus_of, settle_device
 from pipelines.planner import Plan, PlannedRow, make_plan, plan_rows
 from pipelines.preflight import check_cluster, check_data, make_room
+from pipelines.progress import Progress
 from pipelines.report_rows import report_rows
 from pipelines.selection import select_rows
+from pipelines.status import driver_lines, find_driver
+from pipelines.stop_command import stop_driver
 from pipelines.store import Store
 from tune_configs import Row, Table, load_tables
 
 ALL_DONE, NOT_ALL_DONE, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 _MOST_FAILURES = 10
+_OURSELVES = (sys.executable, str(Path(__file__).with_name("reproduce_all.py")))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; a user's mistake is one line on standard error."""
     words = list(sys.argv[1:] if argv is None else argv)
+    detached = Detached.from_environment(os.environ)
     try:
-        return run_command(parse_options(words), words)
+        return run_command(parse_options(words), words, detached)
     except UserError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return USER_ERROR
@@ -45,48 +55,81 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ALL_DONE
 
 
-def run_command(options: Options, words: Sequence[str]) -> int:
+def run_command(options: Options, words: Sequence[str], detached: Detached | None = None) -> int:
     """Do what the options say and return the exit code.
+
+    Args:
+        options: the words, parsed.
+        words: the command line.
+        detached: if this process is what another one has detached.
 
     Raises:
         UserError: for anything that is the user's to mend, before anything is trained.
     """
+    home = home_of(options)
+    if options.stop:
+        with home.looking():
+            return ALL_DONE if stop_driver(options.results_dir, _say) else NOT_ALL_DONE
+    if options.detach and detached is None:
+        return _detach(options, words)
     tables = load_tables()
     overrides = parse_overrides(options.settings)
     rows = select_rows(tables, only=options.only, table_ids=options.tables, extra=options.extra)
     if options.list:
         return _print(listing.list_lines(tables, rows))
-    store = Store.open(options.results_dir, trust_unchanged=options.plan or options.status)
-    tables = complete_tables(tables, rows, options.scale, options.data_dir, store)
-    rows = [tables[row.table].rows[row.id] for row in rows]
-    planned = plan_rows(tables, rows, options.scale, seeds=options.seeds, overrides=overrides)
-    lost = [row for row in rows if row.not_reproducible is not None]
+    with home.looking():
+        store = home.open_store(trust_unchanged=options.plan or options.status)
+        tables = complete_tables(tables, rows, options.scale, options.data_dir, store)
+        rows = [tables[row.table].rows[row.id] for row in rows]
+        planned = plan_rows(tables, rows, options.scale, seeds=options.seeds, overrides=overrides)
+        lost = [row for row in rows if row.not_reproducible is not None]
 
-    if options.plan:
-        plan = _plan(planned, lost, options, store, planning=True)
-        return _print(listing.plan_lines(plan, _at_once(plan, options)))
-    if options.status:
-        plan = _plan(planned, lost, options, store, planning=True)
-        return _print(listing.status_lines(plan, store, lock_owner(options.results_dir)))
-    if options.report_only or options.mode == "read-only":
-        plan = _plan(planned, lost, options, store, planning=True)
-        _write_report(_rows(plan, tables, store, options), tables, store, options, words)
-        return ALL_DONE if options.report_only else _finish(plan, options)
+        if options.plan:
+            plan = _plan(planned, lost, options, store, planning=True)
+            return _print(listing.plan_lines(plan, _at_once(plan, options)))
+        if options.status:
+            plan = _plan(planned, lost, options, store, planning=True)
+            return _print(listing.status_lines(plan, store, driver_lines(find_driver(options.results_dir))))
+        if options.report_only or options.mode == "read-only":
+            plan = _plan(planned, lost, options, store, planning=True)
+            _write_report(_rows(plan, tables, store, options), tables, store, options, words)
+            return ALL_DONE if options.report_only else _finish(plan, options)
     if not planned:
         names = ", ".join(f"{row.table}/{row.id} is not reproducible ({row.not_reproducible})" for row in lost)
         raise UserError(f"nothing to train: {names}; name other rows with --only")
 
-    store = Store.open(options.results_dir, create=True)
-    with driver_lock(options.results_dir):
+    store = home.open_store(create=True)
+    to_go_on = resume_command(words)
+    with home.driving(_say), beating(options.results_dir, to_go_on, options.cluster) as heart:
+
+        def begun(progress: Progress) -> None:
+            heart.watch(progress)
+            if detached is not None:
+                detached.begin(options.results_dir, ["python", COMMAND, *words])
+
         plan = _plan(planned, lost, options, store)
-        outcome = _train(plan, tables, store, options)
+        outcome = _train(plan, tables, store, options, home, begun)
         if outcome.interrupted:
-            print(f"stopped; what was finished is kept. To go on: {resume_command(words)}", file=sys.stderr)
+            heart.interrupted()
+            print(f"stopped; what was finished is kept. To go on: {to_go_on}", file=sys.stderr)
             return INTERRUPTED
         # with the rows that were pulled in
         after = _plan(plan.rows, lost, options, store, recount=True, missing=outcome.missing)
         _write_report(_rows(after, tables, store, options), tables, store, options, words)
+        home.publish()
     return _finish(after, options)
+
+
+def _detach(options: Options, words: Sequence[str]) -> int:
+    """Start the command as a session of its own; return once it trains, or has ended."""
+    process, code = start_detached([*_OURSELVES, *words])
+    if code is None:
+        _say(
+            f"it goes on as process {process} on {socket.gethostname()}; its log: {options.results_dir / LOG_FILE}\n"
+            f"how far it is: {status_command(words)}\n"
+            f"to end it: {stop_command(options.results_uri or str(options.results_dir))}"
+        )
+    return ALL_DONE if code is None else code
 
 
 def _plan(
@@ -132,36 +175,50 @@ class _Outcome(NamedTuple):
     missing: Mapping[str, str]
 
 
-def _train(plan: Plan, tables: dict[str, Table], store: Store, options: Options) -> _Outcome:
+def _train(
+    plan: Plan, tables: dict[str, Table], store: Store, options: Options, home: Home, begun: Callable[[Progress], None]
+) -> _Outcome:
     """Train what the plan says and mirror it in the tracker."""
-    from pipelines.tracker import Tracker, check_reachable
+    from pipelines.tracker_address import check_reachable
+    from pipelines.tracker_beside import TrackerBeside
 
     check_reachable(options.tracking_uri, options.results_dir)
     check_data(plan, local=options.cluster is None, say=_say)
     if options.cluster is not None and plan.to_run():
         check_cluster(options.cluster)
-    tracker = Tracker(options.tracking_uri, options.results_dir)
     _say(f"scale {options.scale}; " + listing.total_line(plan, _at_once(plan, options)))
     for note in plan.notes:
         _say(note)
     ended = _Outcome(interrupted=False, missing={})
     rows = _rows(plan, tables, store, options)
-    if plan.to_run():
-        from pipelines import schedule
-        from pipelines.tracker_background import BackgroundSync
+    with TrackerBeside(options.tracking_uri, options.results_dir) as tracker:
+        if plan.to_run():
+            from pipelines import schedule
+            from pipelines.tracker_background import BackgroundSync
 
-        make_room(plan, store, _say)
-        with BackgroundSync(tracker, rows) as sync:
-            specs = [trial.spec for trial in plan.to_run()]
-            outcome = schedule.run(specs, plan=plan, store=store, cluster=options.cluster, on_finished=sync.finished)
-        ended = _Outcome(outcome.interrupted, outcome.missing)
-    if not ended.interrupted:
-        synced = tracker.sync(rows)
-        if synced.error is not None:
-            _say(
-                f"warning: the tracker could not be brought up to date ({synced.error}); "
-                "pipelines/sync_mlflow.py does it later"
-            )
+            make_room(plan, store, _say)
+            with BackgroundSync(tracker, rows) as sync, home.following(sync.finished) as finished:
+                specs = [trial.spec for trial in plan.to_run()]
+                outcome = schedule.run(
+                    specs,
+                    plan=plan,
+                    store=store,
+                    home=home,
+                    cluster=options.cluster,
+                    on_begun=begun,
+                    on_finished=finished,
+                    max_failures=options.max_failures,
+                    node_types=options.node_types,
+                    pack_gpus=options.trials_per_gpu == "auto",
+                )
+            ended = _Outcome(outcome.interrupted, outcome.missing)
+        if not ended.interrupted:
+            synced = tracker.sync(rows)
+            if synced.error is not None:
+                _say(
+                    f"warning: the tracker could not be brought up to date ({synced.error}); "
+                    "pipelines/sync_mlflow.py does it later"
+                )
     return ended
 
 

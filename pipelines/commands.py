@@ -1,4 +1,4 @@
-"""Command lines to print: the one that makes a row again, and the one that goes on after Ctrl-C."""
+"""Command lines to print: to make a row again, to go on after Ctrl-C, to look at a run and to end it."""
 
 from __future__ import annotations
 
@@ -31,6 +31,20 @@ def resume_command(argv: Sequence[str]) -> str:
 
     ``--mode force`` is left out: what it set aside is gone from its place, and what it trained since is kept.
     """
+    return shlex.join(["python", COMMAND, *_without_force(argv)])
+
+
+def status_command(argv: Sequence[str]) -> str:
+    """Return the command that says how far the trials of a command are."""
+    return shlex.join(["python", COMMAND, *(word for word in _without_force(argv) if word != "--detach"), "--status"])
+
+
+def stop_command(results: str) -> str:
+    """Return the command that ends the run at work on the results, a folder or its URI."""
+    return shlex.join(["python", COMMAND, "--stop", "--results-dir", results])
+
+
+def _without_force(argv: Sequence[str]) -> list[str]:
     kept: list[str] = []
     skip = False
     for word, following in zip(argv, [*argv[1:], ""], strict=True):
@@ -40,4 +54,4 @@ def resume_command(argv: Sequence[str]) -> str:
             skip = True
         elif word != "--mode=force":
             kept.append(word)
-    return shlex.join(["python", COMMAND, *kept])
+    return kept

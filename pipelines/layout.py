@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from pathlib import Path
 
 from dnw_core.errors import UserError
@@ -10,6 +11,9 @@ from pipelines.spec import TrialSpec
 
 STORE_FILE = "store.json"
 LOCK_FILE = "driver.lock"
+HEARTBEAT_FILE = "driver.json"  # what the driver said of itself last
+STOP_FILE = "driver.stop"  # asks it to stop
+LOG_FILE = "driver.log"  # what detached drivers have said
 KNOWN_HASHES_FILE = "known-hashes.json"  # lets --plan skip what did not change; may be deleted at any time
 COSTS_FILE = "costs.json"  # what the rows' networks cost, for the report; may be deleted at any time
 TRIALS = "trials"
@@ -67,10 +71,16 @@ def refuse_links(results_dir: Path, path: Path) -> None:
     """Check that no part of ``path`` below the results folder is a symbolic link (the results folder may be one).
 
     Raises:
-        UserError: naming the link.
+        UserError: naming the link, or what stands on the way and is no folder.
     """
     here = results_dir
     for part in path.relative_to(results_dir).parts:
         here = here / part
-        if here.is_symlink():
+        try:
+            mode = here.lstat().st_mode
+        except OSError:  # nothing there, so nothing below it
+            return
+        if stat.S_ISLNK(mode):
             raise UserError(f"{here} is a symbolic link, which may lead elsewhere; put the folder itself there")
+        if here != path and not stat.S_ISDIR(mode):
+            raise UserError(f"{here} is not a folder; move it out of the results folder")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 MAX_DEATHS = 3
-"""Times a trial is started again after its process died; what a trial raises itself is recorded, not repeated."""
+"""Times a trial is started again after its process died; what a trial raises itself is recorded, not repeated, and a
+lost machine, a pre-emption or a mishap of Ray's does not count (``trial_ends``)."""
 
 GRACE_SECONDS = 10.0
 """How long a trial may take to leave a checkpoint once it was asked to stop."""

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 
 from dnw_core.files import read_json
 from pipelines.layout import work_folder
-from pipelines.lock import LockOwner
 from pipelines.planner import Plan, PlannedRow, PlannedTrial
 from pipelines.selection import seeds_text
 from pipelines.store import Store
@@ -107,8 +106,8 @@ def _without_data(plan: Plan) -> str:
     return f"{len(trials)} without their data (about {duration(seconds)} one after another), "
 
 
-def status_lines(plan: Plan, store: Store, owner: LockOwner | None) -> list[str]:
-    """Return how far each row is, and who works on it."""
+def status_lines(plan: Plan, store: Store, driver: Sequence[str] = ()) -> list[str]:
+    """Return how far each row is, and who works on it (``status.driver_lines``)."""
     cells = [("row", "seeds done", "state", "accuracy %", "now")]
     for row in _in_place(plan):
         if isinstance(row, Row):
@@ -120,8 +119,8 @@ def status_lines(plan: Plan, store: Store, owner: LockOwner | None) -> list[str]
         mean = f"{sum(scores) / len(scores):.2f}" if scores else ""
         now = ", ".join(text for trial in trials if (text := _progress(trial, store)))
         cells.append((row.name, f"{len(done)}/{len(trials)}", _counts(trials), mean, now))
-    working = f"at work: {owner}" if owner else "no driver is at work on this folder"
-    return [f"scale {plan.scale}; {working}", *columns(cells), *_details(plan.trials)]
+    who, *more = driver or ["no driver is at work on this folder"]
+    return [f"scale {plan.scale}; {who}", *more, *columns(cells), *_details(plan.trials)]
 
 
 def duration(seconds: float) -> str:

@@ -13,9 +13,6 @@ class NodeType(NamedTuple):
     cpus: float
     gpus: float = 0.0
 
-    def __str__(self) -> str:
-        return f"a machine to be started ({self.cpus:g} CPU, {self.gpus:g} GPU)"
-
 
 def parse_node_type(text: str) -> NodeType:
     """Read ``CPU=16,GPU=4`` (the GPUs may be left out)."""

@@ -10,10 +10,12 @@ from typing import Literal
 from dnw_core.errors import UserError
 from dnw_core.execution import Execution
 from dnw_core.recipe import Recipe
+from pipelines.gpu_share import share_for
 from pipelines.spec import Resources
 from tune_configs import RowResources
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
+TrialsPerGpu = int | Literal["auto"] | None
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,13 @@ class Placement:
 
     A row's ``cpus`` and ``gpus`` are those of a whole trial. More than one GPU means as many workers with one GPU and
     an equal share of the cores each; on a CPU a trial has one worker with all of the row's cores, unless ``workers``
-    says otherwise, and then each of them has as many.
+    says otherwise, and then each of them has as many. A row whose ``gpus`` is 0 is trained on CPUs wherever it runs.
     """
 
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int | None = None  # of a worker
     workers: int | None = None
-    trials_per_gpu: int | None = None
+    trials_per_gpu: TrialsPerGpu = None  # auto is found out by a probe on the GPUs themselves (gpu_memory.py)
     gpus_here: int | None = None  # of this machine; None on a cluster, whose machines are asked later
     checkpoint_minutes: float = 5.0
     compile: bool = False
@@ -40,23 +42,24 @@ class Placement:
         """Return what a trial asks of the machine; see ``workers_of``."""
         workers, _ = self.workers_of(row, asked, recipe)
         cpus = self._cores(asked) * workers
-        if self.device == "cpu":
+        if self.device_of(asked) == "cpu":
             return Resources(cpus=cpus, workers=workers)
-        if self.trials_per_gpu:
-            return Resources(cpus=cpus, gpus=1 / self.trials_per_gpu)
+        if isinstance(self.trials_per_gpu, int):
+            return Resources(cpus=cpus, gpus=share_for(self.trials_per_gpu))
         return Resources(cpus=cpus, gpus=workers if workers > 1 else min(1.0, asked.gpus), workers=workers)
 
     def execution(self, row: str, asked: RowResources, recipe: Recipe) -> Execution:
         """Return where and how the trial runs; see ``workers_of``."""
         workers, _ = self.workers_of(row, asked, recipe)
         cores = max(1, int(self._cores(asked)))
+        device = self.device_of(asked)
         return Execution(
-            device=self.device,
+            device=device,
             threads=cores,
             checkpoint_minutes=self.checkpoint_minutes,
             compile=self.compile,
             workers=workers,
-            loader_workers=cores if self.device == "cuda" else 0,  # on a CPU the cores are busy with training
+            loader_workers=cores if device == "cuda" else 0,  # on a CPU the cores are busy with training
             data_dir=self.data_dir,
             cache_dir=self.cache_dir,
             download=self.download,
@@ -77,10 +80,11 @@ class Placement:
             UserError: if so many workers cannot share the groups of a batch, or this machine has too few GPUs.
         """
         groups = recipe.batch_groups
-        if self.trials_per_gpu:
+        cuda = self.device_of(asked) == "cuda"
+        if cuda and isinstance(self.trials_per_gpu, int):
             return 1, None
         if self.workers is None:
-            own = _gpus(asked) if self.device == "cuda" else 1
+            own = _gpus(asked) if cuda else 1
             if groups % own:
                 raise UserError(f"{row} asks for {own} GPUs: {_unevenly(own, groups)}")
             fewer = own if self.gpus_here is None else max(one for one in shares(groups) if one <= self._limit(own))
@@ -89,16 +93,20 @@ class Placement:
             return 1, f"{row}: 1 worker, since its batch is one group, normalised as a whole (batch_norm_images)"
         if groups % self.workers:
             raise UserError(f"{row} with --workers {self.workers}: {_unevenly(self.workers, groups)}")
-        if self.gpus_here is not None and self.workers > max(1, self.gpus_here):
+        if cuda and self.gpus_here is not None and self.workers > max(1, self.gpus_here):
             raise UserError(
                 f"--workers {self.workers} takes a GPU each and this machine has {self.gpus_here}; "
                 f"give --workers {max(one for one in shares(groups) if one <= self._limit(self.workers))} for {row}"
             )
         return self.workers, None
 
+    def device_of(self, asked: RowResources) -> Literal["cpu", "cuda"]:
+        """Return the device of a row."""
+        return self.device if asked.gpus else "cpu"
+
     def _cores(self, asked: RowResources) -> float:
         """Return the cores of one worker."""
-        return float(self.threads or asked.cpus / (_gpus(asked) if self.device == "cuda" else 1))
+        return float(self.threads or asked.cpus / (_gpus(asked) if self.device_of(asked) == "cuda" else 1))
 
     def _limit(self, wanted: int) -> int:
         return max(1, min(wanted, self.gpus_here or 1))
@@ -126,7 +134,7 @@ def _unevenly(workers: int, groups: int) -> str:
 
 
 def settle_device(
-    wanted: DeviceChoice, *, cluster: bool, trials_per_gpu: int | None, planning: bool
+    wanted: DeviceChoice, *, cluster: bool, trials_per_gpu: TrialsPerGpu, planning: bool
 ) -> Literal["cpu", "cuda"]:
     """Return the device of every trial.
 

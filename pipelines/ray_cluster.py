@@ -20,9 +20,21 @@ from pathlib import Path
 from typing import Any
 
 from dnw_core.errors import UserError
-from pipelines.ray_environment import QUIET, cluster_environment, environment, local_environment, runtime_folder
+from pipelines.head_watch import head_watch
+from pipelines.ray_environment import (
+    CLUSTERS_VARIABLE,
+    QUIET,
+    cluster_environment,
+    environment,
+    local_environment,
+    runtime_folder,
+)
 
-CONNECT_SECONDS = 18.0
+CONNECT_SECONDS = 60.0  # from a network disk, or on a busy machine, loading Ray alone may take half of it
+_WHY_NOT = (
+    "is it Ray, is its token set here (RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH), and is this machine one of "
+    "its nodes?"
+)
 OBJECT_STORE_BYTES = 200 * 2**20  # trials pass a few hundred bytes each; Ray's default is 30 % of the memory
 _SHIPPED = ("dnw_core", "tune_configs", "pipelines", "reports")
 _TRY = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
@@ -52,16 +64,44 @@ def connect(cluster: str | None) -> Iterator[Path]:
             variables["RAY_ADDRESS"] = address
             options = {"address": address, "runtime_env": code_for_nodes()}
         without = ("RAY_ADDRESS",) if cluster is None else ()
+        clusters = os.environ.get(CLUSTERS_VARIABLE)
         with environment(variables, without):
             if cluster is not None:
                 try_address(options["address"])
             import ray
 
             try:
-                ray.init(log_to_driver=False, logging_level="ERROR", **options)
-                yield folder
+                try:
+                    with _clusters_allowed(cluster is not None, clusters):
+                        ray.init(log_to_driver=False, logging_level="ERROR", **options)
+                except Exception as error:  # of no common base; on a machine with too much to do a start takes too long
+                    where = "on this machine" if cluster is None else f"beside the cluster at {options['address']}"
+                    raise UserError(f"Ray could not be started {where}: {_last_line(str(error))}") from None
+                with contextlib.nullcontext() if cluster is None else head_watch(options["address"]):
+                    yield folder
             finally:
                 shut_down()
+
+
+@contextlib.contextmanager
+def _clusters_allowed(allowed: bool, users: str | None) -> Iterator[None]:
+    """Let Ray take an address that other machines reach, or the loopback's, for the node that it starts in the block.
+
+    Ray has read the variable when it was imported, which may have been for another run of this process, and looks at
+    what it has read each time it starts or joins a node.
+
+    Args:
+        allowed: whether this run is on a cluster.
+        users: what the user has set the variable to; it stands where clusters are allowed, and after the block.
+    """
+    from ray._private import ray_constants
+
+    usual = sys.platform not in ("darwin", "win32") if users is None else users.lower() in ("1", "true")
+    ray_constants.ENABLE_RAY_CLUSTER = usual and allowed
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = usual
 
 
 def shut_down() -> None:
@@ -147,11 +187,13 @@ def try_address(address: str, limit: float = CONNECT_SECONDS) -> None:
         )
     except subprocess.TimeoutExpired:
         raise UserError(
-            f"the Ray cluster at {address} did not take the connection within {limit:.0f} s; is it Ray, is its token "
-            "set here (RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH), and is this machine one of its nodes?"
+            f"the Ray cluster at {address} did not take the connection within {limit:.0f} s; {_WHY_NOT}"
         ) from None
     if result.returncode:
-        raise UserError(f"cannot join the Ray cluster at {address}: {_last_line(result.stderr)}")
+        why = _last_line(result.stderr)
+        # which is all that Ray says of a token that is wrong or missing
+        hint = f"; {_WHY_NOT}" if why.startswith("ConnectionError") else ""
+        raise UserError(f"cannot join the Ray cluster at {address}: {why}{hint}")
 
 
 def _last_line(text: str) -> str:

@@ -1,8 +1,9 @@
 """The folders and environment variables of one Ray run, set before ray is imported and removed after it.
 
 Measured reasons (Ray 2.60): Ray writes its token world-readable into the home folder, reports usage, leaves its
-session folders behind for ever, and runs workers at niceness 15, which makes times incomparable. Its ports listen
-on every interface, so the token is what keeps others out.
+session folders behind for ever, and runs workers at niceness 15, which makes times incomparable. On Linux its ports
+listen on every interface even when it is alone on its machine; where it believes that it cannot form clusters (its
+way on macOS and Windows) it takes 127.0.0.1 for its node's address, and all of them listen there only.
 """
 
 from __future__ import annotations
@@ -23,11 +24,16 @@ _LOCK = "lock"
 _LONGEST_TEMPORARY = 30
 _TOKEN = secrets.token_hex(32)  # one a process: Ray reads its token once, and a second run would be refused
 
+CLUSTERS_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Whether Ray may form clusters here; it reads it when it is imported. "0" keeps its ports on the loopback."""
+
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",  # a disabled cluster reports that it is disabled
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": "^A worker died or was killed while executing",  # half a page; we say it in a line
+    # half a page for each dead process, two for each lost machine; we say it in a line
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^A worker died or was killed while executing|^Raylet is terminated|"
+    "^The node with node id: .* has been marked dead",
     "RAY_AIR_NEW_OUTPUT": "0",  # the old output can be silenced, the new one prints a box at verbosity 0
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own turns Ctrl-C into an ordinary end
@@ -54,6 +60,7 @@ def local_environment(folder: Path) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
         "RAY_worker_niceness": "0",
+        CLUSTERS_VARIABLE: "0",
     }
 
 

@@ -9,7 +9,6 @@ over several.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,17 @@ from typing import Any, NamedTuple
 
 from dnw_core.errors import DataMissing, UserError
 from dnw_core.execution import Execution
+from pipelines.depot_far import FarDepot
+from pipelines.node_type import NodeType
 from pipelines.placement import shares
+from pipelines.sight import Sight
 from pipelines.spec import Resources, TrialSpec
 
 PROBE_SECONDS = 120.0  # a node may first have to unpack the code
 HEAD = "node:__internal_head__"  # a resource that Ray gives the head, and no other node
 _ROUNDING = 1e-6
 _MOST_NODES = 5
+_TO_BE_STARTED = "a machine to be started"
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Node:
     cpus: float
     gpus: float
     head: bool = False
+    future: bool = False  # it does not run yet, but an autoscaler can start it
 
     def fits(self, resources: Resources) -> bool:
         """Whether a trial that asks for ``resources`` can run here at all, or one of its workers, if they part."""
@@ -64,6 +68,11 @@ def living_nodes(description: Sequence[Mapping[str, Any]]) -> list[Node]:
         for node in description
         if node.get("Alive")
     ]
+
+
+def future_nodes(node_types: Sequence[NodeType]) -> list[Node]:
+    """Return the machines that an autoscaler can start."""
+    return [Node(id="", name=_TO_BE_STARTED, cpus=kind.cpus, gpus=kind.gpus, future=True) for kind in node_types]
 
 
 def check_resources(specs: Sequence[TrialSpec], nodes: Sequence[Node]) -> list[TrialSpec]:
@@ -134,13 +143,13 @@ class NodeAnswers(NamedTuple):
     missing: dict[str, str]
 
 
-def check_nodes(specs: Sequence[TrialSpec], nodes: Sequence[Node], folder: Path) -> NodeAnswers:
+def check_nodes(specs: Sequence[TrialSpec], nodes: Sequence[Node], sight: Sight) -> NodeAnswers:
     """Ask every node that can get a trial whether it sees the same results folder, the data and the code.
 
     Args:
         specs: the trials to come.
         nodes: the cluster's nodes.
-        folder: a folder of this run below the results folder; a random word is left there for the nodes to read.
+        sight: the word that was left below the results folder for the nodes to read.
 
     Raises:
         UserError: names the node and what is wrong with it; a data set that some nodes have and one lacks is that, too.
@@ -148,14 +157,12 @@ def check_nodes(specs: Sequence[TrialSpec], nodes: Sequence[Node], folder: Path)
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    word = secrets.token_hex(16)
-    path = folder / "probe"
-    path.write_text(word, "utf-8")
+    path, word = sight.probe
     task = ray.remote(num_cpus=0, max_retries=0)(probe_node)
     asked = list(_needs(specs, nodes))
     answers = {
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote(
-            str(path), word, needs
+            path, word, needs, sight.far, node.id
         ): node
         for node, needs in asked
     }
@@ -171,6 +178,8 @@ def check_nodes(specs: Sequence[TrialSpec], nodes: Sequence[Node], folder: Path)
             raise UserError(f"node {node.name} cannot run this project: {_last_line(error)}") from None
         if trouble:
             raise UserError(f"node {node.name}: {trouble}")
+        if sight.far is not None and not sight.far.heard(word, node.id):
+            raise UserError(f"node {node.name}: what it wrote to {sight.far} did not arrive there")
         if not authenticated:
             unguarded.append(node.name)
         for dataset, why in missing.items():
@@ -201,7 +210,9 @@ def _needs(specs: Sequence[TrialSpec], nodes: Sequence[Node]) -> Iterator[tuple[
             yield node, sorted({(spec.recipe.data.dataset, spec.execution.model_dump_json()) for spec in mine})
 
 
-def probe_node(path: str, word: str, needs: Sequence[tuple[str, str]]) -> tuple[str, bool, dict[str, str]]:
+def probe_node(
+    path: str, word: str, needs: Sequence[tuple[str, str]], far: FarDepot | None = None, node: str = ""
+) -> tuple[str, bool, dict[str, str]]:
     """Run on a node: return what is wrong there (nothing: ""), whether it asks for a token, and the data it lacks."""
     import importlib.util
     import os
@@ -209,19 +220,9 @@ def probe_node(path: str, word: str, needs: Sequence[tuple[str, str]]) -> tuple[
     from dnw_core.data import check_dataset
 
     authenticated = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
-    results = Path(path).parents[2]
-    try:
-        seen = Path(path).read_text("utf-8")
-    except OSError:
-        seen = ""
-    if seen != word:
-        return (
-            f"it does not see the results folder {results} of the driver; put --results-dir on a shared disk",
-            False,
-            {},
-        )
-    if not os.access(Path(path).parent, os.W_OK):
-        return f"it may not write into the results folder {results}", False, {}
+    trouble = _look(Path(path), word) if far is None else far.probe(word, node)
+    if trouble:
+        return trouble, False, {}
     for package in ("torch", "pyarrow", "pydantic"):
         if importlib.util.find_spec(package) is None:
             return f"the package {package} is not installed there; install this project's dependencies on it", False, {}
@@ -234,6 +235,21 @@ def probe_node(path: str, word: str, needs: Sequence[tuple[str, str]]) -> tuple[
         except UserError as error:
             return str(error), False, {}
     return "", authenticated, missing
+
+
+def _look(path: Path, word: str) -> str:
+    import os
+
+    results = path.parents[2]
+    try:
+        seen = path.read_text("utf-8")
+    except OSError:
+        seen = ""
+    if seen != word:
+        return f"it does not see the results folder {results} of the driver; put --results-dir on a shared disk"
+    if not os.access(path.parent, os.W_OK):
+        return f"it may not write into the results folder {results}"
+    return ""
 
 
 def _last_line(error: BaseException) -> str:

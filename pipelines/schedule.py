@@ -11,29 +11,33 @@ import contextlib
 import functools
 import itertools
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
-from dnw_core.errors import DataMissing
-from pipelines.depot import Depot, SharedFolder
+from dnw_core.errors import UserError
+from pipelines.depot import Depot
+from pipelines.depot_far import FarDepot
+from pipelines.home import Home, SharedHome
+from pipelines.limits import MAX_DEATHS
 from pipelines.live_table import Display, Show, make_display
+from pipelines.machines import check_machines, room_of_all
+from pipelines.node_type import NodeType
 from pipelines.planner import Plan
-from pipelines.preflight import missing_line
 from pipelines.progress import Progress, RowKey
-from pipelines.ray_cluster import connect, is_loopback
+from pipelines.ray_cluster import connect
 from pipelines.ray_environment import environment
-from pipelines.ray_nodes import across_at_once, check_nodes, check_resources, living_nodes
+from pipelines.ray_nodes import across_at_once, future_nodes, living_nodes
+from pipelines.sight import MOST_UNFIT, Sight
 from pipelines.spec import TrialSpec
 from pipelines.stop_request import StopRequest, stop_request
 from pipelines.store import Store
 from pipelines.trial import TRAIN, record_failure
-from pipelines.trial_queue import Room, TrialQueue
-from pipelines.worker_lines import worker_lines
+from pipelines.trial_queue import TrialQueue
 
-_ROOM_SECONDS = 5.0
 # Tune keeps one trial pending for a searcher that sets no limit, which would start trials one after another
 _QUEUE_LIMITS = {"TUNE_MAX_PENDING_TRIALS_PG": "1000000"}
 
@@ -54,25 +58,36 @@ def run(
     specs: Sequence[TrialSpec],
     *,
     store: Store,
+    home: Home | None = None,
     cluster: str | None = None,
     show: Show = "auto",
     plan: Plan | None = None,
+    on_begun: Callable[[Progress], None] | None = None,
     on_finished: Callable[[TrialSpec], None] | None = None,
     train: str = TRAIN,
+    max_failures: int = MAX_DEATHS,
+    node_types: Sequence[NodeType] = (),
+    pack_gpus: bool = False,
 ) -> ScheduleOutcome:
     """Run the trials, each on the resources it asks for, and return how they stand in the store.
 
     Args:
         specs: the trials that are missing.
         store: the open store they are written to; the caller holds its lock.
+        home: where the results live, a folder that all machines see by default.
         cluster: None for this machine, else the address of a running Ray cluster (or ``auto``).
         show: ``auto`` is a live table in a terminal and plain lines elsewhere.
         plan: where the trials come from: tells which rows take longest (they start first) and what is done already.
+        on_begun: called once the machines are found good, before anything is trained, with what will be known of it.
         on_finished: called in the driver with each trial that ended; it must return at once and not raise.
         train: the function that trains, as ``module:name``.
+        max_failures: times a trial is started again after its process died.
+        node_types: machines that the cluster's autoscaler can start.
+        pack_gpus: measure what trials take of a GPU, and let as many share one as fit (``--trials-per-gpu auto``).
 
     Raises:
-        UserError: if the cluster cannot be used, or a trial fits on none of its machines.
+        UserError: if the cluster cannot be used, a trial fits on none of its machines, or machines keep sending trials
+            back that they cannot train.
     """
     seconds = estimates(plan)
     ordered = longest_first(specs, seconds)
@@ -81,17 +96,45 @@ def run(
     progress = Progress(ordered, done_before(plan, specs), seconds)
     display = make_display(progress, show)
     results_dir = ordered[0].results_dir
+    home = home or SharedHome(results_dir)
 
     def say() -> None:
         display.note("stopping: the trials write their checkpoints (Ctrl-C again ends at once)")
 
-    errors: dict[str, str] = {}
     with stop_request(results_dir, say) as stop, stop.on_signals():
-        with connect(cluster) as folder:
-            ordered, missing = check_machines(ordered, cluster, stop.folder, display)
+        with connect(cluster) as folder, home.depot(stop) as depot:
+            sight = Sight(stop.folder, depot if isinstance(depot, FarDepot) else None)
+            ordered, missing = check_machines(ordered, cluster, sight, display, node_types)
+            home.refuse(ordered)
+            if pack_gpus:
+                ordered = _packed(ordered, display)
+            if on_begun is not None:
+                on_begun(progress)
             with stop.on_signals(), display:  # again: ray.init sets a handler of its own for SIGTERM
-                errors = _fit(ordered, progress, display, stop, folder, on_finished, train, SharedFolder(stop.file))
-        return replace(_recount(store, ordered, errors, interrupted=stop.requested), missing=missing)
+                ended = _fit(
+                    _Run(
+                        ordered,
+                        store,
+                        progress,
+                        display,
+                        stop,
+                        folder,
+                        on_finished,
+                        train,
+                        depot,
+                        sight if cluster is not None else None,
+                        max_failures,
+                        node_types,
+                    )
+                )
+        home.refresh()
+        outcome = _recount(store, ordered, ended.errors, interrupted=stop.requested)
+        if len(ended.unfit) >= MOST_UNFIT:
+            raise UserError(
+                f"{len(ended.unfit)} trials were sent back by machines that cannot train them, the last one by "
+                f"{ended.unfit[-1]}; mend or remove such machines, then give the same command again"
+            )
+        return replace(outcome, missing=missing)
 
 
 def estimates(plan: Plan | None) -> dict[RowKey, float]:
@@ -135,77 +178,47 @@ def longest_first(specs: Sequence[TrialSpec], seconds: Mapping[RowKey, float]) -
     return [spec for _, row in itertools.groupby(rows, key=length) for spec in sorted(row, key=lambda one: one.seed)]
 
 
-def _room() -> Callable[[], Room]:
-    """Return a function that tells the CPUs and GPUs of all machines, asked of Ray now and then: nodes may join."""
+@dataclass(frozen=True)
+class _Run:
+    """What an experiment is made of."""
+
+    specs: Sequence[TrialSpec]
+    store: Store
+    progress: Progress
+    display: Display
+    stop: StopRequest
+    folder: Path
+    on_finished: Callable[[TrialSpec], None] | None
+    train: str
+    depot: Depot
+    sight: Sight | None
+    max_failures: int
+    node_types: Sequence[NodeType]
+
+    def give_up(self, spec: TrialSpec, reason: str) -> None:
+        """Record in the store that a trial is not started again."""
+        with contextlib.suppress(OSError):  # a full disk: it is tried once more when the run ends
+            if self.store.state(spec).kind != "done":
+                record_failure(self.store, spec, reason)
+
+
+def _packed(specs: Sequence[TrialSpec], display: Display) -> list[TrialSpec]:
     import ray
 
-    last: tuple[float, Room] | None = None
+    from pipelines.gpu_memory import pack
 
-    def room() -> Room:
-        nonlocal last
-        if last is None or time.monotonic() - last[0] > _ROOM_SECONDS:
-            there = ray.cluster_resources()
-            last = time.monotonic(), (float(there.get("CPU", 0.0)), float(there.get("GPU", 0.0)))
-        return last[1]
-
-    return room
+    return pack(specs, living_nodes(ray.nodes()), specs[0].results_dir, display.note)
 
 
-def check_machines(
-    specs: Sequence[TrialSpec], cluster: str | None, folder: Path, display: Display
-) -> tuple[list[TrialSpec], dict[str, str]]:
-    """Return the trials, each with the way it goes on the machines of the connected Ray, and what data no node has.
+class _Ended(NamedTuple):
+    """Trials that were given up, by id, and why; and what machines said that sent one back."""
 
-    Trials without data are left out. Says so, says how trials with several workers go, and warns of a cluster without
-    authentication.
-
-    Raises:
-        UserError: if a trial fits nowhere, a node lacks code, folders or data that others have, or none has its data.
-    """
-    import ray
-
-    nodes = living_nodes(ray.nodes())
-    placed = check_resources(specs, nodes)
-    for line in worker_lines(placed):
-        display.note(line)
-    if cluster is None:
-        return placed, {}
-    unguarded, missing = check_nodes(placed, nodes, folder)
-    address = str(ray.get_runtime_context().gcs_address)
-    if unguarded and not is_loopback(address):
-        display.note(
-            f"warning: the Ray cluster at {address} runs without token authentication: whoever reaches its ports can "
-            "run code on it; start every node with RAY_AUTH_MODE=token"
-        )
-    return leave_out(placed, missing, display.note), missing
+    errors: Mapping[str, str] = MappingProxyType({})
+    unfit: Sequence[str] = ()
 
 
-def leave_out(specs: Sequence[TrialSpec], missing: Mapping[str, str], say: Callable[[str], None]) -> list[TrialSpec]:
-    """Return the trials whose data are there.
-
-    Raises:
-        DataMissing: if none is left.
-    """
-    left = [spec for spec in specs if spec.recipe.data.dataset not in missing]
-    for dataset, why in missing.items():
-        rows = {(spec.table, spec.row) for spec in specs if spec.recipe.data.dataset == dataset}
-        if not left:
-            raise DataMissing(why)
-        say(missing_line(len(rows), why))
-    return left
-
-
-def _fit(
-    specs: Sequence[TrialSpec],
-    progress: Progress,
-    display: Display,
-    stop: StopRequest,
-    folder: Path,
-    on_finished: Callable[[TrialSpec], None] | None,
-    train: str,
-    depot: Depot,
-) -> dict[str, str]:
-    """Run the experiment; return the reasons of trials that Tune gave up, by trial id."""
+def _fit(run: _Run) -> _Ended:
+    """Run the experiment. Tune starts nothing again: what is to go on comes from the queue once more."""
     import ray
     from ray import tune
 
@@ -213,23 +226,32 @@ def _fit(
     from pipelines.tune_setup import run_config, tune_config, with_resources
     from pipelines.tune_worker import make_trainable
 
-    queue = TrialQueue(specs, _room(), across_at_once(specs, living_nodes(ray.nodes())))
-    watcher = Watcher(progress, display, on_finished, queue)
-    tuner = tune.Tuner(
-        with_resources(make_trainable(depot, train), specs),
-        # num_samples: until the searcher says that it has finished
-        tune_config=tune_config(specs, search_alg=QueueSearcher(queue, stop), num_samples=-1),
-        run_config=run_config("trials", folder, stop, progress, watcher),
+    machines = [*living_nodes(ray.nodes()), *future_nodes(run.node_types)]
+    queue = TrialQueue(run.specs, room_of_all(run.node_types), across_at_once(run.specs, machines))
+    watcher = Watcher(
+        run.progress,
+        run.display,
+        run.on_finished,
+        queue,
+        most_deaths=run.max_failures,
+        give_up=run.give_up,
+        stop=run.stop,
     )
-    if stop.requested:
-        return {}
+    tuner = tune.Tuner(
+        with_resources(make_trainable(run.depot, run.train, run.sight)),
+        # num_samples: until the searcher says that it has finished
+        tune_config=tune_config(run.specs, search_alg=QueueSearcher(queue, run.stop), num_samples=-1),
+        run_config=run_config("trials", run.folder, run.stop, run.progress, watcher, retries=0),
+    )
+    if run.stop.requested:
+        return _Ended()
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it logs whole trials for what is said in a line here
     try:
         with environment(_QUEUE_LIMITS):
             tuner.fit()
     except KeyboardInterrupt:  # the second one
-        stop.request()
-    return watcher.errors
+        run.stop.request()
+    return _Ended(watcher.errors, watcher.unfit)
 
 
 def _recount(

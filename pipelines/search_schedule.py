@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.live_table import Display, Show, make_display
+from pipelines.machines import check_machines
 from pipelines.progress import Progress
 from pipelines.ray_cluster import connect
 from pipelines.ray_environment import environment
 from pipelines.ray_nodes import across_at_once, living_nodes
-from pipelines.schedule import check_machines
 from pipelines.search_curve import read_curve
 from pipelines.search_plan import Judged, Search, judge
+from pipelines.sight import Sight
 from pipelines.spec import TrialSpec
 from pipelines.stop_request import StopRequest, stop_request
 from pipelines.store import Store
@@ -56,7 +57,7 @@ def run_search(
 
     with stop_request(search.results_dir, say) as stop, stop.on_signals():
         with connect(cluster) as folder:
-            specs, _ = check_machines(specs, cluster, stop.folder, display)  # all on the same data
+            specs, _ = check_machines(specs, cluster, Sight(stop.folder), display)  # all on the same data
             with stop.on_signals(), display:  # again: ray.init sets a handler of its own for SIGTERM
                 errors = _fit(search, judged, specs, progress, display, stop, folder, train)
         _record_deaths(search, store, errors)
@@ -89,7 +90,7 @@ def _fit(
             scheduler.replay(one.configuration.spec.trial_id, read_curve(store.folder(one.configuration.spec)))
     watcher = Watcher(progress, display)
     tuner = tune.Tuner(
-        with_resources(make_search_trainable(stop.file, train), specs),
+        with_resources(make_search_trainable(stop.file, train)),
         param_space={KEY: tune.grid_search([spec.model_dump_json() for spec in specs])},
         tune_config=tune_config(specs, scheduler=scheduler, max_concurrent_trials=_at_once(specs)),
         run_config=run_config("search", folder, stop, progress, watcher),

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from dnw_core.record import EpochMetrics
+from pipelines.preemption import DRAINED, Preempted, at_work, why_leave
 from pipelines.search_curve import Curve, read_curve
 from pipelines.spec import TrialSpec
 from pipelines.stop_request import StopWatch
 from pipelines.store import Store
-from pipelines.trial import prepare_process, run_spec
-from pipelines.tune_worker import spec_of, trainer_of
+from pipelines.trial import prepare_process
+from pipelines.tune_worker import spec_of, train_until_told, trainer_of
 
 
 def make_search_trainable(stop_file: Path, train: str) -> Callable[[dict[str, Any]], None]:
@@ -45,8 +46,11 @@ def make_search_trainable(stop_file: Path, train: str) -> Callable[[dict[str, An
             curve.write(Store(spec.results_dir).work_folder(spec))
             tell(line)
 
-        record = run_spec(spec, on_epoch=on_epoch, should_stop=watch, train=trainer_of(spec, stop_file, train))
+        with at_work():
+            record, all_stop = train_until_told(spec, on_epoch, watch, trainer_of(spec, stop_file, train))
         if record is None:
+            if not all_stop:
+                raise Preempted(why_leave() or DRAINED)
             tune.report({"status": "stopped"})
         elif record.status == "failed" or record.last is None:
             tune.report({"status": "failed", "reason": record.reason or "unknown"})
@@ -75,9 +79,11 @@ def trained_so_far(spec: TrialSpec) -> Curve:
         return curve
     prepare_process(spec.execution)
     from dnw_core.training.checkpoint import CheckpointKey, load_checkpoint
+    from dnw_core.training.checkpoint_fit import refuse_unfit
 
     work = Store(spec.results_dir).work_folder(spec)
-    saved, _ = load_checkpoint(work, CheckpointKey(spec.fingerprint, spec.seed))
+    key = CheckpointKey(spec.fingerprint, spec.seed)
+    saved, _ = load_checkpoint(work, key, lambda state: refuse_unfit(state, spec.recipe, spec.seed))
     grown = curve.grown(*(EpochMetrics.model_validate(dict(line)) for line in (saved or {}).get("history", [])))
     if grown != curve:
         grown.write(work)

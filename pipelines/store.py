@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from dnw_core.errors import UserError
-from dnw_core.files import read_json, sync, write_text
+from dnw_core.files import move_odd_files, read_json, sync, write_text
 from dnw_core.record import (
     CHECKPOINT_FILE,
     PROGRESS_FILE,
@@ -29,6 +29,7 @@ from dnw_core.record import (
     RecordError,
     TrialRecord,
     read_record,
+    record_text,
 )
 from pipelines import layout
 from pipelines.known_hashes import KnownHashes
@@ -105,6 +106,8 @@ class Store:
     def work_folder(self, spec: TrialSpec) -> Path:
         """Return the folder in which the trial is trained, and make it."""
         folder = layout.work_folder(self.folder(spec))
+        if folder.exists() and not folder.is_dir():
+            self.set_aside(spec, work=True)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -183,7 +186,9 @@ class Store:
             reason=reason,
             log_tail=log_tail,
         )
-        write_text(self.work_folder(spec) / RECORD_FILE, record.model_dump_json(indent=2) + "\n")
+        work = self.work_folder(spec)
+        move_odd_files(work, [RECORD_FILE])
+        write_text(work / RECORD_FILE, record_text(record))
 
     def clear_failure(self, spec: TrialSpec) -> None:
         """Forget a failure, so that the trial goes on from its last checkpoint."""
@@ -240,7 +245,7 @@ def _sync_only(work: Path, record: TrialRecord) -> None:
     for path in work.iterdir():
         if path.name == RECORD_FILE or path.name in record.files:
             sync(path)
-        elif path.is_file() or path.is_symlink():
+        elif path.is_symlink() or not path.is_dir():
             path.unlink(missing_ok=True)
     sync(work)
 
@@ -278,5 +283,8 @@ def _read_stored(folder: Path) -> StoredTrial | None:
         return None
     except OSError:
         return None
+    identity = (record.table, record.row, record.fingerprint, f"seed-{record.seed}")
+    if identity != (*folder.parts[-4:-1], folder.name.removesuffix(layout.WORK_SUFFIX)):
+        return None  # another trial's, copied here
     expected = "failed" if folder.name.endswith(layout.WORK_SUFFIX) else "done"
     return StoredTrial(record, folder) if record.status == expected else None

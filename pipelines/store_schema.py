@@ -36,6 +36,8 @@ def check_schema(path: Path) -> None:
     """
     values = read_json(path)
     schema = values.get("schema") if isinstance(values, dict) else None
+    if isinstance(values, dict) and values.get("layout") == "bucket":
+        raise UserError(f"{path} says that this is a copy of a bucket's objects; give the bucket with --results-dir")
     if not isinstance(schema, int):
         raise UserError(f"{path} does not say its schema; restore it or give another --results-dir")
     if schema > STORE_SCHEMA:

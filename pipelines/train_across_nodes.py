@@ -238,10 +238,10 @@ def _what_was_lost(failures: dict[int, Exception]) -> str:
     return f"{who} was lost (killed, out of memory, or its machine is gone)"
 
 
-def _checkpoint_mark(folder: Path) -> tuple[int, int] | None:
-    """Return what changes with every new checkpoint."""
+def _checkpoint_mark(folder: Path) -> tuple[int, int, int] | None:
+    """Return what changes with every new checkpoint, whatever the clock does: each one is a new file."""
     try:
         found = (folder / CHECKPOINT_FILE).stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size
+    return found.st_ino, found.st_mtime_ns, found.st_size

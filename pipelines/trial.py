@@ -19,9 +19,11 @@ from typing import Any
 from dnw_core.errors import TrialFailed, UserError
 from dnw_core.execution import Execution
 from dnw_core.record import LOG_FILE, RECORD_FILE, EpochMetrics, TrialRecord, read_record
+from pipelines.gpu_share import ShareTooSmall, is_out_of_gpu_memory, is_share, what_helps
 from pipelines.parents import finished_parent
 from pipelines.spec import TrialSpec
 from pipelines.store import Store
+from pipelines.trial_lock import only_one
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +60,26 @@ def run_spec(
 
     Raises:
         TrialBlocked: if the trial that it starts from is not done or not believed; nothing is recorded then.
+        ShareTooSmall: if it ran out of memory on a share of a GPU; nothing is recorded then, either.
     """
     store = Store.open(spec.results_dir, create=False)
     if (finished := committed(store, spec)) is not None:
         return finished
     parent = finished_parent(store, spec)
+    with only_one(store.work_folder(spec), should_stop) as mine:
+        if not mine:
+            return None
+        return committed(store, spec) or _train(store, spec, parent, on_epoch, should_stop, train)
+
+
+def _train(
+    store: Store,
+    spec: TrialSpec,
+    parent: Path | None,
+    on_epoch: OnEpoch | None,
+    should_stop: ShouldStop | None,
+    train: str | RunTrial,
+) -> TrialRecord | None:
     from_parent = {} if parent is None else {"parent": parent}
     prepare_process(spec.execution)
     from dnw_core.training import TrialIdentity, TrialStopped
@@ -87,6 +104,11 @@ def run_spec(
     except (TrialFailed, UserError) as error:
         return record_failure(store, spec, str(error))
     except Exception as error:
+        if is_out_of_gpu_memory(error):
+            if is_share(spec.resources):
+                raise ShareTooSmall(" ".join(str(error).split())[:_REASON_LENGTH]) from None
+            help_line = what_helps(spec.recipe.batch_groups)
+            return record_failure(store, spec, f"out of memory on the GPU: {help_line}", traceback.format_exc())
         log.exception("%s failed", spec.trial_id)
         return record_failure(store, spec, f"{type(error).__name__}: {error}", traceback.format_exc())
     store.commit(spec)  # False: the same trial was committed from elsewhere meanwhile, and that one stands

@@ -9,17 +9,21 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec
 
 from ray import tune
-from ray.exceptions import RayActorError
 from ray.tune.search import Searcher
 
+from pipelines.gpu_share import in_words, larger
+from pipelines.limits import MAX_DEATHS
 from pipelines.live_table import Display
 from pipelines.parents import blocked_by
 from pipelines.progress import Progress, State
+from pipelines.sight import MOST_UNFIT
 from pipelines.spec import TrialSpec
 from pipelines.stop_request import StopRequest
+from pipelines.trial_ends import End, end_of_process
 from pipelines.trial_queue import TrialQueue
 from pipelines.tune_worker import KEY
 
@@ -49,13 +53,19 @@ class _DriverOnly:
 
 
 class Watcher(_DriverOnly, tune.Callback):  # type: ignore[misc]  # Ray is not typed
-    """Turns Tune's events into progress.
+    """Turns Tune's events into progress, and decides whether a trial that lost its process is started again.
+
+    With a queue Tune gives up every such trial, and it comes from the queue once more: next in line and, if need be,
+    with other resources. Without one (a search) Tune starts it again, and is told to forget what does not count.
 
     Args:
         progress: the state to keep.
         display: told when a trial ends.
         on_finished: called with each trial that has ended, done or failed.
         queue: where the trials come from; told which of them have a process.
+        most_deaths: times a trial is started again after an end that counts.
+        give_up: called with each trial that is not started again, and the reason.
+        stop: asked to end the run if machines keep sending trials back.
     """
 
     def __init__(
@@ -64,12 +74,20 @@ class Watcher(_DriverOnly, tune.Callback):  # type: ignore[misc]  # Ray is not t
         display: Display,
         on_finished: Callable[[TrialSpec], None] | None = None,
         queue: TrialQueue | None = None,
+        *,
+        most_deaths: int = MAX_DEATHS,
+        give_up: Callable[[TrialSpec, str], None] | None = None,
+        stop: StopRequest | None = None,
     ) -> None:
         self._progress = progress
         self._display = display
         self._on_finished = on_finished
         self._queue = queue
+        self._most_deaths = most_deaths
+        self._give_up = give_up
+        self._stop = stop
         self.errors: dict[str, str] = {}
+        self.unfit: list[str] = []  # what machines said that sent a trial back
         self._ids: dict[str, str] = {}
 
     @_never_raise
@@ -103,22 +121,47 @@ class Watcher(_DriverOnly, tune.Callback):  # type: ignore[misc]  # Ray is not t
 
     @_never_raise
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Note that the trial's process died; Tune starts it again."""
-        key = self._id(trial)
-        self._progress.died(key)
-        if self._queue is not None:
-            self._queue.died(key)
-        spec = self._progress.trials[key].spec
-        why = _why(trial)
-        self._display.note(f"{spec.table}/{spec.row} seed {spec.seed}: {why}; it goes on from its checkpoint")
+        """Note that the trial's process died and that Tune starts it again."""
+        end = end_of_process(_error(trial))
+        if not end.counts and end.kind != "share":  # it would come back with the same share
+            trial.max_failures += 1
+        self._goes_on(self._id(trial), end)
 
     @_never_raise
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Note that the trial is given up."""
-        key = self._id(trial)
-        attempts = self._progress.trials[key].deaths + 1
-        self.errors[key] = f"{_why(trial)} ({attempts} attempts)"
-        self._end(key, "failed", None, self.errors[key])
+        """Hand the trial out again, or note that it is given up."""
+        key, end = self._id(trial), end_of_process(_error(trial))
+        deaths = self._progress.trials[key].deaths
+        if self._queue is None or (end.counts and deaths >= self._most_deaths):
+            self._fail(key, f"{end.words} ({deaths + 1} attempt{'s' if deaths else ''})")
+            return
+        asked = self._queue.resources(key)
+        if end.kind == "share":
+            wider = larger(asked)
+            end = end._replace(
+                words=f"{in_words(asked.gpus)} has too little memory for it; it gets {in_words(wider.gpus)}"
+            )
+            self._queue.again(key, wider)
+        else:
+            self._queue.again(key)
+        self._goes_on(key, end)
+
+    def _goes_on(self, key: str, end: End) -> None:
+        self._progress.died(key, counts=end.counts)
+        spec = self._progress.trials[key].spec
+        self._display.note(f"{spec.table}/{spec.row} seed {spec.seed}: {end.words}; it goes on from its checkpoint")
+        if end.kind == "unfit":
+            self.unfit.append(end.words)
+            if len(self.unfit) >= MOST_UNFIT and self._stop is not None:
+                self._stop.request()
+
+    def _fail(self, key: str, reason: str) -> None:
+        self.errors[key] = reason
+        if self._queue is not None:
+            self._queue.ended(key, "failed")
+        if self._give_up is not None:
+            self._give_up(self._progress.trials[key].spec, reason)
+        self._end(key, "failed", None, reason)
 
     def _end(self, key: str, state: State, accuracy: float | None, reason: str | None) -> None:
         self._progress.end(key, state, accuracy=accuracy, reason=reason)
@@ -140,16 +183,19 @@ class Watcher(_DriverOnly, tune.Callback):  # type: ignore[misc]  # Ray is not t
         return key
 
 
-def _why(trial: Any) -> str:
-    """Return in a few words why a trial's process ended without a record."""
+def _error(trial: Any) -> BaseException | None:
+    """Return what ended the trial's process; None if Tune could not keep it.
+
+    Read where Tune writes it: its own ``get_pickled_error`` looks where the file is copied to when a run ends.
+    """
+    from ray import cloudpickle
+
     try:
-        error = trial.get_pickled_error() or trial.get_error()
+        with Path(trial.pickled_error_file).open("rb") as file:
+            error: BaseException = cloudpickle.load(file)
     except Exception:  # the file was cut off on a full disk
-        error = None
-    if error is None or isinstance(error, RayActorError):
-        return "its process died (killed, out of memory, or its machine was lost)"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[-1][:300]
+        return None
+    return error
 
 
 def _end_of(result: dict[str, Any] | None) -> State:
@@ -183,8 +229,9 @@ class QueueSearcher(_DriverOnly, Searcher):  # type: ignore[misc]  # Ray is not 
         return {KEY: spec.model_dump_json()}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Free what waits for the trial; Tune calls this before it tells the Watcher."""
-        self._queue.ended(self._keys[trial_id], "failed" if error else _end_of(result))
+        """Free what waits for the trial; Tune calls this before it tells the Watcher, who decides after an error."""
+        if not error:
+            self._queue.ended(self._keys[trial_id], _end_of(result))
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Save nothing: no run of Tune's is ever restored."""

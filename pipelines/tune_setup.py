@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.trainable import wrap_function
 
 from pipelines.limits import GRACE_SECONDS, MAX_DEATHS
+from pipelines.preemption import watch_for_sigterm
 from pipelines.progress import Progress
 from pipelines.ray_nodes import HEAD
-from pipelines.spec import TrialSpec
+from pipelines.spec import Resources, TrialSpec
 from pipelines.stop_request import StopRequest
 from pipelines.tune_driver import GraceStopper, Watcher
 from pipelines.tune_worker import KEY
@@ -19,19 +22,29 @@ from pipelines.tune_worker import KEY
 _LEADS = 0.001  # of the head: a mark, so that the trial has a bundle at all
 
 
-def with_resources(trainable: Callable[[dict[str, Any]], None], specs: Sequence[TrialSpec]) -> Any:
-    """Return the trainable with each trial asking for its own resources."""
-    asked = {spec.model_dump_json(): spec.resources for spec in specs}
+def with_resources(trainable: Callable[[dict[str, Any]], None]) -> Any:
+    """Return the trainable with each trial asking for its own resources, in a process that takes SIGTERM as a wish.
+
+    Tune makes the actor in its process's main thread, which alone may set a handler; the trial runs in another one.
+    What is returned must stay small: Tune fetches and unpickles it anew for every trial that it starts.
+    """
 
     def resources(config: dict[str, Any]) -> Any:
-        wanted = asked[config[KEY]]
+        wanted = Resources.model_validate(json.loads(config[KEY])["resources"])
         if wanted.across_nodes:  # it only leads; with a CPU of its own it might keep its last worker waiting for ever
             return tune.PlacementGroupFactory([{HEAD: _LEADS}])
         # one bundle is on one machine, with all the GPUs that the trial's workers share
         bundle = {"CPU": wanted.cpus} | ({"GPU": wanted.gpus} if wanted.gpus else {})
         return tune.PlacementGroupFactory([bundle])
 
-    return tune.with_resources(trainable, resources)
+    base: Any = wrap_function(trainable)
+
+    class Leaving(base):  # type: ignore[misc]  # Ray is not typed
+        def setup(self, config: dict[str, Any]) -> None:
+            watch_for_sigterm()
+            super().setup(config)
+
+    return tune.with_resources(Leaving, resources)
 
 
 def tune_config(specs: Sequence[TrialSpec], **how: Any) -> Any:
@@ -49,13 +62,15 @@ def tune_config(specs: Sequence[TrialSpec], **how: Any) -> Any:
     )
 
 
-def run_config(name: str, folder: Path, stop: StopRequest, progress: Progress, watcher: Watcher) -> Any:
-    """Return the settings of the run: a storage folder that nobody reads again, retries, and our ears."""
+def run_config(
+    name: str, folder: Path, stop: StopRequest, progress: Progress, watcher: Watcher, retries: int = MAX_DEATHS
+) -> Any:
+    """Return the settings of the run: a storage folder that nobody reads again, Tune's own retries, and our ears."""
     return tune.RunConfig(
         name=name,
         storage_path=str(folder / "tune"),
         verbose=0,
         stop=GraceStopper(stop, progress, GRACE_SECONDS),
-        failure_config=tune.FailureConfig(max_failures=MAX_DEATHS),
+        failure_config=tune.FailureConfig(max_failures=retries),
         callbacks=[watcher],
     )

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dnw_core.record import EpochMetrics
+from dnw_core.record import EpochMetrics, TrialRecord
 from pipelines.depot import Depot
 from pipelines.parents import TrialBlocked
+from pipelines.preemption import DRAINED, Leaving, Preempted, at_work, why_leave
+from pipelines.sight import Sight
 from pipelines.spec import TrialSpec
 from pipelines.trial import RunTrial, run_spec
 
@@ -42,8 +44,14 @@ def trainer_of(spec: TrialSpec, stop_file: Path | None, train: str) -> str | Run
     return AcrossNodes(spec.resources, stop_file.parent / "train", train)
 
 
-def make_trainable(depot: Depot, train: str) -> Callable[[dict[str, Any]], None]:
-    """Return the function that Tune runs for each trial."""
+def make_trainable(depot: Depot, train: str, sight: Sight | None = None) -> Callable[[dict[str, Any]], None]:
+    """Return the function that Tune runs for each trial.
+
+    Args:
+        depot: how its process reaches the results folder.
+        train: the function that trains, as ``module:name``.
+        sight: what its machine must see, looked for before the trial starts; None on the driver's own machine.
+    """
 
     def train_trial(config: dict[str, Any]) -> None:
         from ray import tune
@@ -59,15 +67,17 @@ def make_trainable(depot: Depot, train: str) -> Callable[[dict[str, Any]], None]
                 tune.report({"status": "running", **values})
 
         try:
+            if sight is not None:
+                sight.check(spec)
             trainer = trainer_of(spec, depot.stop_file, train)
-            with depot.open(spec) as (here, should_stop):
-                record = (
-                    None if should_stop() else run_spec(here, on_epoch=on_epoch, should_stop=should_stop, train=trainer)
-                )
+            with at_work(), depot.open(spec) as (here, should_stop):
+                record, all_stop = train_until_told(here, on_epoch, should_stop, trainer)
         except TrialBlocked as blocked:
             tune.report({"status": "blocked", "reason": str(blocked)})
             return
         if record is None:
+            if not all_stop:
+                raise Preempted(why_leave() or DRAINED)
             tune.report({"status": "stopped"})
         elif record.status == "failed" or record.last is None:
             tune.report({"status": "failed", "reason": record.reason or "unknown"})
@@ -75,3 +85,15 @@ def make_trainable(depot: Depot, train: str) -> Callable[[dict[str, Any]], None]
             tune.report({"status": "done", "accuracy": record.last.test_accuracy})
 
     return train_trial
+
+
+def train_until_told(
+    spec: TrialSpec,
+    on_epoch: Callable[[EpochMetrics], None],
+    should_stop: Callable[[], bool],
+    trainer: str | RunTrial,
+) -> tuple[TrialRecord | None, bool]:
+    """Train the trial; return its record, None if it left before its end, and whether all trials were asked to stop."""
+    leaving = Leaving(should_stop)
+    record = None if leaving() else run_spec(spec, on_epoch=on_epoch, should_stop=leaving, train=trainer)
+    return record, record is None and should_stop()
