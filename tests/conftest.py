@@ -1,13 +1,44 @@
-"""How the tests share the machine: one thread each, and files with slow tests first."""
+"""How the tests share the machine: one thread each, long files first, what all read read once, little to collect."""
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
+from pathlib import Path
 
 import pytest
 
+import tune_configs
+from tune_configs import Table
+
 # before torch is imported: the processes of pytest-xdist have a core each, and two threads on it wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# no test in them is slow, all together are
+_LONG = (
+    "test_rows_training.py",
+    "test_training_resume.py",
+    "test_training_groups.py",
+    "test_rows.py",
+    "test_reports_build.py",
+    "test_prepare.py",
+)
+
+_read_tables = tune_configs.load_tables
+
+
+@functools.cache
+def _shipped_tables() -> dict[str, Table]:
+    return _read_tables()
+
+
+def load_tables(folder: Path | None = None) -> dict[str, Table]:
+    """Read the tables of a folder; the ones that come with the package once a process, since nobody changes them."""
+    return _read_tables(folder) if folder is not None else dict(_shipped_tables())
+
+
+tune_configs.load_tables = load_tables  # before any test module or the command takes it from there
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -17,4 +48,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow ones have few.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path not in slow, item.path.name not in _LONG))
+
+
+def pytest_collection_finish() -> None:
+    """Take what is loaded by now out of every later garbage collection.
+
+    Each trial collects garbage before it starts, and among the objects of all test modules that takes longer than many
+    a trial of these tests.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Undo that, so that the interpreter can end as ever: some extensions count what is left."""
+    gc.unfreeze()

@@ -3,70 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import synthetic_cifar
-from stub_store import finish
+from stub_command import StubSchedule, quick_command
 
 from dnw_core.errors import UserError
-from pipelines import cli, placement, schedule
+from pipelines import cli, placement
 from pipelines.cli import main
 from pipelines.lock import driver_lock, lock_owner
-from pipelines.parents import TrialBlocked, finished_parent
-from pipelines.spec import TrialSpec
 from pipelines.store import Store
 from tune_configs import load_tables
 
 
-class StubSchedule:
-    """Stands in for Ray: finishes the trials, or fails those of rows that are named."""
-
-    def __init__(self) -> None:
-        self.ran: list[TrialSpec] = []
-        self.fails: set[str] = set()
-        self.interrupt_after: int | None = None
-
-    def run(self, specs: Sequence[TrialSpec], *, store: Store, **_: Any) -> schedule.ScheduleOutcome:
-        """See ``pipelines.schedule.run``."""
-        assert lock_owner(store.results_dir) is not None  # nobody trains without the lock
-        for number, spec in enumerate(specs):
-            if number == self.interrupt_after:
-                return schedule.ScheduleOutcome(0, 0, 0, interrupted=True)
-            try:
-                finished_parent(store, spec)
-            except TrialBlocked:
-                continue
-            self.ran.append(spec)
-            if spec.row in self.fails:
-                store.record_failure(spec, "the loss is nan at epoch 1")
-            else:
-                finish(store, spec)
-        return schedule.ScheduleOutcome(0, 0, 0, interrupted=False)
-
-
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> StubSchedule:
-    """Replace Ray, MLflow and the report's drawing by quick ones."""
-    import pipelines.costs_kept
-    import pipelines.tracker
-    import reports
-
-    stub = StubSchedule()
-    monkeypatch.setattr(schedule, "run", stub.run)
-    monkeypatch.setattr(pipelines.tracker.Tracker, "sync", lambda self, rows: SimpleNamespace(error=None))
-
-    def report(results_dir: Path, rows: list[dict[str, Any]], *, command: str, **_: Any) -> SimpleNamespace:
-        path = results_dir / "results.md"
-        path.write_text(f"{command}\n" + "\n".join(row["row"] for row in rows))
-        return SimpleNamespace(markdown=path)
-
-    monkeypatch.setattr(reports, "build_report", report)
-    monkeypatch.setattr(pipelines.costs_kept, "report_costs", lambda *_: None)
-    return stub
+    """The scheduling that trains nothing."""
+    return quick_command(monkeypatch)
 
 
 @pytest.fixture
@@ -324,70 +280,6 @@ def test_a_cluster_means_paper_and_gpus(results: Path, capsys: pytest.CaptureFix
     assert "scale paper" in capsys.readouterr().out
     assert main(["--cluster", "10.0.0.1:6379", "--scale", "short", "--plan"]) == 0
     assert "scale short" in capsys.readouterr().out
-
-
-MISTAKES = [
-    (["--tabel", "tiny"], "unknown option --tabel; did you mean '--table'?"),
-    (["--repor"], "unknown option --repor; did you mean '--report-only'?"),
-    (["tiny"], "unexpected argument 'tiny'; rows are named with --only"),
-    (["--table", "tinny"], "there is no table 'tinny'; did you mean 'tiny'?"),
-    (["--only", "tiny/static-dwn"], "--only 'tiny/static-dwn' matches no row; did you mean 'tiny/static-dnw'?"),
-    (["--scale", "smok"], "argument --scale: there is no scale 'smok'; did you mean 'smoke'?"),
-    (["--mode", "retri"], "argument --mode: there is no mode 'retri'; did you mean 'retry'?"),
-    (["--device", "gpu"], "argument --device: there is no device 'gpu'"),
-    (["--seeds", "-1"], "argument --seeds: '-1' is neither a number of seeds (5) nor a list of seeds (0,1,2)"),
-    (["--seeds", "1,1"], "argument --seeds: '1,1' names a seed twice"),
-    (["--threads", "0"], "argument --threads: '0' is not a whole number from 1 on"),
-    (["--checkpoint-minutes", "nan"], "argument --checkpoint-minutes: 'nan' is not a number of minutes"),
-    (["--plan", "--list"], "argument --list: not allowed with argument --plan"),
-    (["--set", "optimiser.learnig_rate=1"], "unknown key; did you mean 'optimiser.learning_rate'?"),
-    (["--set", "network.image_size=64"], "the network takes 64-pixel images, digits has 32"),
-    (["--set", "data.validation_images=2000"], "but digits has 1437 training images"),
-    (
-        ["--only", "wirings/dnw-x0.225", "--set", "wiring.width=0.001"],
-        "would keep no edge of the 2,048 slots of block-0",
-    ),
-    (["--only", "wirings/fine-tune", "--set", "parent.epochs=3"], "--set parent.epochs: the row that is needed gets"),
-    (["--set", "epochs=-3"], "--set epochs: input should be greater than 0, found -3"),
-    (["--results-dir", ""], "argument --results-dir: a folder's or file's name is empty"),
-    (["--results-dir", "/proc/nothing"], "results folder /proc/nothing cannot be written to"),
-    (["--trials-per-gpu", "2"], "--trials-per-gpu needs a GPU and this machine has none"),
-    (["--device", "cuda"], "--device cuda needs a GPU and this machine has none"),
-    (["--device", "cpu", "--trials-per-gpu", "2"], "--trials-per-gpu means nothing with --device cpu"),
-    (["--scale", "short", "--data-dir", "absent"], "cifar10 was not found in"),
-    (["--tracking-uri", "ftp://x"], "--tracking-uri 'ftp://x' is of an unknown kind"),
-    (["--tracking-uri", "http://127.0.0.1:9"], "the tracking server http://127.0.0.1:9 cannot be used"),
-    (["--cluster", "127.0.0.1:9"], "no Ray cluster answers at 127.0.0.1:9"),
-]
-
-
-@pytest.mark.parametrize(("words", "message"), MISTAKES, ids=[" ".join(words) for words, _ in MISTAKES])
-def test_a_mistake_is_one_line_and_exit_code_2(
-    stub: StubSchedule,
-    results: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    words: list[str],
-    message: str,
-) -> None:
-    """Each mistake of the user's is answered before anything is trained."""
-    monkeypatch.setattr(placement, "gpu_count", lambda: 0)
-    assert main(words) == 2
-    streams = capsys.readouterr()
-    assert streams.err.startswith("error: ")
-    assert streams.err.count("\n") == 1
-    assert message in streams.err
-    assert stub.ran == []
-
-
-def test_a_store_of_a_newer_version_is_refused(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither planning nor training touches results that a newer version wrote."""
-    results.mkdir()
-    (results / "store.json").write_text('{"schema": 99}')
-    for words in ([], ["--plan"]):
-        assert main(words) == 2
-        assert "was written by a newer version of this project" in capsys.readouterr().err
-    assert [path.name for path in results.iterdir()] == ["store.json"]
 
 
 def test_a_gpu_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

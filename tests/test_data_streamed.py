@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -283,38 +281,3 @@ def test_a_killed_loader_process_is_replaced_once(one_loader: Feeds) -> None:
         with pytest.raises(TrialFailed, match=r"ended twice over the same images \(signal 9\)"):
             batches_of(feeds.train)
     feeds.close()  # once more by the fixture, which does no harm
-
-
-OWNER = """
-import sys, time
-from dnw_core.data.loader import LoaderPool
-pool = LoaderPool(1)
-print(*(process._process.pid for process in pool._all), flush=True)
-time.sleep(60)
-"""
-
-
-def test_loader_processes_end_with_their_trial() -> None:
-    """A trial that is killed at once, with no chance to clean up, leaves no process behind."""
-    owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True)
-    assert owner.stdout is not None
-    pids = [int(word) for word in owner.stdout.readline().split()]
-    assert len(pids) == 1
-    assert all(Path(f"/proc/{pid}").exists() for pid in pids) or sys.platform != "linux"
-    owner.kill()
-    owner.wait()
-    for _ in range(600):
-        if not any(alive(pid) for pid in pids):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"still there: {[pid for pid in pids if alive(pid)]}")
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs (a zombie that nobody waits for does not)."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    status = Path(f"/proc/{pid}/stat")
-    return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")

@@ -104,7 +104,7 @@ def test_a_failed_parent_blocks_its_own_seed(store: Store) -> None:
     reason = "blocked by wirings/complete seed 0 (failed: the loss is nan)"
     assert trial_of(plan, "fine-tune").detail == reason
     assert f"  wirings/fine-tune seed 0: {reason}" in plan_lines(plan, None)
-    assert f"  wirings/fine-tune seed 0: {reason}" in status_lines(plan, store, None)
+    assert f"  wirings/fine-tune seed 0: {reason}" in status_lines(plan, store)
     rows = {row["row"]: row for row in report_rows(plan, TABLES, store, lambda row, seeds: "")}
     assert {name: row["blocked"] for name, row in rows.items()} == {
         "lottery-one-shot": reason,

@@ -62,7 +62,7 @@ def test_each_trial_is_held_against_the_store(store: Store) -> None:
     assert "1 done, 1 partial, 1 failed, 1 new" in text
     assert "seed 2: failed: the loss is nan" in text
     assert "1 rows, 4 trials: 1 done, 2 to be trained, 3 epochs" in text
-    status = "\n".join(status_lines(plan, store, None))
+    status = "\n".join(status_lines(plan, store))
     assert "1/4" in status
     assert "80.00" in status
     assert "seed 1 epoch 1/2" in status

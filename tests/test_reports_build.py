@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 from matplotlib.image import imread
 from reports_store import KEPT, row, write_failure, write_running, write_trial
 
-from reports import build_report, wiring_picture
+from reports import ReportPaths, build_report, wiring_picture
 from reports.figures.style import row_colours, spread_apart
 from reports.figures.wiring import DEAD, LIVE
 from reports.rows import parse_rows
@@ -46,10 +46,18 @@ def small_store(results: Path, scale: str) -> list[dict[str, Any]]:
     return rows
 
 
-def test_a_paper_report(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def paper_report(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], ReportPaths]:
+    """The rows of a small store at paper scale, and the report of them, which lies in the store's folder."""
+    folder = tmp_path_factory.mktemp("paper")
+    rows = small_store(folder, "paper")
+    return rows, build_report(folder, rows, scale="paper", command="the command", generated_at=DATE)
+
+
+def test_a_paper_report(paper_report: tuple[list[dict[str, Any]], ReportPaths]) -> None:
     """At paper scale: no banner, every number, verdict, legend, figure, command, origin and failure is there."""
-    rows = small_store(tmp_path, "paper")
-    paths = build_report(tmp_path, rows, scale="paper", command="the command", generated_at=DATE)
+    _, paths = paper_report
+    folder = paths.markdown.parent
     text = paths.markdown.read_text("utf-8")
     assert "NO REPRODUCTION" not in text
     assert "no reproduction" not in text
@@ -70,9 +78,9 @@ def test_a_paper_report(tmp_path: Path) -> None:
     assert "````text\nepoch 1 fine\n```\nTrialFailed: nan?\n````" in text
     assert DATE in text
     for link in re.findall(r"!\[[^\]]*\]\(([^)]*)\)", text):
-        assert (tmp_path / link).read_bytes().startswith(b"\x89PNG")
+        assert (folder / link).read_bytes().startswith(b"\x89PNG")
     assert len(paths.figures) == 9  # curves, dots, swapped, live, dead, four wirings
-    assert {path.name for path in tmp_path.rglob("*") if ".tmp" in path.name} == set()
+    assert {path.name for path in folder.rglob("*") if ".tmp" in path.name} == set()
 
 
 @pytest.mark.parametrize("scale", ["smoke", "short"])
@@ -88,10 +96,9 @@ def test_below_paper_scale_nothing_looks_like_a_reproduction(tmp_path: Path, sca
     assert "dashed" not in text
 
 
-def test_the_data_files(tmp_path: Path) -> None:
+def test_the_data_files(paper_report: tuple[list[dict[str, Any]], ReportPaths]) -> None:
     """results.* hold a typed line a row without machine or time; trials.* hold every seed, raw."""
-    rows = small_store(tmp_path, "paper")
-    paths = build_report(tmp_path, rows, scale="paper", generated_at=DATE)
+    rows, paths = paper_report
     results = pd.read_parquet(paths.parquet)
     assert list(results["row"]) == [given["row"] for given in rows]
     assert results["mean"].iloc[0] == pytest.approx(76.3)

@@ -16,7 +16,7 @@ from reports_store import row, write_trial
 from dnw_core.record import RECORD_FILE, WIRING_FILE
 from reports import build_report, wiring_picture
 from reports.figures.style import row_colours
-from reports.layers import LAYER_COLUMNS, mean_layers, read_layers
+from reports.layers import LAYER_COLUMNS, layer_section, mean_layers, read_layers
 from reports.pictures import draw_layers
 from reports.rows import parse_rows
 from reports.trials import frame, read_trials
@@ -114,6 +114,16 @@ def test_the_report_tells_every_layer(tmp_path: Path) -> None:
     assert len(found) == 4 * len(NAMES)
     line = found[(found["row"] == "uneven") & (found["seed"] == 1) & (found["layer"] == "layer1.conv")].iloc[0]
     assert (line["place"], line["slots"], line["kept"], line["density"]) == (1, 99, 14, 14 / 99)
+
+
+def test_one_uneven_layer_brings_the_table(tmp_path: Path) -> None:
+    """Layers are said to keep alike only if all do: two that differ among many equal ones are told one by one."""
+    given = row("one-differs", seeds=[0], epochs=2)
+    folder = write_trial(tmp_path, given, 0)
+    write_layers(folder, dict.fromkeys(NAMES, 20) | {NAMES[3]: 18, NAMES[4]: 22})
+    one = parse_rows([given], "paper")[0]
+    text = "\n".join(layer_section(one, read_layers(tmp_path, [one], read_trials(tmp_path, [given]))))
+    assert f"| `{NAMES[3]}` | 9 x 11 | 18 | 18.18 |" in text
 
 
 def test_few_graphs_are_no_layers(tmp_path: Path) -> None:

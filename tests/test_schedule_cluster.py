@@ -13,10 +13,10 @@ from stub_specs import spec
 
 from dnw_core.errors import DataMissing, UserError
 from dnw_core.execution import Execution
+from pipelines.machines import leave_out
 from pipelines.ray_cluster import resolve_address, try_address
 from pipelines.ray_environment import cluster_environment, environment, local_environment, runtime_folder
 from pipelines.ray_nodes import check_resources, living_nodes, missing_everywhere, probe_node
-from pipelines.schedule import leave_out
 from pipelines.stop_request import StopWatch, stop_request
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from stub_specs import spec
 
 from pipelines.schedule import longest_first
-from pipelines.spec import TrialSpec
+from pipelines.spec import Resources, TrialSpec
 from pipelines.trial_queue import TrialQueue
 
 HERE = Path("/results")
@@ -48,6 +48,8 @@ def test_a_parent_in_the_store_is_not_waited_for() -> None:
     child = spec(HERE, "child", parent=spec(HERE, "parent"))
     queue = TrialQueue([child], lambda: (1.0, 0.0))
     assert names([queue.next()]) == ["child"]
+    assert not queue.empty  # it may come back
+    queue.ended(child.trial_id, "done")
     assert queue.empty
 
 
@@ -62,6 +64,7 @@ def test_a_failed_parent_blocks_the_chain() -> None:
     queue.ended(parent.trial_id, "failed")
     assert names(list(queue.take_blocked())) == ["child", "grandchild"]
     assert queue.take_blocked() == []
+    queue.ended(other.trial_id, "done")
     assert queue.empty
 
 
@@ -91,8 +94,8 @@ def test_something_is_always_at_work() -> None:
     queue = TrialQueue(trials, lambda: (1.0, 0.0))
     assert take(queue) == ["wide-0"]
     queue.started(trials[0].trial_id)
-    queue.died(trials[0].trial_id)  # it is started again, and still counts
-    assert queue.next() is None
+    queue.again(trials[0].trial_id)
+    assert take(queue) == ["wide-0"]
     queue.ended(trials[0].trial_id, "failed")
     assert take(queue) == ["wide-1"]
 
@@ -103,3 +106,17 @@ def test_a_parent_counts_with_what_waits_for_it() -> None:
     trials = [spec(HERE, "long"), parent, spec(HERE, "child", parent=parent)]
     seconds = {("stub", "long"): 50.0, ("stub", "parent"): 20.0, ("stub", "child"): 40.0}
     assert names(list(longest_first(trials, seconds))) == ["parent", "long", "child"]
+
+
+def test_a_trial_that_lost_its_process_is_the_next_one() -> None:
+    """It comes before trials that have not begun, once, with the resources that it is given; its child waits on."""
+    parent = spec(HERE, "parent")
+    rest = [spec(HERE, f"rest-{number}") for number in range(3)]
+    queue = TrialQueue([parent, spec(HERE, "child", parent=parent), *rest], lambda: (1.0, 0.0))
+    assert take(queue) == ["parent", "rest-0"]
+    queue.again(parent.trial_id, Resources(cpus=0.5))
+    again = queue.next()
+    assert again is not None
+    assert (again.row, again.resources, queue.resources(parent.trial_id)) == ("parent", *2 * (Resources(cpus=0.5),))
+    queue.ended(parent.trial_id, "done")
+    assert take(queue) == ["child"]

@@ -16,7 +16,7 @@ from dnw_core.errors import TrialFailed
 from dnw_core.files import sha256_of
 from dnw_core.models.build import build_wired
 from dnw_core.recipe import Recipe
-from dnw_core.record import CHECKPOINT_FILE, LOG_FILE, RECORD_FILE, TrialRecord
+from dnw_core.record import CHECKPOINT_FILE, LOG_FILE, RECORD_FILE, TrialRecord, sealed
 from dnw_core.training import TrialStopped
 from dnw_core.training.checkpoint import CheckpointKey, save_checkpoint
 from dnw_core.training.parent import load_parent, own_state, start_from, state_digest
@@ -114,7 +114,7 @@ def rewrite(parent: Path, change: dict[str, Any], record_change: dict[str, Any] 
     torch.save(torch.load(path, weights_only=True) | change, path)
     values = json.loads((parent / RECORD_FILE).read_text())
     values["files"][CHECKPOINT_FILE] = sha256_of(path)
-    (parent / RECORD_FILE).write_text(json.dumps(values | (record_change or {})))
+    (parent / RECORD_FILE).write_text(json.dumps(sealed(values | (record_change or {}))))
 
 
 def test_a_ticket_from_other_initial_weights_is_refused(parent: Path, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_an_unfinished_checkpoint_is_no_parent(tmp_path: Path) -> None:
 def test_a_record_without_a_parent_reads_as_before(parent: Path) -> None:
     """The field is optional: records from before it are read."""
     values = json.loads((parent / RECORD_FILE).read_text())
-    del values["provenance"]["parent"]
+    del values["provenance"]["parent"], values["digest"]
     record = TrialRecord.model_validate_json(json.dumps(values))
     assert record.provenance is not None
     assert record.provenance.parent is None

@@ -31,6 +31,11 @@ CASES = [
     ("tiny-continuous", "top-edges", "fp32"),
     ("graph-mobilenet", "top-edges", "fp32"),
 ]
+# networks whose steps take long: what is proven of sixteen images or 64 is proven of these
+FEW_IMAGES: dict[str, dict[str, Any]] = {
+    kind: {"batch_size": size, "data": {"dataset": "digits", "flip": False, "train_images": 3 * size, "test_images": 8}}
+    for kind, size in (("graph-mobilenet", 4), ("tiny-continuous", 16))
+}
 
 
 def final_state(folder: Path) -> dict[str, Any]:
@@ -79,7 +84,7 @@ def test_rules_with_a_history_stopped_and_resumed(rule: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(("kind", "rule", "precision"), CASES)
 def test_stopped_between_any_two_steps_and_resumed(kind: str, rule: str, precision: str, tmp_path: Path) -> None:
     """Stopped again and again in the middle of epochs, the trial ends with the undisturbed one's bits."""
-    recipe = small_recipe(kind, rule, precision=precision)
+    recipe = small_recipe(kind, rule, precision=precision, **FEW_IMAGES.get(kind, {}))
     train(recipe, tmp_path / "whole")
     assert_same_after_stops(recipe, tmp_path)
 
@@ -136,7 +141,7 @@ def test_sigkill_in_the_middle_then_resumed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["tiny-static", "tiny-continuous"])
 def test_finished_but_not_written_down(kind: str, tmp_path: Path) -> None:
     """Killed between the last checkpoint and the record: nothing is trained again, and the record is the same."""
-    recipe = small_recipe(kind)
+    recipe = small_recipe(kind, **FEW_IMAGES.get(kind, {}))
     before = train(recipe, tmp_path / "trial")
     (tmp_path / "trial" / "trial.json").unlink()
     (tmp_path / "trial" / HISTORY_FILE).unlink()

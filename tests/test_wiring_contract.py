@@ -13,10 +13,9 @@ from torch.nn import functional as F
 
 from dnw_core.models.build import build_rule
 from dnw_core.wiring import config as wiring_config
-from dnw_core.wiring.budget import EdgeBudget
 from dnw_core.wiring.config import RULE_CLASSES
 from dnw_core.wiring.hooks import Wiring
-from dnw_core.wiring.rule import Attached, Run, WiringRule, attach, attached_rules, effective_weights
+from dnw_core.wiring.rule import Attached, Run, attach, attached_rules, effective_weights
 from dnw_core.wiring.slots import Slots
 
 # one entry a registered rule: settings for the trials below
@@ -286,50 +285,3 @@ def test_a_weight_that_learned_nothing_is_no_error(rule: str) -> None:
         if (step + 1) % RUN.steps_per_epoch == 0:
             trial.wiring.after_epoch(step // RUN.steps_per_epoch)
             trial.wiring.edges()
-
-
-def test_bad_attachments_are_refused() -> None:
-    """No such parameter, a second rule on a weight, a wrong shape: each is one clear sentence."""
-    module = nn.Linear(4, 4)
-    config = config_of("top-edges")
-    with pytest.raises(ValueError, match="no parameter 'weights' \\(its parameters: weight, bias\\)"):
-        attach(module, "weights", build_rule(config, Slots((4, 4)), 0, "w"))
-    with pytest.raises(ValueError, match="the rule is for shape"):
-        attach(module, "weight", build_rule(config, Slots((4, 5)), 0, "w"))
-    attach(module, "weight", build_rule(config, Slots((4, 4)), 0, "w"))
-    with pytest.raises(ValueError, match="has a wiring rule already"):
-        attach(module, "weight", build_rule(config, Slots((4, 4)), 0, "w"))
-
-
-class Liar(WiringRule):
-    """Promises what it is told to, and keeps all."""
-
-    together: int | None = None
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """The weight itself."""
-        return weight
-
-    def edges(self, weight: Tensor) -> Tensor:
-        """Every slot."""
-        return torch.ones_like(weight, dtype=torch.bool)
-
-    @classmethod
-    def promised_together(cls, rules: Any) -> int | None:
-        """What the test sets."""
-        return cls.together
-
-
-def test_a_broken_promise_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rule that keeps another number of edges than it promises, alone or together, fails at once."""
-    module = nn.Linear(4, 4)
-    attach(module, "weight", Liar(Slots((4, 4)), EdgeBudget(density=0.25, width=None)))
-    (place,) = attached_rules(module)
-    with pytest.raises(AssertionError, match="16 edges, 4 promised"):
-        place.edges()
-    module = nn.Linear(4, 4)
-    attach(module, "weight", Liar(Slots((4, 4)), None))
-    assert int(Wiring(module).edges()["weight"].sum()) == 16
-    monkeypatch.setattr(Liar, "together", 15)
-    with pytest.raises(AssertionError, match="16 edges in all, 15 promised by Liar"):
-        Wiring(module).edges()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import nn
 
 from dnw_core.errors import UserError
 from dnw_core.models.build import build_rule
@@ -133,99 +133,6 @@ def test_the_drop_fraction_is_half_a_cosine() -> None:
     assert rule.drop_fraction(45) == pytest.approx(0.2525, rel=1e-12)
     assert rule.drop_fraction(90) == pytest.approx(0.005, rel=1e-12)
     assert rule.drop_fraction(30) == pytest.approx(0.005 + 0.495 * 0.75, rel=1e-12)  # cos 60 degrees is a half
-
-
-def by_magnitude(values: Tensor) -> list[int]:
-    """Flat indices from the largest magnitude to the smallest, the lowest first of equal ones."""
-    flat = values.flatten().tolist()
-    return sorted(range(len(flat)), key=lambda index: (-abs(flat[index]), index))
-
-
-def drop_and_regrow(weights: list[Tensor], momenta: list[Tensor], masks: list[Tensor], r: float) -> list[Tensor]:
-    """The reference: the edges after an epoch's end, by plain loops over lists in double precision."""
-    means, dropped, remaining = [], [], []
-    for momentum, mask in zip(momenta, masks, strict=True):
-        on = [abs(m) for m, e in zip(momentum.flatten().tolist(), mask.flatten().tolist(), strict=True) if e]
-        means.append(math.fsum(on) / len(on) if on else 0.0)
-    for weight, mask, mean in zip(weights, masks, means, strict=True):
-        edges, slots = int(mask.sum()), mask.numel()
-        rate = r
-        if edges / slots > 0.8 and mean / sum(means) > 1 / len(means):
-            rate = min(r, 1 - edges / slots)
-        dropped.append(math.ceil(round(rate * edges, 9)))
-        held = [i for i in by_magnitude(weight) if mask.flatten()[i]]
-        remaining.append(held[: edges - dropped[-1]])
-    total = sum(dropped)
-    rooms = [mask.numel() - len(held) for mask, held in zip(masks, remaining, strict=True)]
-    low, high = 0.0, float(total)
-    for _ in range(200):
-        middle = (low + high) / 2
-        got = [min(room, total * mean / sum(means) + middle) for room, mean in zip(rooms, means, strict=True)]
-        low, high = (middle, high) if sum(got) < total else (low, middle)
-    whole = [math.floor(share + 1e-9) for share in got]
-    by_remainder = sorted(range(len(got)), key=lambda i: whole[i] - got[i])
-    for i in by_remainder[: total - sum(whole)]:
-        whole[i] += 1
-    result = []
-    for momentum, held, grown in zip(momenta, remaining, whole, strict=True):
-        free = [i for i in by_magnitude(momentum) if i not in held]
-        mask = torch.zeros(momentum.numel(), dtype=torch.bool)
-        mask[held + free[:grown]] = True
-        result.append(mask.view_as(momentum))
-    return result
-
-
-@pytest.mark.parametrize("layers", ["uniform", "erk"])
-@pytest.mark.parametrize("density", [0.2, 0.6])
-def test_against_a_plain_reference_over_epochs(layers: str, density: float) -> None:
-    """Masked SGD with dense gradients and the epoch's ends, written out: same edges, same weights."""
-    sizes = [(9, 4), (12, 9), (12, 12), (2, 12)]
-    epochs = 6
-    network, wiring = network_of(sizes, epochs, density=density, layers=layers)
-    weights = [place.weight.detach().clone() for place in wiring.places]
-    masks = [place.edges().clone() for place in wiring.places]
-    momenta = [torch.zeros_like(weight) for weight in weights]
-    counts, moved = [[int(mask.sum()) for mask in masks]], 0
-    for epoch in range(epochs):
-        for step in range(4 * epoch, 4 * epoch + 4):
-            x = torch.randn(16, 4, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
-            y = torch.stack([x[:, 0] * x[:, 1], x[:, 2].abs()], dim=1)
-            optimiser = wiring.places[0].optimiser
-            assert optimiser is not None
-            optimiser.zero_grad()
-            hidden = x
-            for layer in network:
-                hidden = torch.tanh(layer(hidden))
-            (hidden - y).square().mean().backward()
-            wiring.before_step(step)
-            optimiser.step()
-            wiring.after_step(step)
-
-            masked = [(weight * mask).requires_grad_() for weight, mask in zip(weights, masks, strict=True)]
-            hidden = x
-            for weight in masked:
-                hidden = torch.tanh(hidden @ weight.T)
-            gradients = torch.autograd.grad((hidden - y).square().mean(), masked)
-            momenta = [
-                0.9 * momentum + gradient + 0.01 * weight
-                for momentum, gradient, weight in zip(momenta, gradients, weights, strict=True)
-            ]
-            weights = [(w - 0.1 * m) * mask for w, m, mask in zip(weights, momenta, masks, strict=True)]
-        wiring.after_epoch(epoch)
-        r = 0.005 + 0.495 * (1 + math.cos(math.pi * (epoch + 1) / epochs)) / 2
-        before, masks = masks, drop_and_regrow(weights, momenta, masks, r)
-        weights = [weight * (old & new) for weight, old, new in zip(weights, before, masks, strict=True)]
-        for place, weight, mask, old in zip(wiring.places, weights, masks, before, strict=True):
-            assert torch.equal(place.edges(), mask)
-            assert torch.allclose(place.weight.data, weight, rtol=1e-9, atol=1e-12)
-            moved += int((mask & ~old).sum())
-        assert sum(int(own.sum()) for own in wiring.edges().values()) == sum(
-            place.rule.kept_edges for place in wiring.places
-        )
-        counts.append([int(mask.sum()) for mask in masks])
-    # edges go to other slots and to other weights
-    assert moved > 20
-    assert counts[0] != counts[-1]
 
 
 def test_every_slot_has_momentum_and_no_slot_without_edge_a_weight() -> None:

@@ -1,0 +1,120 @@
+"""Results in a bucket through every fault: trials and drivers killed, the server away, two drivers at once."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import s3_server
+from command import TRIALS, Command, command, complete
+from processes import kill, kill_marked, wait_for
+from proof import check_results
+
+from pipelines.bucket import Bucket
+from pipelines.bucket_trials import files_of
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
+
+# a killed process loses what the courier had not yet brought home: some of these epochs of tenths of a second
+EPOCHS_LOST = 6
+PLACE = "s3://results/run"
+
+
+@pytest.fixture
+def s3() -> Iterator[s3_server.S3]:
+    """A server of its own for each test."""
+    with s3_server.serve() as server:
+        yield server
+
+
+@pytest.fixture
+def variables(s3: s3_server.S3, tmp_path: Path) -> dict[str, str]:
+    """The environment of the commands: the server, and a place for the copy."""
+    return {**s3.environment, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+
+def plain_copy(bucket: Bucket, folder: Path) -> Path:
+    """Lay the bucket out as a plain results folder, to be held against another one."""
+    found = bucket.list("")
+    for key in found:
+        place, _, name = key.rpartition("/")
+        if place.endswith(".work") or key == "results.parquet":
+            (folder / place).mkdir(parents=True, exist_ok=True)
+            bucket.download(key, folder / key)
+        elif name == "trial.json":
+            (folder / place).mkdir(parents=True)
+            bucket.download(key, folder / key)
+            objects = {one.rpartition("/")[2]: found[one] for one in found if one.rpartition("/")[0] == place}
+            for file, named in files_of(bucket.get(key), objects).items():
+                bucket.download(f"{place}/{named}", folder / place / file)
+    assert not bucket.list("set-aside/")
+    return folder
+
+
+def _at_work(run: Command) -> list[int]:
+    return sorted(run.at_work())
+
+
+def test_trials_killed(s3: s3_server.S3, variables: dict[str, str], tmp_path: Path, reference: Path) -> None:
+    """SIGKILL for training processes, three times at a moment of their own: every trial goes on from what was brought
+    home, none is trained twice, and the results are the undisturbed run's."""
+    chance = random.Random(7)
+    killed = 0
+    with command(PLACE, "--max-failures", "20", variables=variables) as run:
+        while killed < 3 and not run.ended:
+            run.wait_for_training()
+            time.sleep(chance.uniform(0.5, 2.5))
+            killed += kill(*_at_work(run)[:1])
+        assert run.wait() == 0, run.said
+    assert killed == 3
+    check_results(plain_copy(s3.bucket("run"), tmp_path / "plain"), reference, killed * EPOCHS_LOST)
+    before = s3.bucket("run").list("trials/")
+    assert f"{TRIALS} done, 0 to be trained" in complete(PLACE, variables=variables)
+    assert s3.bucket("run").list("trials/") == before
+
+
+def test_driver_killed(s3: s3_server.S3, variables: dict[str, str], tmp_path: Path, reference: Path) -> None:
+    """SIGKILL for the driver and all its processes, twice, once with the copy deleted; the same command goes on."""
+    for delete in (False, True):
+        with command(PLACE, variables=variables) as run:
+            run.wait_for_training()
+            wait_for("a checkpoint in the bucket", lambda: any(".work/" in k for k in s3.bucket("run").list("trials/")))
+            kill(run.process.pid)
+            kill_marked(run.mark)
+        if delete:
+            (tmp_path / "cache").rename(tmp_path / "gone")
+    complete(PLACE, variables=variables)
+    check_results(plain_copy(s3.bucket("run"), tmp_path / "plain"), reference, 2 * EPOCHS_LOST)
+
+
+def test_server_away(s3: s3_server.S3, variables: dict[str, str], tmp_path: Path, reference: Path) -> None:
+    """The server is away for ten seconds while trials train and end: they wait for it, and nothing is lost."""
+    with command(PLACE, variables=variables) as run:
+        run.wait_for_training()
+        s3.line.cut()
+        time.sleep(10)
+        s3.line.mend()
+        assert run.wait() == 0, run.said
+    check_results(plain_copy(s3.bucket("run"), tmp_path / "plain"), reference, 0)
+
+
+def test_two_drivers(s3: s3_server.S3, variables: dict[str, str], tmp_path: Path, reference: Path) -> None:
+    """A driver elsewhere (with a copy of its own) is told who is at work; --stop from there stops the first one."""
+    elsewhere = {**variables, "XDG_CACHE_HOME": str(tmp_path / "elsewhere")}
+    with command(PLACE, variables=variables) as run:
+        run.wait_for_training()
+        with command(PLACE, variables=elsewhere) as second:
+            assert second.wait() == 2, second.said
+            assert f"is in use by process {run.process.pid} on " in second.said
+        with command(PLACE, "--status", variables=elsewhere) as looker:
+            assert looker.wait() == 0, looker.said
+            assert f"process {run.process.pid} on " in looker.said
+        with command(PLACE, "--stop", variables=elsewhere) as stopper:
+            assert stopper.wait() == 0, stopper.said
+        assert run.wait() == 128 + signal.SIGINT, run.said
+    complete(PLACE, variables=elsewhere)
+    check_results(plain_copy(s3.bucket("run"), tmp_path / "plain"), reference, EPOCHS_LOST)
