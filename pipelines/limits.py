@@ -8,3 +8,6 @@ lost machine, a pre-emption or a mishap of Ray's does not count (``trial_ends``)
 
 GRACE_SECONDS = 10.0
 """How long a trial may take to leave a checkpoint once it was asked to stop."""
+
+FAR_GRACE_SECONDS = 60.0
+"""The same where it hears of the wish after a while, and its checkpoint has to travel (a bucket, ``--store head``)."""

@@ -12,6 +12,7 @@ import json
 import os
 import shlex
 import socket
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from dnw_core.errors import UserError
 from dnw_core.files import read_json
 from pipelines.layout import LOCK_FILE
 
+_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe of that name keeps nobody waiting
 _ATTEMPTS = 5  # `--status` holds the lock for an instant to see whether it is free
 _PAUSE_SECONDS = 0.1
 
@@ -55,10 +57,12 @@ def driver_lock(results_dir: Path, *, lock_file: str = LOCK_FILE, option: str = 
     """
     path = results_dir / lock_file
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(path, _OPEN | os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise UserError(f"{path} cannot be opened ({error.strerror}); give another {option}") from None
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise UserError(f"{path} is no plain file; remove it")
         if not _try_lock(descriptor, fcntl.LOCK_EX):
             owner = _read_owner(path)
             who = str(owner) if owner else "a driver that has not yet said who it is"
@@ -80,7 +84,7 @@ def lock_owner(results_dir: Path) -> LockOwner | None:
     """Return the driver that holds the results folder now, or None. Writes nothing."""
     path = results_dir / LOCK_FILE
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, _OPEN | os.O_RDONLY)
     except OSError:
         return None
     try:

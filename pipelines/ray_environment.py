@@ -9,17 +9,15 @@ way on macOS and Windows) it takes 127.0.0.1 for its node's address, and all of 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
-import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from pipelines.private_folder import private_folder
+
 _PREFIX = "dnw-ray-"
-_LOCK = "lock"
 # Ray appends about 60 characters for its sockets, and a socket's path may have 103 of them (macOS)
 _LONGEST_TEMPORARY = 30
 _TOKEN = secrets.token_hex(32)  # one a process: Ray reads its token once, and a second run would be refused
@@ -60,6 +58,7 @@ def local_environment(folder: Path) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
         "RAY_worker_niceness": "0",
+        "RAY_raylet_start_wait_time_s": "150",  # a machine with much to do takes longer than Ray's half minute
         CLUSTERS_VARIABLE: "0",
     }
 
@@ -103,50 +102,16 @@ def environment(variables: Mapping[str, str], without: tuple[str, ...] = ()) -> 
 
 @contextlib.contextmanager
 def runtime_folder() -> Iterator[Path]:
-    """Make a private temporary folder with a token for this run, and remove it at the end.
-
-    Folders that a killed run left behind are removed too: the lock in each is held for as long as its owner lives.
-    """
+    """Make a private temporary folder with a token for this run, and remove it at the end."""
     base = Path(tempfile.gettempdir())
     if len(str(base)) > _LONGEST_TEMPORARY:
         base = Path("/tmp")  # noqa: S108 - the folder in it is made by mkdtemp, mode 0700
-    _remove_abandoned(base)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-    descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with private_folder(_PREFIX, base) as folder:
         _write_private(folder / "token", _TOKEN)
         yield folder
-    finally:
-        _remove(folder)
-        os.close(descriptor)
 
 
 def _write_private(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
-
-
-def _remove(folder: Path) -> None:
-    """Remove the folder; Ray's agents may write their last lines while it goes."""
-    for _ in range(10):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            return
-        time.sleep(0.2)
-
-
-def _remove_abandoned(base: Path) -> None:
-    for folder in base.glob(f"{_PREFIX}*"):
-        try:
-            descriptor = os.open(folder / _LOCK, os.O_RDWR)
-        except OSError:  # someone else's, or just being made
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove(folder)
-        except OSError:  # its owner lives
-            continue
-        finally:
-            os.close(descriptor)

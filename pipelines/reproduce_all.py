@@ -11,7 +11,12 @@ if __name__ == "__main__" and not __package__:
     here = Path(__file__).resolve().parent
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry or ".").resolve() != here)]
 
-from pipelines.cli import main
+INTERRUPTED = 130
+
+try:
+    from pipelines.cli import main
+except KeyboardInterrupt:  # reading the modules takes a moment
+    sys.exit(INTERRUPTED)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -22,7 +22,7 @@ from dnw_core.errors import UserError
 from pipelines.depot import Depot
 from pipelines.depot_far import FarDepot
 from pipelines.home import Home, SharedHome
-from pipelines.limits import MAX_DEATHS
+from pipelines.limits import FAR_GRACE_SECONDS, GRACE_SECONDS, MAX_DEATHS
 from pipelines.live_table import Display, Show, make_display
 from pipelines.machines import check_machines, room_of_all
 from pipelines.node_type import NodeType
@@ -128,7 +128,7 @@ def run(
                     )
                 )
         home.refresh()
-        outcome = _recount(store, ordered, ended.errors, interrupted=stop.requested)
+        outcome = _recount(store, ordered, progress, ended.errors, interrupted=stop.requested)
         if len(ended.unfit) >= MOST_UNFIT:
             raise UserError(
                 f"{len(ended.unfit)} trials were sent back by machines that cannot train them, the last one by "
@@ -237,11 +237,12 @@ def _fit(run: _Run) -> _Ended:
         give_up=run.give_up,
         stop=run.stop,
     )
+    grace = FAR_GRACE_SECONDS if isinstance(run.depot, FarDepot) else GRACE_SECONDS
     tuner = tune.Tuner(
         with_resources(make_trainable(run.depot, run.train, run.sight)),
         # num_samples: until the searcher says that it has finished
         tune_config=tune_config(run.specs, search_alg=QueueSearcher(queue, run.stop), num_samples=-1),
-        run_config=run_config("trials", run.folder, run.stop, run.progress, watcher, retries=0),
+        run_config=run_config("trials", run.folder, run.stop, run.progress, watcher, retries=0, grace=grace),
     )
     if run.stop.requested:
         return _Ended()
@@ -255,12 +256,16 @@ def _fit(run: _Run) -> _Ended:
 
 
 def _recount(
-    store: Store, specs: Sequence[TrialSpec], errors: Mapping[str, str], *, interrupted: bool
+    store: Store, specs: Sequence[TrialSpec], progress: Progress, errors: Mapping[str, str], *, interrupted: bool
 ) -> ScheduleOutcome:
-    """Count from the store; a trial that was given up without a record of its own gets one."""
+    """Count from the store; a trial that was given up without a record of its own gets one.
+
+    What a trial's process has committed it has verified: whoever reports reads it again, and once is enough.
+    """
     done = failed = 0
     for spec in specs:
-        kind = store.state(spec).kind
+        there = progress.trials[spec.trial_id].state == "done" and store.folder(spec).is_dir()
+        kind = "done" if there else store.state(spec).kind
         if kind not in ("done", "failed") and spec.trial_id in errors:
             with contextlib.suppress(OSError):  # a full disk: it stays unfinished
                 record_failure(store, spec, errors[spec.trial_id])

@@ -14,10 +14,10 @@ from pathlib import Path
 from dnw_core.errors import UserError
 from dnw_core.files import write_text
 from pipelines.layout import STOP_FILE
-from pipelines.limits import GRACE_SECONDS
+from pipelines.limits import FAR_GRACE_SECONDS
 from pipelines.status import Driver, find_driver
 
-WAIT_SECONDS = GRACE_SECONDS + 80.0  # for the checkpoints, the tracker, and Ray
+WAIT_SECONDS = FAR_GRACE_SECONDS + 80.0  # for the checkpoints, the tracker, and Ray
 _SPEAK_SECONDS = 10.0  # within which a driver that has just begun says who it is
 _POLL_SECONDS = 0.3
 

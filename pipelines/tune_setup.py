@@ -63,14 +63,20 @@ def tune_config(specs: Sequence[TrialSpec], **how: Any) -> Any:
 
 
 def run_config(
-    name: str, folder: Path, stop: StopRequest, progress: Progress, watcher: Watcher, retries: int = MAX_DEATHS
+    name: str,
+    folder: Path,
+    stop: StopRequest,
+    progress: Progress,
+    watcher: Watcher,
+    retries: int = MAX_DEATHS,
+    grace: float = GRACE_SECONDS,
 ) -> Any:
     """Return the settings of the run: a storage folder that nobody reads again, Tune's own retries, and our ears."""
     return tune.RunConfig(
         name=name,
         storage_path=str(folder / "tune"),
         verbose=0,
-        stop=GraceStopper(stop, progress, GRACE_SECONDS),
+        stop=GraceStopper(stop, progress, grace),
         failure_config=tune.FailureConfig(max_failures=retries),
         callbacks=[watcher],
     )
