@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -19,4 +20,6 @@ except KeyboardInterrupt:  # reading the modules takes a moment
     sys.exit(INTERRUPTED)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is to leave; libraries print tracebacks when disturbed
+    sys.exit(code)

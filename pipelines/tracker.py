@@ -133,7 +133,7 @@ class Tracker:
                 from mlflow.tracking import MlflowClient
 
             for name in ("mlflow", "alembic"):
-                logging.getLogger(name).setLevel(logging.ERROR)
+                logging.getLogger(name).setLevel(logging.CRITICAL)
             self._client = MlflowClient(tracking_uri=self.uri)
         return self._client
 

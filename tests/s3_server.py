@@ -102,6 +102,13 @@ def age(part: str, seconds: float) -> None:
                 key.last_modified -= timedelta(seconds=seconds)
 
 
+def _forget() -> None:
+    """Have no bucket left of an earlier server: moto keeps them for the whole process."""
+    from moto.s3.models import s3_backends
+
+    s3_backends.reset()
+
+
 @contextlib.contextmanager
 def serve() -> Iterator[S3]:
     """Run a server for the block; the AWS variables of this process point to it."""
@@ -111,6 +118,7 @@ def serve() -> Iterator[S3]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
+    _forget()
     _, port = server.get_host_and_port()
     line = Line(port)
     found = S3(port, line)

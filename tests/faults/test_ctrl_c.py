@@ -34,7 +34,13 @@ def _last_commit(run: Command) -> None:
 
 
 def _report(run: Command) -> None:
-    wait_for("the report to begin", lambda: run.ended or (run.results / "results.parquet").exists())
+    # it comes after the tracker, which has a process of its own
+    def tracked() -> bool:
+        return any("tracker_process" in words for words in marked(run.mark).values())
+
+    wait_for("the tracker", lambda: run.ended or tracked())
+    wait_for("the report", lambda: run.ended or not tracked())
+    assert not (run.results / "results.parquet").exists(), "too late: the report is written"
 
 
 def test_ctrl_c_in_five_phases(tmp_path: Path, reference: Path, chance: random.Random) -> None:

@@ -10,17 +10,20 @@ from pathlib import Path
 
 import pytest
 import s3_server
-from command import TRIALS, Command, command, complete
+from command import EPOCHS, TRIALS, command, complete
 from processes import kill, kill_marked, wait_for
 from proof import check_results
 
-from pipelines.bucket import Bucket
+from pipelines.bucket import Bucket, Stored
 from pipelines.bucket_trials import files_of
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 
 # a killed process loses what the courier had not yet brought home: some of these epochs of tenths of a second
 EPOCHS_LOST = 6
+TRIAL_KILLS = 20
+DRIVER_KILLS = 10
+_MOST_A_RUN = 10  # so that a run comes to its end, too
 PLACE = "s3://results/run"
 
 
@@ -55,40 +58,70 @@ def plain_copy(bucket: Bucket, folder: Path) -> Path:
     return folder
 
 
-def _at_work(run: Command) -> list[int]:
-    return sorted(run.at_work())
+def finished_in(bucket: Bucket) -> dict[str, Stored]:
+    """Return the records of the finished trials, and when they were written."""
+    records = {key: one for key, one in bucket.list("trials/").items() if key.endswith("/trial.json")}
+    return {key: one for key, one in records.items() if ".work/" not in key}
 
 
-def test_trials_killed(s3: s3_server.S3, variables: dict[str, str], tmp_path: Path, reference: Path) -> None:
-    """SIGKILL for training processes, three times at a moment of their own: every trial goes on from what was brought
-    home, none is trained twice, and the results are the undisturbed run's."""
-    chance = random.Random(7)
-    killed = 0
-    with command(PLACE, "--max-failures", "20", variables=variables) as run:
-        while killed < 3 and not run.ended:
-            run.wait_for_training()
-            time.sleep(chance.uniform(0.5, 2.5))
-            killed += kill(*_at_work(run)[:1])
-        assert run.wait() == 0, run.said
-    assert killed == 3
-    check_results(plain_copy(s3.bucket("run"), tmp_path / "plain"), reference, killed * EPOCHS_LOST)
-    before = s3.bucket("run").list("trials/")
-    assert f"{TRIALS} done, 0 to be trained" in complete(PLACE, variables=variables)
-    assert s3.bucket("run").list("trials/") == before
+def test_trials_killed(
+    s3: s3_server.S3, variables: dict[str, str], tmp_path: Path, reference: Path, chance: random.Random
+) -> None:
+    """20 SIGKILLs of training processes, as many runs as it takes: every trial goes on from what was brought home,
+    none is trained twice, and the results are the undisturbed run's."""
+    kills = runs = again = 0
+    while kills < TRIAL_KILLS:
+        place = f"run-{runs}"
+        killed = 0
+        with command(f"s3://results/{place}", "--max-failures", "100", variables=variables) as run:
+            while killed < min(_MOST_A_RUN, TRIAL_KILLS - kills) and not run.ended:
+                wait_for("a trial to kill", lambda run=run: run.ended or run.at_work())
+                time.sleep(chance.uniform(0.5, 2.5))
+                found = sorted(run.at_work())
+                killed += kill(chance.choice(found)) if found else 0
+            assert run.wait() == 0, run.said
+        assert killed, "a run in which nothing was killed proves nothing"
+        again += check_results(
+            plain_copy(s3.bucket(place), tmp_path / f"plain-{runs}"), reference, killed * EPOCHS_LOST
+        )
+        kills += killed
+        runs += 1
+    print(f"{kills} trials killed in {runs} runs, {again} epochs of {runs * TRIALS * EPOCHS} trained again")
+    before = s3.bucket(place).list("trials/")
+    assert f"{TRIALS} done, 0 to be trained" in complete(f"s3://results/{place}", variables=variables)
+    assert s3.bucket(place).list("trials/") == before
 
 
-def test_driver_killed(s3: s3_server.S3, variables: dict[str, str], tmp_path: Path, reference: Path) -> None:
-    """SIGKILL for the driver and all its processes, twice, once with the copy deleted; the same command goes on."""
-    for delete in (False, True):
-        with command(PLACE, variables=variables) as run:
-            run.wait_for_training()
-            wait_for("a checkpoint in the bucket", lambda: any(".work/" in k for k in s3.bucket("run").list("trials/")))
-            kill(run.process.pid)
-            kill_marked(run.mark)
-        if delete:
-            (tmp_path / "cache").rename(tmp_path / "gone")
-    complete(PLACE, variables=variables)
-    check_results(plain_copy(s3.bucket("run"), tmp_path / "plain"), reference, 2 * EPOCHS_LOST)
+def test_driver_killed(
+    s3: s3_server.S3, variables: dict[str, str], tmp_path: Path, reference: Path, chance: random.Random
+) -> None:
+    """10 SIGKILLs of the driver and all its processes, every fifth time with the copy deleted; the same command goes
+    on each time, and what was finished stays as it was."""
+    kills = runs = again = 0
+    while kills < DRIVER_KILLS:
+        place = f"run-{runs}"
+        killed = 0
+        done: dict[str, Stored] = {}
+        while kills + killed < DRIVER_KILLS and len(done) < TRIALS:
+            with command(f"s3://results/{place}", variables=variables) as run:
+                run.wait_for_training()
+                time.sleep(chance.uniform(0, 4))
+                if run.ended:
+                    break
+                kill(run.process.pid)
+                kill_marked(run.mark)
+            killed += 1
+            if killed % 5 == 0:
+                (tmp_path / "cache").rename(tmp_path / f"gone-{runs}-{killed}")
+            before, done = done, finished_in(s3.bucket(place))
+            assert done.items() >= before.items(), "a finished trial was changed or lost"
+        complete(f"s3://results/{place}", variables=variables)
+        again += check_results(
+            plain_copy(s3.bucket(place), tmp_path / f"plain-{runs}"), reference, killed * EPOCHS_LOST
+        )
+        kills += killed
+        runs += 1
+    print(f"the driver was killed {kills} times in {runs} runs, {again} epochs trained again")
 
 
 def test_server_away(s3: s3_server.S3, variables: dict[str, str], tmp_path: Path, reference: Path) -> None:
