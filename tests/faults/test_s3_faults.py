@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import time
@@ -138,16 +139,17 @@ def test_server_away(s3: s3_server.S3, variables: dict[str, str], tmp_path: Path
 def test_two_drivers(s3: s3_server.S3, variables: dict[str, str], tmp_path: Path, reference: Path) -> None:
     """A driver elsewhere (with a copy of its own) is told who is at work; --stop from there stops the first one."""
     elsewhere = {**variables, "XDG_CACHE_HOME": str(tmp_path / "elsewhere")}
-    with command(PLACE, variables=variables) as run:
-        run.wait_for_training()
-        with command(PLACE, variables=elsewhere) as second:
-            assert second.wait() == 2, second.said
-            assert f"is in use by process {run.process.pid} on " in second.said
-        with command(PLACE, "--status", variables=elsewhere) as looker:
-            assert looker.wait() == 0, looker.said
-            assert f"process {run.process.pid} on " in looker.said
-        with command(PLACE, "--stop", variables=elsewhere) as stopper:
-            assert stopper.wait() == 0, stopper.said
+    with command(PLACE, variables=variables) as run, contextlib.ExitStack() as stoppers:
+        with run.held():
+            with command(PLACE, variables=elsewhere) as second:
+                assert second.wait() == 2, second.said
+                assert f"is in use by process {run.process.pid} on " in second.said
+            with command(PLACE, "--status", variables=elsewhere) as looker:
+                assert looker.wait() == 0, looker.said
+                assert f"process {run.process.pid} on " in looker.said
+            stopper = stoppers.enter_context(command(PLACE, "--stop", variables=elsewhere))
+            run.wait_until_it_says("stopping: the trials write their checkpoints")
+        assert stopper.wait() == 0, stopper.said
         assert run.wait() == 128 + signal.SIGINT, run.said
     complete(PLACE, variables=elsewhere)
     check_results(plain_copy(s3.bucket("run"), tmp_path / "plain"), reference, EPOCHS_LOST)

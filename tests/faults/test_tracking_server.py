@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import ROOT, TRIALS, Command, command
+from command import ROOT, TRIALS, command
 from processes import MARK, kill_marked, wait_for
 from proof import check_results
 
@@ -77,17 +76,6 @@ def server(tmp_path: Path) -> Iterator[Server]:
         one.kill()
 
 
-@contextlib.contextmanager
-def _held(run: Command) -> Iterator[None]:
-    """Hold the trials that train now for the block."""
-    held = run.wait_for_training()
-    for number in held:
-        os.kill(number, signal.SIGSTOP)
-    yield
-    for number in held:
-        os.kill(number, signal.SIGCONT)
-
-
 def test_server_down_for_a_while_and_for_good(tmp_path: Path, reference: Path, server: Server) -> None:
     """Killed while trials train and started again before the end: every run is there. Killed for good: exit code 0
     with one warning, and sync_mlflow.py brings it up to date later. The results are the undisturbed run's."""
@@ -97,7 +85,7 @@ def test_server_down_for_a_while_and_for_good(tmp_path: Path, reference: Path, s
         run.wait_until_it_says("[1/4]")
         server.kill()
         run.wait_until_it_says("[2/4]")
-        with _held(run):  # a server takes longer to start than these trials to end
+        with run.held():  # a server takes longer to start than these trials to end
             server.start()
         assert run.wait() == 0, run.said
         assert "Traceback" not in run.said, run.said
