@@ -24,7 +24,7 @@ from typing import Any
 from dnw_core.errors import UserError
 from dnw_core.files import read_json, write_text
 from dnw_core.record import PROGRESS_FILE
-from pipelines.heartbeat_record import BEAT_SECONDS, LONGEST, Heartbeat, RunningTrial, State, kernel_name
+from pipelines.heartbeat_record import BEAT_SECONDS, LONGEST, Heartbeat, RunningTrial, State, kernel_name, lock_name
 from pipelines.layout import HEARTBEAT_FILE, STOP_FILE, trial_folder, work_folder
 from pipelines.progress import Progress, TrialProgress
 
@@ -47,6 +47,7 @@ class Heart:
             run=uuid.uuid4().hex,
             host=socket.gethostname(),
             boot=kernel_name(),
+            lock=lock_name(results_dir),
             pid=os.getpid(),
             started=_now(),
             written=_now(),

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from dnw_core.files import read_json
-from pipelines.layout import HEARTBEAT_FILE
+from pipelines.layout import HEARTBEAT_FILE, LOCK_FILE
 
 BEAT_SECONDS = 10.0
 LONGEST = 10_000  # letters of a text; no path or command of ours comes near
@@ -54,6 +54,7 @@ class Heartbeat(_Said):
     run: Text  # names this life of a driver; another one's is another
     host: Text
     boot: Text  # names the running kernel; empty where it has no name
+    lock: Text = ""  # names the file whose lock it holds, for who has the same kernel; a copied folder has another
     pid: int
     started: Text  # ISO 8601, as ``written``
     written: Text
@@ -79,6 +80,15 @@ def read_heartbeat(results_dir: Path) -> Heartbeat | None:
         return Heartbeat.model_validate(read_json(path))
     except ValidationError:
         return None
+
+
+def lock_name(results_dir: Path) -> str:
+    """Return what names the folder's lock on this kernel; nothing where there is none."""
+    try:
+        found = (results_dir / LOCK_FILE).stat(follow_symlinks=False)
+    except OSError:
+        return ""
+    return f"{found.st_dev}:{found.st_ino}"
 
 
 def kernel_name() -> str:

@@ -1,8 +1,9 @@
 """Who works on a results folder, and how far: what ``--status`` says of the driver, and ``--stop`` goes by.
 
 Whether a driver lives is told by the kernel wherever it can be: by the lock, on the driver's own machine and on file
-systems that share locks between machines. Elsewhere its heartbeat tells: a fresh one is believed; of an old one the
-count is watched for longer than a beat, so that two clocks that disagree bury no living driver.
+systems that share locks between machines. Elsewhere, and in another copy of a bucket than the driver's own, its
+heartbeat tells: a fresh one is believed; of an old one the count is watched for longer than a beat, so that two clocks
+that disagree bury no living driver.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pipelines.heartbeat_record import BEAT_SECONDS, Heartbeat, kernel_name, read_heartbeat
+from pipelines.heartbeat_record import BEAT_SECONDS, Heartbeat, kernel_name, lock_name, read_heartbeat
 from pipelines.listing import duration
 from pipelines.lock import LockOwner, lock_owner
 
@@ -63,7 +64,7 @@ def find_driver(
         return Driver("none")
     if said.state != "at work":
         return Driver(said.state, said=said)
-    if _same_kernel(said):
+    if _same_kernel(said) and said.lock and said.lock == lock_name(results_dir):
         # it may have spoken its last word since it was read
         last = read() or said
         return Driver("gone" if last.state == "at work" else last.state, said=last)

@@ -20,7 +20,7 @@ from stub_specs import spec
 from dnw_core.errors import UserError
 from pipelines import heartbeat, status, stop_command
 from pipelines.heartbeat import beating, job_name
-from pipelines.heartbeat_record import Heartbeat, read_heartbeat
+from pipelines.heartbeat_record import Heartbeat, lock_name, read_heartbeat
 from pipelines.layout import HEARTBEAT_FILE, STOP_FILE, trial_folder, work_folder
 from pipelines.lock import driver_lock
 from pipelines.progress import Progress
@@ -127,7 +127,7 @@ def test_the_lock_tells_where_it_can(tmp_path: Path) -> None:
         (tmp_path / HEARTBEAT_FILE).write_text(far.model_dump_json())
         found = find_driver(tmp_path)
         assert (found.state, found.said) == ("at work", None)  # another driver's word is not this one's
-    ours = word(boot=status.kernel_name(), host="anything")
+    ours = word(boot=status.kernel_name(), lock=lock_name(tmp_path), host="anything")
     (tmp_path / HEARTBEAT_FILE).write_text(ours.model_dump_json())
     found = find_driver(tmp_path)
     assert found.state == "gone"
@@ -136,8 +136,26 @@ def test_the_lock_tells_where_it_can(tmp_path: Path) -> None:
     assert line.endswith("to go on: python pipelines/reproduce_all.py --scale paper")
 
 
+def test_the_lock_of_a_copy_tells_nothing(tmp_path: Path) -> None:
+    """A bucket's driver holds the lock of its own copy: in another copy on its machine its heartbeat tells."""
+    (tmp_path / "driver.lock").touch()
+    elsewhere = word(boot=status.kernel_name(), lock="1:2")
+    assert find_driver(tmp_path, read=lambda: elsewhere).state == "at work"
+    assert find_driver(tmp_path, read=lambda: elsewhere.model_copy(update={"lock": ""})).state == "at work"
+    silent = elsewhere.model_copy(update={"written": old(days=1)})
+    assert find_driver(tmp_path, read=lambda: silent, watch_seconds=0.1).state == "gone"
+
+
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("written", [old(days=2), old(hours=-3), "no time", "2026-01-01T00:00:00"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        pytest.param(old(days=2), id="two days behind"),  # an id with a time in it differs between pytest's processes
+        pytest.param(old(hours=-3), id="three hours ahead"),
+        "no time",
+        "2026-01-01T00:00:00",
+    ],
+)
 def test_elsewhere_a_heart_that_beats_is_alive_whatever_the_clocks_say(tmp_path: Path, written: str) -> None:
     """The driver's clock may be days away from ours: as long as its count moves it is at work, else it is gone."""
     beats = iter(range(5, 10_000))

@@ -146,7 +146,7 @@ def test_two_drivers(s3: s3_server.S3, variables: dict[str, str], tmp_path: Path
                 assert f"is in use by process {run.process.pid} on " in second.said
             with command(PLACE, "--status", variables=elsewhere) as looker:
                 assert looker.wait() == 0, looker.said
-                assert f"process {run.process.pid} on " in looker.said
+                assert f"at work: process {run.process.pid} on " in looker.said
             stopper = stoppers.enter_context(command(PLACE, "--stop", variables=elsewhere))
             run.wait_until_it_says("stopping: the trials write their checkpoints")
         assert stopper.wait() == 0, stopper.said
