@@ -61,7 +61,7 @@ def _html(text: object) -> str:
 
 
 def _seeds(row: ReportRow, mine: pd.DataFrame) -> str:
-    states = {int(trial["seed"]): str(trial["status"]) for trial in mine.to_dict("records")}
+    states = {int(seed): str(status) for seed, status in zip(mine["seed"], mine["status"], strict=True)}
     groups: dict[str, list[int]] = {}
     for seed in row.seeds:
         groups.setdefault(states.get(seed, "not started"), []).append(seed)
@@ -176,9 +176,7 @@ def _distinct(texts: Iterable[str]) -> str | None:
 def _troubles(mine: pd.DataFrame) -> list[str]:
     """Return what went wrong, seed by seed, with the end of the log."""
     parts = []
-    for trial in mine.to_dict("records"):
-        if trial["status"] not in ("failed", "unreadable"):
-            continue
+    for trial in mine[mine["status"].isin(("failed", "unreadable"))].to_dict("records"):
         parts.append(f"- **Seed {trial['seed']} {trial['status']}:** {escape(trial['reason'])}")
         if pd.notna(trial["log_tail"]) and trial["log_tail"].strip():
             tail = "\n".join(str(trial["log_tail"]).splitlines()[-_LOG_LINES:])

@@ -10,8 +10,7 @@ import pandas as pd
 
 from reports.rows import ReportRow
 from reports.summary import trials_of
-
-_IDENTITY = ["table", "row", "fingerprint", "seed"]
+from reports.trials import IDENTITY
 
 
 def with_wiring(history: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
@@ -21,8 +20,8 @@ def with_wiring(history: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
         history: ``read_history``'s frame.
         trials: ``read_trials``'s frame of the same rows.
     """
-    nodes = trials.loc[trials["status"] == "done", [*_IDENTITY, "nodes"]]
-    made = history.merge(nodes, how="left", on=_IDENTITY)
+    nodes = trials.loc[trials["status"] == "done", [*IDENTITY, "nodes"]]
+    made = history.merge(nodes, how="left", on=list(IDENTITY))
     has_graph = made["edges"] != 0  # true too where the history does not say
     share = 100 * made["live_edges"] / made["edges"]
     dead = made["nodes"].astype("float64") - made["live_nodes"]

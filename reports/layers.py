@@ -17,7 +17,7 @@ from reports.records import WIRING_FILE
 from reports.rows import ReportRow
 from reports.summary import trials_of
 from reports.text import code, count_of, share
-from reports.trials import frame
+from reports.trials import IDENTITY, frame
 from reports.wiring_file import MOST_PICTURED, read_counts
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def read_layers(results_dir: Path, rows: Sequence[ReportRow], trials: pd.DataFra
     for row in rows:
         mine = trials_of(row, trials)
         mine = mine[(mine["status"] == "done") & mine["seed"].isin(row.seeds)]
-        for trial in mine.sort_values("seed").to_dict("records"):
+        for trial in mine.sort_values("seed")[[*IDENTITY, "folder"]].to_dict("records"):
             source = results_dir / trial["folder"] / WIRING_FILE
             if not source.is_file():
                 continue
@@ -63,7 +63,7 @@ def read_layers(results_dir: Path, rows: Sequence[ReportRow], trials: pd.DataFra
                 continue
             if len(counts) <= MOST_PICTURED:
                 continue
-            identity = {name: trial[name] for name in ("table", "row", "fingerprint", "seed")}
+            identity = {name: trial[name] for name in IDENTITY}
             for place, layer in enumerate(counts):
                 sizes = {"receivers": layer.shape[0], "slots_each": layer.shape[1], "slots": layer.slots}
                 found = {"place": place, "layer": layer.name, "kept": layer.kept, "density": layer.kept / layer.slots}

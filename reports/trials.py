@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import re
@@ -10,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from reports.files import read_bytes
+from reports.histories import COUNTS, NUMBERS, UNREADABLE, Column, read_history_file
 from reports.records import COSTS, HISTORY_FILE, PROVENANCE_TEXTS, read_trial
 from reports.rows import ReportRow, Rows, parse_rows
 from reports.verdicts import PAPER_SCALE
@@ -22,10 +20,6 @@ from reports.verdicts import PAPER_SCALE
 log = logging.getLogger(__name__)
 
 _SEED_FOLDER = re.compile(r"seed-(\d{1,9})(\.work)?")
-_LARGEST_HISTORY = 64 << 20  # bytes; 400 epochs take 40,000
-_MOST_EPOCHS = 1_000_000
-UNREADABLE = (OSError, pa.ArrowException, ValueError, KeyError, TypeError, OverflowError, MemoryError)
-_LARGEST_COUNT = 2.0**53  # whole numbers beyond it are not exact, and no graph is that large
 _LONGEST_NAME = 255  # of a folder, on every file system in use
 
 # status: done | failed | running (also: was interrupted) | unreadable
@@ -60,15 +54,13 @@ TRIAL_COLUMNS: dict[str, str] = {
     "log_tail": "string",
     "folder": "string",  # below the results folder
 }
-_HISTORY_NUMBERS = ("epoch", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
-# a history without one of these still gives its curves
-_HISTORY_COUNTS = ("edges", "edges_swapped", "live_edges", "live_nodes")
+IDENTITY = ("table", "row", "fingerprint", "seed")
 HISTORY_COLUMNS: dict[str, str] = {
     "table": "string",
     "row": "string",
     "fingerprint": "string",
     "seed": "Int64",
-    **dict.fromkeys((*_HISTORY_NUMBERS, *_HISTORY_COUNTS), "float64"),  # accuracies in percent; NaN: not known
+    **dict.fromkeys((*NUMBERS, *COUNTS), "float64"),  # accuracies in percent; NaN: not known
 }
 
 
@@ -101,65 +93,38 @@ def read_history(results_dir: Path, trials: pd.DataFrame) -> pd.DataFrame:
 
     A trial without a usable ``history.parquet`` is left out, with a line in the log.
     """
-    parts = []
-    for trial in trials[trials["status"] == "done"].to_dict("records"):
+    parts: list[dict[str, Column]] = []
+    owners: list[tuple[Any, ...]] = []
+    for trial in trials.loc[trials["status"] == "done", [*IDENTITY, "folder"]].to_dict("records"):
         try:
-            part = _read_history_file(results_dir / trial["folder"] / HISTORY_FILE)
+            parts.append(read_history_file(results_dir / trial["folder"] / HISTORY_FILE))
         except UNREADABLE as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
             log.warning("%s/%s cannot be drawn: %s", trial["folder"], HISTORY_FILE, first)
             continue
-        for name in ("table", "row", "fingerprint", "seed"):
-            part[name] = trial[name]
-        parts.append(part)
+        owners.append(tuple(trial[name] for name in IDENTITY))
     if not parts:
         return frame([], HISTORY_COLUMNS)
-    together = pd.concat(parts, ignore_index=True)
-    return together[list(HISTORY_COLUMNS)].astype(HISTORY_COLUMNS)
-
-
-def _read_history_file(path: Path) -> pd.DataFrame:
-    source = pq.ParquetFile(io.BytesIO(read_bytes(path, _LARGEST_HISTORY)))
-    if not 0 < source.metadata.num_rows <= _MOST_EPOCHS:
-        raise ValueError(f"it claims {source.metadata.num_rows} epochs; 1 to {_MOST_EPOCHS} are read")
-    there = [name for name in source.schema_arrow.names if name in _HISTORY_COUNTS]
-    table = source.read(columns=[*_HISTORY_NUMBERS, *there])
-    # types and values only: what else a file says of its columns (pandas reads it) is not asked for
-    read = pd.DataFrame({name: _numbers(table, name) for name in (*_HISTORY_NUMBERS, *there)})
-    part: pd.DataFrame = read[list(_HISTORY_NUMBERS)].astype("float64").replace([math.inf, -math.inf], math.nan)
-    for name in _HISTORY_COUNTS:
-        counts = pd.to_numeric(read[name], errors="coerce").astype("float64") if name in there else math.nan
-        part[name] = counts
-        part[name] = part[name].where(part[name].between(0, _LARGEST_COUNT))
-    epochs = part["epoch"]
-    if not (epochs.between(0, _MOST_EPOCHS) & (epochs % 1 == 0)).all() or epochs.duplicated().any():
-        raise ValueError("its epochs are no whole numbers, each once")
-    for name in ("train_accuracy", "test_accuracy"):
-        if not (part[name].between(0, 1) | part[name].isna()).all():
-            raise ValueError(f"{name} must lie in 0..1")
-        part[name] = 100 * part[name]
-    return part.sort_values("epoch")
-
-
-def _numbers(table: pa.Table, name: str) -> Any:
-    column = table.column(name)  # KeyError: not there, or twice
-    if name in _HISTORY_COUNTS and pa.types.is_string(column.type):
-        return pd.to_numeric(pd.Series(column.to_pylist(), dtype=object), errors="coerce").to_numpy()
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        raise ValueError(f"column {name} holds {column.type}, not numbers")
-    return column.cast(pa.float64(), safe=False).to_numpy()
+    # whole columns at once: a frame a trial would take longer than all else in the report
+    epochs = [len(part["epoch"]) for part in parts]
+    columns: dict[str, Any] = {
+        name: pd.Series(values, dtype=HISTORY_COLUMNS[name]).repeat(epochs).reset_index(drop=True)
+        for name, values in zip(IDENTITY, zip(*owners, strict=True), strict=True)
+    }
+    columns |= {name: np.concatenate([part[name] for part in parts]) for name in (*NUMBERS, *COUNTS)}
+    return pd.DataFrame(columns, columns=list(HISTORY_COLUMNS)).astype(HISTORY_COLUMNS)
 
 
 def _refuse_contradiction(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
     """Hold a finished trial's scores against its history, where there is one to be read."""
     try:
-        history = _read_history_file(folder / HISTORY_FILE)
+        history = read_history_file(folder / HISTORY_FILE)
     except UNREADABLE:
         return values
-    accuracies, epochs = history["test_accuracy"], history["epoch"].iloc[-1]
+    accuracies, epochs = history["test_accuracy"], history["epoch"][-1]
     for name, printed, found in (
-        ("last accuracy", values["accuracy"], accuracies.iloc[-1]),
-        ("best accuracy", values["best_accuracy"], accuracies.max()),
+        ("last accuracy", values["accuracy"], accuracies[-1]),
+        ("best accuracy", values["best_accuracy"], np.fmax.reduce(accuracies)),
         ("last epoch", values["epochs_done"], epochs + 1),
         ("best epoch", values["best_epoch"], min(values["best_epoch"] or 0, epochs)),
     ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import resource
 import tracemalloc
 from pathlib import Path
 
@@ -40,6 +42,26 @@ def write(path: Path, shapes: dict[str, tuple[int, int]], density: float) -> int
 def graph_of(rows: list[int], columns: list[int], live: list[bool], shape: tuple[int, int]) -> Graph:
     """Return a graph with these edges."""
     return Graph("g", np.array(rows, np.int32), np.array(columns, np.int32), np.array(live, np.bool_), shape)
+
+
+def test_a_picture_written_holds_no_memory(tmp_path: Path) -> None:
+    """Neither canvas nor pixels wait for the garbage collector, which may come dozens of pictures later."""
+    write(tmp_path / "wiring.npz", {"g": (40, 40)}, 0.5)
+    wiring_picture(tmp_path / "wiring.npz", tmp_path / "first.png")  # loads what stays: fonts
+    gc.collect()
+    gc.disable()
+    try:
+        before = resident()
+        for number in range(10):
+            wiring_picture(tmp_path / "wiring.npz", tmp_path / f"{number}.png")
+        assert resident() - before < 60 << 20  # 23 MB each were left behind
+    finally:
+        gc.enable()
+
+
+def resident() -> int:
+    """Return the bytes that this process holds: canvases lie outside of what tracemalloc sees."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def test_small_matrices_have_whole_pixels() -> None:

@@ -30,6 +30,7 @@ QUIET = "#6b6b6b"
 FAINT = "#b4b4b4"
 GRID = "#e4e4e4"
 LABEL_LIMIT = 44
+_COMPRESSION = 3  # of 9: a picture is written in two thirds of the time of the usual 6, as small or 1.8 times as large
 
 _SETTINGS: dict[Any, Any] = {
     "text.parse_math": False,  # a dollar sign in a label is a dollar sign
@@ -62,9 +63,11 @@ def figure(width: float, height: float, dpi: int = 150) -> Iterator[Figure]:
 
 
 def save(drawn: Figure, path: Path) -> Path:
-    """Write the figure as PNG in one step."""
+    """Write the figure as PNG in one step, and give its canvas's memory back: it can be written once."""
     buffer = io.BytesIO()
-    drawn.savefig(buffer, format="png", metadata={"Software": None})
+    drawn.savefig(buffer, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": _COMPRESSION})
+    # a figure, its texts and its canvas hold one another: left to the garbage collector, dozens of 13 MB pile up
+    vars(vars(drawn.canvas)["renderer"]).clear()
     write_bytes(path, buffer.getvalue())
     return path
 

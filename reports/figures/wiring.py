@@ -38,7 +38,7 @@ class _Pixels(FigureImage):
 
     def __init__(self, drawn: Figure, pixels: np.ndarray[Any, np.dtype[np.uint8]], x: int, y: int) -> None:
         super().__init__(drawn, offsetx=x, offsety=y, origin="upper")
-        self.set_data(pixels)
+        self.set_data(pixels[:1, :1])  # some must be set; all of them would be looked through for NaN
         self.set_zorder(0.5)  # over the half of the frame's lines that lies within
         self._pixels = pixels
 
@@ -47,6 +47,10 @@ class _Pixels(FigureImage):
     ) -> tuple[np.ndarray[Any, Any], float, float, Affine2D]:
         """Return the pixels, bottom line first, and where they go."""
         return self._pixels[::-1], self.ox, self.oy, Affine2D()
+
+    def let_go(self) -> None:
+        """Give the pixels' memory back: the artist itself stays until the garbage collector comes."""
+        self._pixels = self._pixels[:1, :1].copy()
 
 
 def wiring_picture(npz_path: Path, out_png: Path, *, title: str = "") -> Path:
@@ -76,6 +80,7 @@ def wiring_picture(npz_path: Path, out_png: Path, *, title: str = "") -> Path:
     cell_height = max(raster.tall for raster in rasters) + top + bottom
     wide, tall = cell_width * across, cell_height * down + _HEAD
     width, height = wide / _DPI, tall / _DPI
+    images: list[_Pixels] = []
     with figure(width, height, dpi=_DPI) as drawn:
         drawn.text(0.12 / width, 1 - 0.24 / height, plain(title, 70), weight="bold", size=11, va="center")
         drawn.text(0.12 / width, 1 - 0.49 / height, _totals(graphs), size=9, va="center", color=QUIET)
@@ -83,7 +88,8 @@ def wiring_picture(npz_path: Path, out_png: Path, *, title: str = "") -> Path:
             x = index % across * cell_width + left
             y = tall - _HEAD - index // across * cell_height - top - raster.tall
             # the pixels go straight onto the canvas, the axes stand round them: nothing is resampled
-            drawn.add_artist(_Pixels(drawn, pixels_of(graph, raster), x, y))
+            images.append(_Pixels(drawn, pixels_of(graph, raster), x, y))
+            drawn.add_artist(images[-1])
             axes = drawn.add_axes((x / wide, y / tall, raster.wide / wide, raster.tall / tall), facecolor="none")
             _frame(axes, graph, raster, named=len(graphs) > 1)
         marks = [
@@ -101,7 +107,10 @@ def wiring_picture(npz_path: Path, out_png: Path, *, title: str = "") -> Path:
             handletextpad=0.1,
             columnspacing=0.9,
         )
-        return save(drawn, out_png)
+        written = save(drawn, out_png)
+    for image in images:
+        image.let_go()
+    return written
 
 
 def _frame(axes: Axes, graph: Graph, raster: Raster, *, named: bool) -> None:
