@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 
 from dnw_core.errors import UserError
 from pipelines import listing
+from pipelines.cli_end import ALL_DONE, NOT_ALL_DONE, finish, publish, say, write_report
 from pipelines.cli_options import COMMAND, Options, parse_options
 from pipelines.commands import resume_command, row_command, status_command, stop_command
 from pipelines.detach import Detached, start_detached
@@ -33,8 +33,7 @@ from pipelines.stop_command import stop_driver
 from pipelines.store import Store
 from tune_configs import Row, Table, load_tables
 
-ALL_DONE, NOT_ALL_DONE, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
-_MOST_FAILURES = 10
+USER_ERROR, INTERRUPTED = 2, 130
 _OURSELVES = (sys.executable, str(Path(__file__).with_name("reproduce_all.py")))
 
 
@@ -69,7 +68,7 @@ def run_command(options: Options, words: Sequence[str], detached: Detached | Non
     home = home_of(options)
     if options.stop:
         with home.looking():
-            return ALL_DONE if stop_driver(options.results_dir, _say) else NOT_ALL_DONE
+            return ALL_DONE if stop_driver(options.results_dir, say, place=str(home)) else NOT_ALL_DONE
     if options.detach and detached is None:
         return _detach(options, words)
     tables = load_tables()
@@ -92,15 +91,16 @@ def run_command(options: Options, words: Sequence[str], detached: Detached | Non
             return _print(listing.status_lines(plan, store, driver_lines(find_driver(options.results_dir))))
         if options.report_only or options.mode == "read-only":
             plan = _plan(planned, lost, options, store, planning=True)
-            _write_report(_rows(plan, tables, store, options), tables, store, options, words)
-            return ALL_DONE if options.report_only else _finish(plan, options)
+            write_report(_rows(plan, tables, store, options), tables, store, options, words)
+            publish(home)
+            return ALL_DONE if options.report_only else finish(plan, options)
     if not planned:
         names = ", ".join(f"{row.table}/{row.id} is not reproducible ({row.not_reproducible})" for row in lost)
         raise UserError(f"nothing to train: {names}; name other rows with --only")
 
     store = home.open_store(create=True)
     to_go_on = resume_command(words)
-    with home.driving(_say), beating(options.results_dir, to_go_on, options.cluster) as heart:
+    with home.driving(say), beating(options.results_dir, to_go_on, options.cluster) as heart:
 
         def begun(progress: Progress) -> None:
             heart.watch(progress)
@@ -115,16 +115,16 @@ def run_command(options: Options, words: Sequence[str], detached: Detached | Non
             return INTERRUPTED
         # with the rows that were pulled in
         after = _plan(plan.rows, lost, options, store, recount=True, missing=outcome.missing)
-        _write_report(_rows(after, tables, store, options), tables, store, options, words)
+        write_report(_rows(after, tables, store, options), tables, store, options, words)
         home.publish()
-    return _finish(after, options)
+    return finish(after, options)
 
 
 def _detach(options: Options, words: Sequence[str]) -> int:
     """Start the command as a session of its own; return once it trains, or has ended."""
     process, code = start_detached([*_OURSELVES, *words])
     if code is None:
-        _say(
+        say(
             f"it goes on as process {process} on {socket.gethostname()}; its log: {options.results_dir / LOG_FILE}\n"
             f"how far it is: {status_command(words)}\n"
             f"to end it: {stop_command(options.results_uri or str(options.results_dir))}"
@@ -183,12 +183,12 @@ def _train(
     from pipelines.tracker_beside import TrackerBeside
 
     check_reachable(options.tracking_uri, options.results_dir)
-    check_data(plan, local=options.cluster is None, say=_say)
+    check_data(plan, local=options.cluster is None, say=say)
     if options.cluster is not None and plan.to_run():
         check_cluster(options.cluster)
-    _say(f"scale {options.scale}; " + listing.total_line(plan, _at_once(plan, options)))
+    say(f"scale {options.scale}; " + listing.total_line(plan, _at_once(plan, options)))
     for note in plan.notes:
-        _say(note)
+        say(note)
     ended = _Outcome(interrupted=False, missing={})
     rows = _rows(plan, tables, store, options)
     with TrackerBeside(options.tracking_uri, options.results_dir) as tracker:
@@ -196,7 +196,7 @@ def _train(
             from pipelines import schedule
             from pipelines.tracker_background import BackgroundSync
 
-            make_room(plan, store, _say)
+            make_room(plan, store, say)
             with BackgroundSync(tracker, rows) as sync, home.following(sync.finished) as finished:
                 specs = [trial.spec for trial in plan.to_run()]
                 outcome = schedule.run(
@@ -215,7 +215,7 @@ def _train(
         if not ended.interrupted:
             synced = tracker.sync(rows)
             if synced.error is not None:
-                _say(
+                say(
                     f"warning: the tracker could not be brought up to date ({synced.error}); "
                     "pipelines/sync_mlflow.py does it later"
                 )
@@ -231,50 +231,6 @@ def _rows(plan: Plan, tables: dict[str, Table], store: Store, options: Options) 
     )
 
 
-def _write_report(
-    rows: list[dict[str, Any]], tables: dict[str, Table], store: Store, options: Options, words: Sequence[str]
-) -> None:
-    from pipelines.costs_kept import report_costs
-    from reports import build_report
-
-    if not options.results_dir.is_dir():
-        raise UserError(f"there is no results folder {options.results_dir}; train first, or give --results-dir")
-    costs = report_costs(tables, rows, store, _say)
-    command = shlex.join(["python", COMMAND, *words])
-    try:
-        paths = build_report(options.results_dir, rows, scale=options.scale, command=command, costs=costs)
-    except OSError as error:
-        raise UserError(f"the report cannot be written to {options.results_dir} ({error.strerror or error})") from None
-    _say(f"report: {_short(paths.markdown)}")
-
-
-def _finish(plan: Plan, options: Options) -> int:
-    """Say how it ended and return the exit code."""
-    failed = [trial for trial in plan.trials if trial.state == "failed"]
-    missing = [trial for trial in plan.trials if trial.state not in ("done", "failed")]
-    for trial in failed[:_MOST_FAILURES]:
-        _say(f"failed: {trial.spec.trial_id}: {trial.detail}")
-    blocked = [trial for trial in missing if trial.state == "blocked"]
-    for trial in blocked[:_MOST_FAILURES]:
-        _say(f"not trained: {trial.spec.trial_id}: {trial.detail}")
-    done = len(plan.trials) - len(failed) - len(missing)
-    without_data = len(plan.without_data())
-    counts = [f"{len(blocked)} of them blocked"] if blocked else []
-    counts += [f"{without_data} of them for want of data"] if without_data else []
-    of_these = f" ({', '.join(counts)})" if counts else ""
-    _say(f"{done} of {len(plan.trials)} trials done, {len(failed)} failed, {len(missing)} missing{of_these}")
-    if failed or blocked:
-        _say("to try the failed ones again: the same command with --mode retry")
-    database = options.results_dir / "mlflow" / "mlflow.db"
-    if options.tracking_uri is None and database.exists():
-        uri = shlex.quote(f"sqlite:///{database}")
-        _say(
-            f"runs: MLFLOW_DISABLE_TELEMETRY=true mlflow server --backend-store-uri {uri} --workers 1 "
-            "--host 127.0.0.1 --port 5000"
-        )
-    return NOT_ALL_DONE if failed or missing else ALL_DONE
-
-
 def _at_once(plan: Plan, options: Options) -> int | None:
     """Return how many of the plan's trials this machine takes together; None for a cluster or on GPUs."""
     runs = plan.to_run()
@@ -284,14 +240,6 @@ def _at_once(plan: Plan, options: Options) -> int | None:
     return max(1, min(len(runs), int(cores / max(trial.spec.resources.cpus for trial in runs))))
 
 
-def _short(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
 def _print(lines: list[str]) -> int:
     print("\n".join(lines), flush=True)
     return ALL_DONE
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)

@@ -71,6 +71,8 @@ def absolute_path(text: str) -> Path:
     """Read an argument as a path: absolute, ``~`` resolved."""
     if not text:
         raise argparse.ArgumentTypeError("a folder's or file's name is empty; leave the option out for the default")
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is an address; a folder or file of this machine is wanted here")
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError as error:

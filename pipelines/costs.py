@@ -19,12 +19,13 @@ if __name__ == "__main__" and not __package__:
 
 from dnw_core.errors import UserError
 from dnw_core.files import write_text
-from pipelines.cli_words import WordParser, absolute_path
+from dnw_core.record import Cost
+from pipelines.cli_words import WordParser, absolute_path, results_location
 from pipelines.costs_counts import CostFile, RowCounts, source_digest
 from pipelines.costs_lines import CostLine, cost_lines, trained_costs
 from pipelines.costs_text import LEGEND, summary_line, table_lines
+from pipelines.home_choice import home_at
 from pipelines.selection import select_rows
-from pipelines.store import Store
 from tune_configs import load_tables
 
 DONE, USER_ERROR, INTERRUPTED = 0, 2, 130
@@ -46,7 +47,7 @@ class CostOptions:
 
     tables: tuple[str, ...]
     only: tuple[str, ...]
-    results_dir: Path | None
+    results: Path | str | None  # a folder, or the address of a bucket's
     json: Path | None
 
 
@@ -68,18 +69,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: CostOptions) -> int:
     tables = load_tables()
     rows = select_rows(tables, only=options.only, table_ids=options.tables)
-    store = None
-    if options.results_dir is not None:
-        if not options.results_dir.is_dir():
-            raise UserError(f"there is no results folder {options.results_dir}; leave --results-dir out")
-        store = Store.open(options.results_dir)
+    trained = _trained(options.results) if options.results is not None else None
 
     # before torch is loaded: beside a training, threads that wait for each other cost more than they save
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from pipelines.costs_count import count_rows
 
     counts = count_rows(row for row in rows if row.not_reproducible is None)
-    lines = cost_lines(rows, counts, trained_costs(store) if store is not None else None)
+    lines = cost_lines(rows, counts, trained)
     for table in tables.values():
         members = [line for line in lines if line.table == table.id]
         if members:
@@ -88,6 +85,15 @@ def _run(options: CostOptions) -> int:
     if options.json is not None:
         _write(options.json, counts, lines)
     return DONE
+
+
+def _trained(place: Path | str) -> dict[tuple[str, str, str], list[Cost]]:
+    """Return what finished trials counted."""
+    home = home_at(place)
+    with home.looking():
+        if not home.results_dir.is_dir():
+            raise UserError(f"there is no results folder {home}; leave --results-dir out")
+        return trained_costs(home.open_store())
 
 
 def _write(path: Path, counts: dict[str, RowCounts], lines: Sequence[CostLine]) -> None:
@@ -114,12 +120,15 @@ def _parse(argv: Sequence[str]) -> CostOptions:
         help="only rows whose table/row matches, e.g. 'imagenet/dnw-*'; repeatable",
     )
     parser.add_argument(
-        "--results-dir", type=absolute_path, metavar="FOLDER", help="show the counts of finished trials there, too"
+        "--results-dir",
+        type=results_location,
+        metavar="FOLDER",
+        help="a folder, or s3://BUCKET/FOLDER: show the counts of finished trials there, too",
     )
     parser.add_argument("--json", type=absolute_path, metavar="FILE", help="write the counts into this file, too")
     values = parser.parse_words(argv, "rows are named with --only, tables with --table")
     return CostOptions(
-        tables=tuple(values.table), only=tuple(values.only), results_dir=values.results_dir, json=values.json
+        tables=tuple(values.table), only=tuple(values.only), results=values.results_dir, json=values.json
     )
 
 

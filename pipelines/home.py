@@ -28,6 +28,9 @@ class Home(Protocol):
 
     results_dir: Path
 
+    def __str__(self) -> str:
+        """Return the place, as a user names it."""
+
     def looking(self) -> AbstractContextManager[None]:
         """Have what there is in ``results_dir`` for the block, which only looks; raises UserError."""
 
@@ -66,6 +69,10 @@ class SharedHome:
 
     def __init__(self, results_dir: Path) -> None:
         self.results_dir = results_dir
+
+    def __str__(self) -> str:
+        """See ``Home``."""
+        return str(self.results_dir)
 
     def looking(self) -> AbstractContextManager[None]:
         """See ``Home``."""

@@ -53,6 +53,10 @@ class BucketHome:
         self._trials = BucketTrials(bucket, run_folder())
         self._lease: Lease | None = None
 
+    def __str__(self) -> str:
+        """See ``Home``."""
+        return str(self._bucket)
+
     @contextlib.contextmanager
     def looking(self) -> Iterator[None]:
         """See ``Home``."""
@@ -145,7 +149,9 @@ class BucketHome:
             insist(self._mirror.pull, f"reading {self._bucket}", _PATIENCE_SECONDS)
 
     def publish(self) -> None:
-        """See ``Home``."""
+        """See ``Home``; a driver is patient with its bucket, who only looks is told at once."""
+        if self._lease is None:
+            self._bucket.check(writes=True)
         files = [path for path in self.results_dir.iterdir() if path.stem in _REPORT and path.suffix != ".json"]
         figures = self.results_dir / _FIGURES
         files += list(figures.iterdir()) if figures.is_dir() else []

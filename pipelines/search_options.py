@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dnw_core.errors import UserError
-from pipelines.cli_options import DEVICES
+from pipelines.cli_where import DEVICES
 from pipelines.cli_words import WordParser, absolute_path, data_location, one_of, whole_number
 from pipelines.placement import DeviceChoice
 from tune_configs.schema import SCALES, Scale

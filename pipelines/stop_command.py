@@ -22,15 +22,23 @@ _SPEAK_SECONDS = 10.0  # within which a driver that has just begun says who it i
 _POLL_SECONDS = 0.3
 
 
-def stop_driver(results_dir: Path, say: Callable[[str], None], wait_seconds: float = WAIT_SECONDS) -> bool:
+def stop_driver(
+    results_dir: Path, say: Callable[[str], None], wait_seconds: float = WAIT_SECONDS, place: str = ""
+) -> bool:
     """Ask the driver at work to stop and wait until it has; return False if it is still at work after that time.
+
+    Args:
+        results_dir: the results folder, or the copy of a bucket.
+        say: told what happens.
+        wait_seconds: how long to wait.
+        place: what the user calls it; the folder by default.
 
     Raises:
         UserError: if it cannot be asked.
     """
     driver = _find_speaking(results_dir)
     if driver.state != "at work":
-        say(f"no driver is at work on {results_dir}")
+        say(f"no driver is at work on {place or results_dir}")
         return True
     said = driver.said
     if said is None:

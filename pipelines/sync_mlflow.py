@@ -6,7 +6,6 @@ alone. It only reads the store, so it may run beside a training.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
@@ -19,6 +18,8 @@ if __name__ == "__main__" and not __package__:
     sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry or ".").resolve() != here)]
 
 from dnw_core.errors import UserError
+from pipelines.cli_words import WordParser, results_location
+from pipelines.home_choice import home_at
 from pipelines.report_rows import all_rows
 from pipelines.store import Store
 from pipelines.tracker import Tracker, check_reachable, describe
@@ -27,12 +28,9 @@ from tune_configs import SCALES, load_tables
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 in step, 1 the tracker failed half-way, 2 the user's mistake."""
-    parser = argparse.ArgumentParser(prog="sync_mlflow.py", description="Rebuild the tracker from the results folder.")
-    parser.add_argument("--results-dir", type=Path, default=Path("results"), help="default: ./results")
-    parser.add_argument("--tracking-uri", help="default: the SQLite file in the results folder")
-    options = parser.parse_args(argv)
     try:
-        return sync_all(options.results_dir.expanduser().resolve(), options.tracking_uri)
+        options = make_parser().parse_words(argv, "the folder is named with --results-dir")
+        return sync_all(options.results_dir, options.tracking_uri)
     except UserError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return 2
@@ -41,21 +39,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def sync_all(results_dir: Path, tracking_uri: str | None) -> int:
-    """Mirror everything in the results folder; return the exit code.
+def make_parser() -> WordParser:
+    """Return the parser."""
+    parser = WordParser("sync_mlflow.py", "Rebuilds the tracker from the results.", "")
+    parser.add_argument(
+        "--results-dir",
+        type=results_location,
+        default="results",
+        metavar="FOLDER",
+        help="a folder, or s3://BUCKET/FOLDER (default: ./results)",
+    )
+    parser.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow server or database (default: the SQLite file in the results folder, or in this machine's copy)",
+    )
+    return parser
+
+
+def sync_all(place: Path | str, tracking_uri: str | None) -> int:
+    """Mirror everything in the results folder, or in the bucket's folder of that address; return the exit code.
 
     Raises:
         UserError: if there is no such folder, or the tracker cannot be reached.
     """
-    if not results_dir.is_dir():
-        raise UserError(f"there is no results folder {results_dir}; give --results-dir")
-    rows = stored_rows(Store.open(results_dir))
-    if not rows:
-        raise UserError(f"{results_dir} holds no finished or failed trial yet; give another --results-dir")
-    check_reachable(tracking_uri, results_dir)
-    tracker = Tracker(tracking_uri, results_dir)
-    begun = time.monotonic()
-    outcome = tracker.sync(rows)
+    home = home_at(place)
+    with home.looking():
+        if not home.results_dir.is_dir():
+            raise UserError(f"there is no results folder {home}; give --results-dir")
+        rows = stored_rows(home.open_store())
+        if not rows:
+            raise UserError(f"{home} holds no finished or failed trial yet; give another --results-dir")
+        check_reachable(tracking_uri, home.results_dir)
+        tracker = Tracker(tracking_uri, home.results_dir)
+        begun = time.monotonic()
+        outcome = tracker.sync(rows)
     if outcome.error is not None:
         print(f"error: {tracker}: {outcome.error}; the same command goes on from there", file=sys.stderr)
         return 1
