@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import s3_server
 
 import tune_configs
+from pipelines.bucket_trials import BucketTrials
 from tune_configs import Table
 
 # before torch is imported: the processes of pytest-xdist have a core each, and two threads on it wait for each other
@@ -64,3 +67,16 @@ def pytest_collection_finish() -> None:
 def pytest_unconfigure() -> None:
     """Undo that, so that the interpreter can end as ever: some extensions count what is left."""
     gc.unfreeze()
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[s3_server.S3]:
+    """A bucket for a module's tests; each has a folder of its own in it."""
+    with s3_server.serve() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket_trials(s3: s3_server.S3, tmp_path: Path) -> BucketTrials:
+    """An empty folder of the bucket."""
+    return BucketTrials(s3.bucket(tmp_path.name), "drivers/run-1/")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +19,6 @@ from pipelines.trial import run_spec
 
 PLACE = "s3://results/lab"
 ROW = ["--only", "tiny/static-dnw", "--no-extra"]
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[s3_server.S3]:
-    """A server whose bucket holds one finished trial, not of any table."""
-    with s3_server.serve() as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

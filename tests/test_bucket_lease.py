@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +15,6 @@ from pipelines.bucket import Bucket
 from pipelines.lease import Lease, Times, hold, owner_of
 
 QUICK = Times(renew=1.2, stale=4.0)  # the server's times are whole seconds
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[s3_server.S3]:
-    """One server for the tests here; each has its own folder of the bucket."""
-    with s3_server.serve() as server:
-        yield server
 
 
 @pytest.fixture

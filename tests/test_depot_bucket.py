@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,118 +22,105 @@ from pipelines.trial import run_spec
 from pipelines.unfit import UnfitNode
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[s3_server.S3]:
-    """One server for the tests here; each has its own folder of the bucket."""
-    with s3_server.serve() as server:
-        yield server
-
-
-@pytest.fixture
-def trials(s3: s3_server.S3, tmp_path: Path) -> BucketTrials:
-    """An empty folder of the bucket."""
-    return BucketTrials(s3.bucket(tmp_path.name), "drivers/run-1/")
-
-
-def _train(trials: BucketTrials, one: TrialSpec, patience: float = 60.0) -> object:
-    with FarDepot(trials, patience).open(one) as (here, should_stop):
+def _train(bucket_trials: BucketTrials, one: TrialSpec, patience: float = 60.0) -> object:
+    with FarDepot(bucket_trials, patience).open(one) as (here, should_stop):
         return run_spec(here, should_stop=should_stop, train=TRAIN)
 
 
-def _state(trials: BucketTrials, folder: Path, one: TrialSpec) -> tuple[str, str | None]:
-    mirror = Mirror(trials.bucket, folder)
+def _state(bucket_trials: BucketTrials, folder: Path, one: TrialSpec) -> tuple[str, str | None]:
+    mirror = Mirror(bucket_trials.bucket, folder)
     mirror.pull()
-    state = MirrorStore.over(mirror, trials, create=True).state(one)
+    state = MirrorStore.over(mirror, bucket_trials, create=True).state(one)
     return state.kind, state.reason
 
 
-def test_trained_once_and_then_found(trials: BucketTrials, tmp_path: Path) -> None:
+def test_trained_once_and_then_found(bucket_trials: BucketTrials, tmp_path: Path) -> None:
     """A trial is committed in the bucket; another process that gets it finds it done and trains nothing."""
     one = spec(tmp_path / "copy")
-    first = _train(trials, one)
-    assert _state(trials, tmp_path / "copy", one) == ("done", None)
-    assert not trials.bucket.list(work_prefix(one))
-    assert _train(trials, one) == first
+    first = _train(bucket_trials, one)
+    assert _state(bucket_trials, tmp_path / "copy", one) == ("done", None)
+    assert not bucket_trials.bucket.list(work_prefix(one))
+    assert _train(bucket_trials, one) == first
 
 
-def test_child_starts_from_its_parent(trials: BucketTrials, tmp_path: Path) -> None:
+def test_child_starts_from_its_parent(bucket_trials: BucketTrials, tmp_path: Path) -> None:
     """The parent's finished folder is brought and verified; without it the trial is blocked."""
     parent = spec(tmp_path / "copy", "parent")
     child = spec(tmp_path / "copy", "child", parent=parent)
     with pytest.raises(Exception, match=r"blocked by stub/parent seed 0 \(not finished\)"):
-        _train(trials, child)
-    _train(trials, parent)
-    _train(trials, child)
-    assert _state(trials, tmp_path / "copy", child) == ("done", None)
+        _train(bucket_trials, child)
+    _train(bucket_trials, parent)
+    _train(bucket_trials, child)
+    assert _state(bucket_trials, tmp_path / "copy", child) == ("done", None)
 
 
-def test_failure_comes_home_with_its_log(trials: BucketTrials, tmp_path: Path) -> None:
+def test_failure_comes_home_with_its_log(bucket_trials: BucketTrials, tmp_path: Path) -> None:
     """What a failed trial leaves is in the bucket: the reason, the log, the checkpoint."""
     one = spec(tmp_path / "copy", "fails")
-    _train(trials, one)
-    assert _state(trials, tmp_path / "copy", one) == ("failed", "the loss is nan at epoch 0, step 3")
-    names = {key.rpartition("/")[2].partition(".pt.")[0] for key in trials.bucket.list(work_prefix(one))}
+    _train(bucket_trials, one)
+    assert _state(bucket_trials, tmp_path / "copy", one) == ("failed", "the loss is nan at epoch 0, step 3")
+    names = {key.rpartition("/")[2].partition(".pt.")[0] for key in bucket_trials.bucket.list(work_prefix(one))}
     assert names == {RECORD_FILE, LOG_FILE, "checkpoint"}
 
 
-def test_stop_is_heard_and_the_checkpoint_kept(trials: BucketTrials, tmp_path: Path) -> None:
+def test_stop_is_heard_and_the_checkpoint_kept(bucket_trials: BucketTrials, tmp_path: Path) -> None:
     """The mark in the bucket stops a running trial, whose checkpoint is in the bucket then and comes back."""
     one = spec(tmp_path / "copy", "slow", epochs=20)
-    threading.Timer(0.5, trials.ask_to_stop).start()
-    assert _train(trials, one) is None
-    assert _state(trials, tmp_path / "copy", one)[0] == "partial"
-    trials.bucket.delete("drivers/run-1/stop")
-    with FarDepot(trials).open(one) as (here, _):
+    threading.Timer(0.5, bucket_trials.ask_to_stop).start()
+    assert _train(bucket_trials, one) is None
+    assert _state(bucket_trials, tmp_path / "copy", one)[0] == "partial"
+    bucket_trials.bucket.delete("drivers/run-1/stop")
+    with FarDepot(bucket_trials).open(one) as (here, _):
         work = next(here.results_dir.glob("trials/stub/slow/*/seed-0.work"))
         assert (work / CHECKPOINT_FILE).read_bytes() == b"checkpoint"
         folder = here.results_dir
     assert not folder.exists()
 
 
-def test_checkpoints_are_carried_while_it_trains(trials: BucketTrials, tmp_path: Path) -> None:
+def test_checkpoints_are_carried_while_it_trains(bucket_trials: BucketTrials, tmp_path: Path) -> None:
     """A process that is killed loses what came after its last checkpoint, no more: that one is in the bucket."""
     one = spec(tmp_path / "copy")
-    with FarDepot(trials).open(one) as (here, _):
+    with FarDepot(bucket_trials).open(one) as (here, _):
         work = next(here.results_dir.glob("trials/stub/ok/*")) / "seed-0.work"
         (work / CHECKPOINT_FILE).write_bytes(b"epoch 1")
-        _until(lambda: any(CHECKPOINT_FILE in key for key in trials.bucket.list(work_prefix(one))))
+        _until(lambda: any(CHECKPOINT_FILE in key for key in bucket_trials.bucket.list(work_prefix(one))))
 
 
-def test_trains_on_while_the_server_is_away(s3: s3_server.S3, trials: BucketTrials, tmp_path: Path) -> None:
+def test_trains_on_while_the_server_is_away(s3: s3_server.S3, bucket_trials: BucketTrials, tmp_path: Path) -> None:
     """The line is cut when training begins and mended long after its end: the result arrives all the same."""
     one = spec(tmp_path / "copy")
-    with FarDepot(trials, 60.0).open(one) as (here, should_stop):
+    with FarDepot(bucket_trials, 60.0).open(one) as (here, should_stop):
         s3.line.cut()
         threading.Timer(2.0, s3.line.mend).start()
         assert run_spec(here, should_stop=should_stop, train=TRAIN) is not None
         assert not s3.behind(tmp_path.name).list(finished_prefix(one))
-    assert _state(trials, tmp_path / "copy", one) == ("done", None)
+    assert _state(bucket_trials, tmp_path / "copy", one) == ("done", None)
 
 
-def test_away_for_good_is_said(s3: s3_server.S3, trials: BucketTrials, tmp_path: Path) -> None:
+def test_away_for_good_is_said(s3: s3_server.S3, bucket_trials: BucketTrials, tmp_path: Path) -> None:
     """Out of reach before it begins: this machine is unfit, says why, and has trained nothing."""
     s3.line.cut()
     try:
         with pytest.raises(UnfitNode, match=r"reading stub/ok/.* from s3://results/.* did not succeed within"):
-            _train(trials, spec(tmp_path / "copy"), patience=3.0)
+            _train(bucket_trials, spec(tmp_path / "copy"), patience=3.0)
     finally:
         s3.line.mend()
 
 
-def test_late_loser_changes_nothing(trials: BucketTrials, tmp_path: Path) -> None:
+def test_late_loser_changes_nothing(bucket_trials: BucketTrials, tmp_path: Path) -> None:
     """A process that was cut off while its trial was given to another one commits late: what stands stays."""
     one = spec(tmp_path / "copy")
-    with FarDepot(trials).open(one) as (here, _):
+    with FarDepot(bucket_trials).open(one) as (here, _):
         run_spec(here, train=TRAIN)
         write_finished(tmp_path / "other", one, accuracy=0.9)
-        assert trials.commit(one, tmp_path / "other")
-        before = trials.bucket.list(finished_prefix(one))
-    assert trials.bucket.list(finished_prefix(one)) == before
+        assert bucket_trials.commit(one, tmp_path / "other")
+        before = bucket_trials.bucket.list(finished_prefix(one))
+    assert bucket_trials.bucket.list(finished_prefix(one)) == before
 
 
-def test_probe_of_a_machine(s3: s3_server.S3, trials: BucketTrials) -> None:
+def test_probe_of_a_machine(s3: s3_server.S3, bucket_trials: BucketTrials) -> None:
     """A machine reads the driver's word and its answer arrives; one that does not reach the bucket says so."""
-    depot = FarDepot(trials)
+    depot = FarDepot(bucket_trials)
     depot.leave("word")
     assert depot.probe("word", "node1") == ""
     assert depot.heard("word", "node1")

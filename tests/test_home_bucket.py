@@ -26,13 +26,6 @@ from pipelines.stop_request import stop_request
 from pipelines.store import Store
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[s3_server.S3]:
-    """One server for the tests here; each has its own folder of the bucket."""
-    with s3_server.serve() as server:
-        yield server
-
-
 @pytest.fixture
 def home(s3: s3_server.S3, tmp_path: Path) -> BucketHome:
     """An empty folder of the bucket and an empty copy."""
