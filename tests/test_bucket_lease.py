@@ -11,7 +11,7 @@ import pytest
 import s3_server
 
 from dnw_core.errors import UserError
-from pipelines.bucket import Bucket
+from pipelines.bucket import Bucket, Stored
 from pipelines.lease import Lease, Times, hold, owner_of
 
 QUICK = Times(renew=1.2, stale=4.0)  # the server's times are whole seconds
@@ -63,6 +63,24 @@ def test_driver_that_may_be_alive_is_waited_for(bucket: Bucket) -> None:
 
     with hold(bucket, "here", QUICK, say):
         assert not dead.still_there()
+
+
+def test_claim_taken_away_before_it_holds_begins_again(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was cut off between looking and deciding, and was found stale meanwhile, holds nothing by its first claim."""
+    claims, gone = Bucket.list, []
+
+    def list_and_lose(self: Bucket, prefix: str) -> dict[str, Stored]:
+        found = claims(self, prefix)
+        if not gone:
+            gone.extend(found)
+            self.delete(gone[0])  # as another driver does
+        return found
+
+    monkeypatch.setattr(Bucket, "list", list_and_lose)
+    with hold(bucket, "here", QUICK) as lease:
+        assert len(gone) == 1
+        assert lease.key != gone[0]
+        assert list(claims(bucket, "drivers/")) == [lease.key]
 
 
 def test_killed_driver_of_the_same_copy_is_taken_over_at_once(bucket: Bucket) -> None:

@@ -120,3 +120,15 @@ def test_a_trial_that_lost_its_process_is_the_next_one() -> None:
     assert (again.row, again.resources, queue.resources(parent.trial_id)) == ("parent", *2 * (Resources(cpus=0.5),))
     queue.ended(parent.trial_id, "done")
     assert take(queue) == ["child"]
+
+
+def test_of_two_that_lost_their_processes_the_last_one_is_next() -> None:
+    """Each comes back to the very front, wherever it stood before and whatever its name."""
+    trials = [spec(HERE, name) for name in ("a", "b", "c")]
+    queue = TrialQueue(trials, lambda: (2.0, 0.0))
+    assert take(queue) == ["a", "b", "c"]
+    for trial in trials:
+        queue.started(trial.trial_id)
+    for trial in trials:
+        queue.again(trial.trial_id)
+    assert take(queue) == ["c", "b", "a"]
