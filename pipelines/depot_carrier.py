@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ Result = TypeVar("Result")
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
+_NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # of this machine: no bucket's error has such a number
 
 
 class Carrier(Protocol):
@@ -50,7 +52,7 @@ class OutOfReachError(OSError):
 def insist(
     act: Callable[[], Result], what: str, patience: float, wait: Callable[[float], object] = time.sleep
 ) -> Result:
-    """Call ``act`` until it raises no OSError any more, with growing pauses.
+    """Call ``act`` until it raises no OSError any more, with growing pauses; a disk that is full is not waited for.
 
     Args:
         act: what is wanted.
@@ -60,12 +62,15 @@ def insist(
 
     Raises:
         OutOfReachError: if it did not work within ``patience``; it says why.
+        OSError: of a disk that takes nothing.
     """
     begun, pause = time.monotonic(), _FIRST_PAUSE
     while True:
         try:
             return act()
         except OSError as error:
+            if error.errno in _NO_DISK:
+                raise
             if time.monotonic() - begun + pause > patience:
                 why = " ".join(str(error).split())[:300]
                 raise OutOfReachError(f"{what} did not succeed within {patience:.0f} s: {why}") from None

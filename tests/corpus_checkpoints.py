@@ -144,6 +144,7 @@ _CHANGES: dict[str, Change] = {
     "no worker": _put("workers", 0),
     "seconds before the start": _put("seconds", -1.0),
     "a longer history": lambda state: state["history"].append({"epoch": 0}),
+    "a history of other epochs": lambda state: state["history"][0].update(epoch=7),
     "a history of words": _put("history", ["good"]),
     "a random state of nothing": _put("random", torch.zeros(0, dtype=torch.uint8)),
     "a random state of ones": _put("random", torch.ones(5056, dtype=torch.uint8)),

@@ -24,9 +24,9 @@ VARIABLES = {
 class Line:
     """Passes connections on to a server; ``cut`` ends them all and lets none through until ``mend``."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         self._target = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, 0))
         self.port: int = self._listener.getsockname()[1]
         self._cut = False
         self._open: set[socket.socket] = set()
@@ -73,10 +73,10 @@ class Line:
 class S3:
     """A running server with one empty bucket, ``results``."""
 
-    def __init__(self, port: int, line: Line) -> None:
+    def __init__(self, port: int, line: Line, host: str = "127.0.0.1") -> None:
         self.line = line
         self.direct = f"http://127.0.0.1:{port}"
-        self.endpoint = f"http://127.0.0.1:{line.port}"
+        self.endpoint = f"http://{host}:{line.port}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -110,8 +110,12 @@ def _forget() -> None:
 
 
 @contextlib.contextmanager
-def serve() -> Iterator[S3]:
-    """Run a server for the block; the AWS variables of this process point to it."""
+def serve(host: str = "127.0.0.1") -> Iterator[S3]:
+    """Run a server for the block; the AWS variables of this process point to it.
+
+    Args:
+        host: of the line to it: an address of this machine that those who use it reach.
+    """
     from moto.server import ThreadedMotoServer
     from pyarrow import fs
 
@@ -120,8 +124,8 @@ def serve() -> Iterator[S3]:
     server.start()
     _forget()
     _, port = server.get_host_and_port()
-    line = Line(port)
-    found = S3(port, line)
+    line = Line(port, host)
+    found = S3(port, line, host)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in found.environment.items():
             patch.setenv(name, value)

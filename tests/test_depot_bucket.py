@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from stub_store import write_finished
 from dnw_core.record import CHECKPOINT_FILE, LOG_FILE, RECORD_FILE
 from pipelines.bucket_layout import finished_prefix, work_prefix
 from pipelines.bucket_trials import BucketTrials
+from pipelines.depot_carrier import OutOfReachError, insist
 from pipelines.depot_far import FarDepot
 from pipelines.mirror import Mirror
 from pipelines.mirror_store import MirrorStore
@@ -139,3 +141,19 @@ def _until(happens: object, limit: float = 30.0) -> None:
     while not happens():
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+def test_a_full_disk_is_not_waited_for() -> None:
+    """Out of reach is tried again, with growing pauses, for as long as was said; a full disk is told at once."""
+    pauses: list[float] = []
+    answers = iter([OSError("away"), OSError("away"), OSError(errno.ENOSPC, "No space left on device")])
+
+    def act() -> None:
+        raise next(answers)
+
+    with pytest.raises(OSError, match="No space left"):
+        insist(act, "reading", 60.0, pauses.append)
+    assert pauses == [0.5, 1.0]
+    answers = iter([OSError("away")])
+    with pytest.raises(OutOfReachError, match="reading did not succeed within 0 s: away"):
+        insist(act, "reading", 0.0, pauses.append)

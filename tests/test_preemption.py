@@ -243,6 +243,9 @@ def test_a_machine_that_lacks_something_sends_the_trial_back(tmp_path: Path, mon
     seen = Sight(tmp_path)
     with pytest.raises(UnfitNode, match=f"node .*: it does not see the results folder {tmp_path}"):
         seen.check(one)
+    Sight(tmp_path).leave()  # another driver's word: a folder of that name, and not the same
+    with pytest.raises(UnfitNode, match="it does not see the results folder"):
+        seen.check(one)
     seen.leave()
     pickle.loads(pickle.dumps(seen)).check(one)
     data = one.recipe.data.model_copy(update={"dataset": "cifar10"})

@@ -28,16 +28,22 @@ class Command:
     """One start of the command, in a session of its own. Use ``command()``, which leaves no process behind.
 
     Args:
-        results: the results folder.
+        results: the results folder, or the address of a bucket's.
         words: more options.
         variables: more environment.
         program: another program than the command, for stubs.
+        folder: where the driver has the results; the copy of a bucket's.
     """
 
     def __init__(
-        self, results: Path, *words: str, variables: dict[str, str] | None = None, program: list[str] | None = None
+        self,
+        results: Path | str,
+        *words: str,
+        variables: dict[str, str] | None = None,
+        program: list[str] | None = None,
+        folder: Path | None = None,
     ) -> None:
-        self.results = results
+        self.folder = folder or Path(results)
         self.mark = uuid.uuid4().hex
         # its name short, for Ray's sockets
         self.temporary = Path(tempfile.mkdtemp(prefix="fc-", dir="/tmp"))
@@ -117,16 +123,18 @@ class Command:
 
 
 @contextlib.contextmanager
-def command(results: Path, *words: str, variables: dict[str, str] | None = None) -> Iterator[Command]:
+def command(
+    results: Path | str, *words: str, variables: dict[str, str] | None = None, folder: Path | None = None
+) -> Iterator[Command]:
     """Start the command for the block."""
-    one = Command(results, *words, variables=variables)
+    one = Command(results, *words, variables=variables, folder=folder)
     try:
         yield one
     finally:
         one.close()
 
 
-def complete(results: Path, *words: str, variables: dict[str, str] | None = None) -> str:
+def complete(results: Path | str, *words: str, variables: dict[str, str] | None = None) -> str:
     """Run the command to its end, which must be a good one, and return what it said."""
     with command(results, *words, variables=variables) as last:
         assert last.wait() == 0, last.said

@@ -38,6 +38,7 @@ class Machines:
 
     Attributes:
         address: of the head, ``host:port``.
+        host: of the head, where all machines reach it.
         environment: what a command needs to join: the token.
     """
 
@@ -50,7 +51,8 @@ class Machines:
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             self._port = unused.getsockname()[1]
-        self.address = f"{self._net}.1:{self._port}"
+        self.host = f"{self._net}.1"
+        self.address = f"{self.host}:{self._port}"
         token = folder / "token"
         token.write_text(secrets.token_hex(32))
         token.chmod(0o600)

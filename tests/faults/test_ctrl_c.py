@@ -6,19 +6,25 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import s3_server
 from command import TRIALS, Command, command, complete
+from in_a_bucket import finished_in, plain_copy
 from processes import marked, wait_for
 from proof import check_nothing_is_left_to_do, check_results, records
+
+from pipelines.mirror_place import mirror_folder
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 INTERRUPTED = 130
 
 
 def _planning(run: Command) -> None:
-    wait_for("the plan to begin", lambda: run.ended or (run.results / "driver.lock").exists())
+    wait_for("the plan to begin", lambda: run.ended or (run.folder / "driver.lock").exists())
 
 
 def _ray_starting(run: Command) -> None:
@@ -40,32 +46,56 @@ def _report(run: Command) -> None:
 
     wait_for("the tracker", lambda: run.ended or tracked())
     wait_for("the report", lambda: run.ended or not tracked())
-    assert not (run.results / "results.parquet").exists(), "too late: the report is written"
+    assert not (run.folder / "results.parquet").exists(), "too late: the report is written"
+
+
+_PHASES: tuple[tuple[Callable[[Command], None], float], ...] = (
+    (_planning, 0.3),
+    (_ray_starting, 2),
+    (_training, 4),
+    (_last_commit, 0.5),
+    (_report, 0),
+)
 
 
 def test_ctrl_c_in_five_phases(tmp_path: Path, reference: Path, chance: random.Random) -> None:
     """In each phase: exit code 130, the way to go on, no traceback, no process left; the same command then goes on,
     and its results are the undisturbed run's."""
     results = tmp_path / "results"
-    phases: tuple[tuple[Callable[[Command], None], float], ...] = (
-        (_planning, 0.3),
-        (_ray_starting, 2),
-        (_training, 4),
-        (_last_commit, 0.5),
-        (_report, 0),
-    )
-    done: dict[str, bytes] = {}
-    for phase, seconds in phases:
-        with command(results) as run:
+    _interrupt_each(chance, lambda: command(results), lambda: records(results))
+    complete(results)
+    check_results(results, reference, len(_PHASES))
+    check_nothing_is_left_to_do(results)
+
+
+def test_ctrl_c_in_five_phases_with_a_bucket(
+    tmp_path: Path, reference: Path, chance: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same, with results in a bucket: its lease is given back each time, and checkpoints lie there."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    place = "s3://results/run"
+    with s3_server.serve() as s3:
+        bucket = s3.bucket("run")
+        _interrupt_each(chance, lambda: command(place, folder=mirror_folder(place)), lambda: finished_in(bucket))
+        assert not [key for key in bucket.list("drivers/") if "claim-" in key]
+        complete(place)
+        check_results(plain_copy(bucket, tmp_path / "plain"), reference, len(_PHASES))
+
+
+def _interrupt_each(
+    chance: random.Random,
+    start: Callable[[], AbstractContextManager[Command]],
+    finished: Callable[[], dict[str, Any]],
+) -> None:
+    done: dict[str, Any] = {}
+    for phase, seconds in _PHASES:
+        with start() as run:
             phase(run)
             time.sleep(chance.uniform(0, seconds))
             run.interrupt()
             _check_interrupted(run, INTERRUPTED, phase.__name__)
-        assert records(results).items() >= done.items(), "a finished trial was changed or lost"
-        done = records(results)
-    complete(results)
-    check_results(results, reference, len(phases))
-    check_nothing_is_left_to_do(results)
+        assert finished().items() >= done.items(), "a finished trial was changed or lost"
+        done = finished()
 
 
 def test_ctrl_c_twice(tmp_path: Path, reference: Path, chance: random.Random) -> None:

@@ -10,9 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import Command, command, complete
+import s3_server
+from command import TRIALS, Command, command, complete
+from in_a_bucket import finished_in, plain_copy
 from processes import quiet
 from proof import check_nothing_is_left_to_do, check_results, records
+
+from pipelines.mirror_place import mirror_folder
 
 pytestmark = [
     pytest.mark.faults,
@@ -77,6 +81,27 @@ def test_full_disk_at_the_report(disk: Path, reference: Path) -> None:
     complete(results)
     assert records(results) == before
     check_results(results, reference, 0)
+
+
+def test_full_disk_of_a_buckets_copy(
+    disk: Path, reference: Path, chance: random.Random, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver's machine has no room for the copy: trials go on into the bucket, the driver ends with one clear
+    line; with room again, the same command finds them there and trains none twice."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(disk / "cache"))
+    place = "s3://results/run"
+    with s3_server.serve() as s3:
+        with command(place, folder=mirror_folder(place)) as run:
+            _wait(run, chance)
+            with _full(disk):
+                assert run.wait() == 2, run.said
+                assert NO_SPACE in run.said.splitlines()[-1]
+                assert "Traceback" not in run.said, run.said
+        done = finished_in(s3.bucket("run"))
+        assert len(done) == TRIALS
+        complete(place)
+        assert finished_in(s3.bucket("run")) == done
+        check_results(plain_copy(s3.bucket("run"), tmp_path / "plain"), reference, 0)
 
 
 def _wait(run: Command, chance: random.Random) -> None:

@@ -54,7 +54,7 @@ def _kill(run: Command, most: int, chance: random.Random) -> Counter[str]:
         found = run.at_work()
         if found:
             victim = chance.choice(sorted(found))
-            killed[place_of(found[victim], run.results)] += kill(victim)
+            killed[place_of(found[victim], run.folder)] += kill(victim)
     return killed
 
 

@@ -12,16 +12,14 @@ from pathlib import Path
 import pytest
 import s3_server
 from command import EPOCHS, TRIALS, command, complete
+from in_a_bucket import EPOCHS_LOST, finished_in, plain_copy
 from processes import kill, kill_marked, wait_for
 from proof import check_results
 
-from pipelines.bucket import Bucket, Stored
-from pipelines.bucket_trials import files_of
+from pipelines.bucket import Stored
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 
-# a killed process loses what the courier had not yet brought home: some of these epochs of tenths of a second
-EPOCHS_LOST = 6
 TRIAL_KILLS = 20
 DRIVER_KILLS = 10
 _MOST_A_RUN = 10  # so that a run comes to its end, too
@@ -39,30 +37,6 @@ def s3() -> Iterator[s3_server.S3]:
 def variables(s3: s3_server.S3, tmp_path: Path) -> dict[str, str]:
     """The environment of the commands: the server, and a place for the copy."""
     return {**s3.environment, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-
-
-def plain_copy(bucket: Bucket, folder: Path) -> Path:
-    """Lay the bucket out as a plain results folder, to be held against another one."""
-    found = bucket.list("")
-    for key in found:
-        place, _, name = key.rpartition("/")
-        if place.endswith(".work") or key == "results.parquet":
-            (folder / place).mkdir(parents=True, exist_ok=True)
-            bucket.download(key, folder / key)
-        elif name == "trial.json":
-            (folder / place).mkdir(parents=True)
-            bucket.download(key, folder / key)
-            objects = {one.rpartition("/")[2]: found[one] for one in found if one.rpartition("/")[0] == place}
-            for file, named in files_of(bucket.get(key), objects).items():
-                bucket.download(f"{place}/{named}", folder / place / file)
-    assert not bucket.list("set-aside/")
-    return folder
-
-
-def finished_in(bucket: Bucket) -> dict[str, Stored]:
-    """Return the records of the finished trials, and when they were written."""
-    records = {key: one for key, one in bucket.list("trials/").items() if key.endswith("/trial.json")}
-    return {key: one for key, one in records.items() if ".work/" not in key}
 
 
 def test_trials_killed(
