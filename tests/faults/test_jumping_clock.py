@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from pathlib import Path
 
 import pytest
+import s3_server
 from command import EPOCHS, command
+from in_a_bucket import plain_copy
 from processes import wait_for
 from proof import check_nothing_is_left_to_do, check_results, finished
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 SHIM = Path(__file__).parent / "jumping_clock"
 HOUR = 3600
+PLACE = "s3://results/run"
 
 
 def test_the_clock_jumps(tmp_path: Path, reference: Path, chance: random.Random) -> None:
@@ -21,8 +25,7 @@ def test_the_clock_jumps(tmp_path: Path, reference: Path, chance: random.Random)
     one time is gone on with at an earlier one."""
     results = tmp_path / "results"
     clock = tmp_path / "clock"
-    path = os.pathsep.join(filter(None, (str(SHIM), os.environ.get("PYTHONPATH"))))
-    variables = {"DNW_FAULT_CLOCK": str(clock), "PYTHONPATH": path}
+    variables = _jumping(clock)
     _set(clock, 0)
     with command(results, variables=variables) as run:
         jumps = 0
@@ -45,6 +48,35 @@ def test_the_clock_jumps(tmp_path: Path, reference: Path, chance: random.Random)
     years = {(folder / "log.txt").read_text()[:4] for folder in finished(results).values()}
     years |= {(folder / "log.txt").read_text().splitlines()[-1][:4] for folder in finished(results).values()}
     assert len(years) > 1, "the clock of the trials did not jump"
+
+
+def test_the_clock_jumps_with_a_bucket(tmp_path: Path, reference: Path, chance: random.Random) -> None:
+    """A lease, a heartbeat and couriers depend on times, too: twice a second the clock is another one by up to 30 days,
+    and another driver is still refused, by a bucket's time alone."""
+    clock = tmp_path / "clock"
+    with s3_server.serve() as s3:
+        variables = {**_jumping(clock), **s3.environment, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        _set(clock, 0)
+        with command(PLACE, variables=variables) as run:
+            with run.held():
+                for days in (-30, 30):
+                    _set(clock, days * 24 * HOUR)
+                    elsewhere = variables | {"XDG_CACHE_HOME": str(tmp_path / f"elsewhere{days}")}
+                    with command(PLACE, variables=elsewhere) as second:
+                        assert second.wait() == 2, second.said
+                        assert f"is in use by process {run.process.pid} on " in second.said
+            while not run.ended:
+                _set(clock, chance.randint(-30 * 24 * HOUR, 30 * 24 * HOUR))
+                time.sleep(0.5)
+            assert run.wait() == 0, run.said
+            assert "Traceback" not in run.said, run.said
+        check_results(plain_copy(s3.bucket("run"), tmp_path / "plain"), reference, 0)
+
+
+def _jumping(clock: Path) -> dict[str, str]:
+    """Return the variables by which all Python processes have that clock."""
+    path = os.pathsep.join(filter(None, (str(SHIM), os.environ.get("PYTHONPATH"))))
+    return {"DNW_FAULT_CLOCK": str(clock), "PYTHONPATH": path}
 
 
 def _set(clock: Path, seconds: int) -> None:
