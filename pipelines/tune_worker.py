@@ -57,7 +57,7 @@ def make_trainable(depot: Depot, train: str, sight: Sight | None = None) -> Call
         from ray import tune
 
         spec = spec_of(config)
-        told = 0.0
+        told = time.monotonic()  # a trial of less than half a second tells its end alone
 
         def on_epoch(metrics: EpochMetrics) -> None:
             nonlocal told
