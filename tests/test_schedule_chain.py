@@ -172,6 +172,7 @@ def run_what_is_left(results: Path) -> schedule.ScheduleOutcome:
     return schedule.run(specs, store=store, show="plain", train=TRAIN)
 
 
+@pytest.mark.faults
 @pytest.mark.usefixtures("shared_ray")
 def test_a_killed_driver_goes_on_with_the_child(tmp_path: Path) -> None:
     """After SIGKILL of the driver the next one trains the child only; its parent is not trained twice."""
