@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 
 from dnw_core.errors import UserError
 from pipelines import listing
-from pipelines.cli_end import ALL_DONE, NOT_ALL_DONE, finish, publish, say, write_report
+from pipelines.cli_end import (
+    ALL_DONE,
+    INTERRUPTED,
+    NOT_ALL_DONE,
+    USER_ERROR,
+    finish,
+    publish,
+    say,
+    write_report,
+)
 from pipelines.cli_options import COMMAND, Options, parse_options
 from pipelines.commands import resume_command, row_command, status_command, stop_command
 from pipelines.detach import Detached, start_detached
@@ -33,7 +42,6 @@ from pipelines.stop_command import stop_driver
 from pipelines.store import Store
 from tune_configs import Row, Table, load_tables
 
-USER_ERROR, INTERRUPTED = 2, 130
 _OURSELVES = (sys.executable, str(Path(__file__).with_name("reproduce_all.py")))
 
 

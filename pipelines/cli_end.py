@@ -14,7 +14,7 @@ from pipelines.planner import Plan
 from pipelines.store import Store
 from tune_configs import Table
 
-ALL_DONE, NOT_ALL_DONE = 0, 1
+ALL_DONE, NOT_ALL_DONE, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 _MOST_FAILURES = 10
 
 

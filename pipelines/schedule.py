@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import itertools
 import logging
 from collections import Counter
@@ -128,7 +127,6 @@ def run(
                         node_types,
                     )
                 )
-        gc.collect()  # Tune's trials hold one another: what is read now takes their room instead of more
         home.refresh()
         outcome = _recount(store, ordered, progress, ended.errors, interrupted=stop.requested)
         if len(ended.unfit) >= MOST_UNFIT:

@@ -10,6 +10,7 @@ import pytest
 import s3_server
 from command import TRIALS, command, complete
 from in_a_bucket import EPOCHS_LOST, finished_in, plain_copy
+from losing import lose_machines
 from machines import Machines, machines, namespaces_are_to_be_had
 from processes import training, wait_for
 from proof import check_nothing_is_left_to_do, check_results
@@ -93,28 +94,8 @@ def _lose(
     chance: random.Random,
 ) -> int:
     """Run the command and lose machines that train meanwhile, the second one by its link; return how many it were."""
-    lost = 0
-
-    def at_work() -> list[str]:
-        return [name for name in nodes if training(cluster.mark(name))]
-
     with command(results, *words, variables=variables) as run:
-        while lost < most:
-            wait_for("a trial on a machine", lambda: run.ended or at_work())
-            time.sleep(chance.uniform(0, 3))
-            if run.ended:
-                break
-            names = at_work()
-            if not names:
-                continue
-            name = chance.choice(names)
-            lost += 1
-            if lost == 2:
-                cluster.cut(name)
-            else:
-                cluster.kill(name)
-            nodes.remove(name)
-            nodes.append(cluster.add())
+        lost = len(list(lose_machines(cluster, nodes, run, range(most), chance)))
         assert run.wait() == 0, run.said
         assert f"{TRIALS} of {TRIALS} trials done, 0 failed, 0 missing" in run.said
     assert lost, "a run in which nothing was lost proves nothing"

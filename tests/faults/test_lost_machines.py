@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from command import TRIALS, command
-from machines import Machines, machines, namespaces_are_to_be_had
-from processes import training, wait_for
+from losing import lose_machines
+from machines import machines, namespaces_are_to_be_had
 from proof import check_nothing_is_left_to_do, check_results, place_of
 
 pytestmark = [
@@ -32,23 +31,9 @@ def test_five_machines_are_lost(tmp_path: Path, reference: Path, chance: random.
             results = tmp_path / f"results-{runs}"
             interrupted: Counter[str] = Counter()
             with command(results, *words, variables=cluster.environment) as run:
-                while lost < LOSSES:
-                    wait_for("a trial on a machine", lambda: run.ended or _at_work(cluster, nodes))
-                    time.sleep(chance.uniform(0, 3))
-                    at_work = _at_work(cluster, nodes)
-                    if run.ended:
-                        break
-                    if not at_work:
-                        continue
-                    name = chance.choice(sorted(at_work))
-                    interrupted[place_of(at_work[name], results)] += 1
+                for folder in lose_machines(cluster, nodes, run, range(lost, LOSSES), chance):
+                    interrupted[place_of(folder, results)] += 1
                     lost += 1
-                    if lost == 2:
-                        cluster.cut(name)
-                    else:
-                        cluster.kill(name)
-                    nodes.remove(name)
-                    nodes.append(cluster.add())
                 assert run.wait() == 0, run.said
                 assert f"{TRIALS} of {TRIALS} trials done, 0 failed, 0 missing" in run.said
                 assert "(raylet)" not in run.said, "Ray's own pages about lost machines"
@@ -56,8 +41,3 @@ def test_five_machines_are_lost(tmp_path: Path, reference: Path, chance: random.
             runs += 1
         print(f"{lost} machines lost in {runs} runs, {again} epochs of {runs * 64} trained again")
         check_nothing_is_left_to_do(results, *words, variables=cluster.environment)
-
-
-def _at_work(cluster: Machines, nodes: list[str]) -> dict[str, Path]:
-    """Return the machines that train now, and the working folder of each."""
-    return {name: folder for name in nodes for folder in training(cluster.mark(name)).values()}
