@@ -12,6 +12,7 @@ import pytest
 import s3_server
 
 import tune_configs
+from pipelines import heartbeat, status, stop_command
 from pipelines.bucket_trials import BucketTrials
 from tune_configs import Table
 
@@ -80,3 +81,12 @@ def s3() -> Iterator[s3_server.S3]:
 def bucket_trials(s3: s3_server.S3, tmp_path: Path) -> BucketTrials:
     """An empty folder of the bucket."""
     return BucketTrials(s3.bucket(tmp_path.name), "drivers/run-1/")
+
+
+@pytest.fixture
+def quick_hearts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hearts beat and are looked at many times a second."""
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(heartbeat, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(status, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(stop_command, "_POLL_SECONDS", 0.02)

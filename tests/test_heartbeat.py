@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,15 +13,13 @@ from typing import Any
 import pytest
 from stub_specs import spec
 
-from dnw_core.errors import UserError
-from pipelines import heartbeat, status, stop_command
+from pipelines import heartbeat, status
 from pipelines.heartbeat import beating, job_name
 from pipelines.heartbeat_record import Heartbeat, lock_name, read_heartbeat
-from pipelines.layout import HEARTBEAT_FILE, STOP_FILE, trial_folder, work_folder
+from pipelines.layout import HEARTBEAT_FILE, trial_folder, work_folder
 from pipelines.lock import driver_lock
 from pipelines.progress import Progress
 from pipelines.status import driver_lines, find_driver
-from pipelines.stop_command import stop_driver
 
 
 def eventually(found: Callable[[], Any], seconds: float = 30.0) -> Any:
@@ -58,16 +52,7 @@ def old(**delta: float) -> str:
     return (datetime.now(UTC) - timedelta(**delta)).isoformat(timespec="seconds")
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hearts beat and are looked at many times a second."""
-    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.05)
-    monkeypatch.setattr(heartbeat, "_LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(status, "_POLL_SECONDS", 0.01)
-    monkeypatch.setattr(stop_command, "_POLL_SECONDS", 0.02)
-
-
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick_hearts")
 def test_a_driver_says_where_its_trials_are(tmp_path: Path) -> None:
     """Counts, epochs and the machine of each trial that runs; the machine by the trial's own new word, not by what an
     earlier process has left. At the end it says how it ended."""
@@ -102,7 +87,7 @@ def test_a_driver_says_where_its_trials_are(tmp_path: Path) -> None:
     assert said.state == "stopped"
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick_hearts")
 def test_a_full_disk_stops_no_heart_and_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A heartbeat that cannot be written is left out; the next one that can be says where the run is."""
 
@@ -146,7 +131,7 @@ def test_the_lock_of_a_copy_tells_nothing(tmp_path: Path) -> None:
     assert find_driver(tmp_path, read=lambda: silent, watch_seconds=0.1).state == "gone"
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick_hearts")
 @pytest.mark.parametrize(
     "written",
     [
@@ -173,7 +158,7 @@ def test_elsewhere_a_fresh_word_is_believed(tmp_path: Path) -> None:
     assert find_driver(tmp_path, read=lambda: word(state="ended", written=old(days=9))).state == "ended"
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick_hearts")
 def test_a_clock_that_jumps_stops_no_heart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the wall clock of the driver does, it goes on counting, and on its own machine it is at work."""
     jumps = iter([10**9, -(10**9), 3600, -3600] * 1000)
@@ -221,88 +206,3 @@ def test_the_schedulers_job_is_named() -> None:
     assert job_name({"RAY_JOB_CONFIG_JSON_ENV_VAR": submitted}) == "Ray job raysubmit_1"
     assert job_name({"RAY_JOB_CONFIG_JSON_ENV_VAR": "[]", "SLURM_JOB_ID": "12"}) == "SLURM job 12"
     assert job_name({}) == ""
-
-
-_DRIVER = """
-import signal, sys, time
-from pathlib import Path
-from pipelines import heartbeat
-from pipelines.heartbeat import beating
-from pipelines.lock import driver_lock
-heartbeat._LOOK_SECONDS = 0.02
-signal.signal(signal.SIGINT, signal.default_int_handler)
-results = Path(sys.argv[1])
-with driver_lock(results), beating(results, "the command"):
-    print("at work", flush=True)
-    try:
-        time.sleep(120)
-    except KeyboardInterrupt:
-        print("interrupted", flush=True)
-        raise SystemExit(130)
-"""
-
-
-@contextlib.contextmanager
-def a_driver(results: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds the lock, beats, and sleeps until it is interrupted."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", _DRIVER, str(results)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "at work\n"
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-@pytest.mark.usefixtures("quick")
-def test_stop_is_ctrl_c_from_afar(tmp_path: Path) -> None:
-    """The driver named gets its SIGINT once and ends, whoever asked waits for that; a request for another one's life
-    does nothing, and where nobody is at work that is said."""
-    said: list[str] = []
-    assert stop_driver(tmp_path, said.append)
-    with a_driver(tmp_path) as process:
-        (tmp_path / STOP_FILE).write_text('{"run": "of an earlier driver"}')
-        time.sleep(0.3)
-        assert process.poll() is None
-        assert stop_driver(tmp_path, said.append)
-        assert process.wait(30) == 130
-        assert process.stdout is not None
-        assert process.stdout.read() == "interrupted\n"
-    assert said[0] == f"no driver is at work on {tmp_path}"
-    assert said[1].startswith(f"asked process {process.pid} on ")
-    assert said[2] == "it has stopped; to go on: the command"
-    assert not (tmp_path / STOP_FILE).exists()
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_deaf_driver_is_said_to_be_at_work(tmp_path: Path) -> None:
-    """Waiting has an end, and the answer is no; a killed one is said to be gone."""
-    said: list[str] = []
-    with a_driver(tmp_path) as process:
-        process.send_signal(signal.SIGSTOP)
-        assert not stop_driver(tmp_path, said.append, wait_seconds=0.3)
-        assert "is still at work" in said[-1]
-        process.kill()
-        process.wait()
-        assert find_driver(tmp_path).state == "gone"
-
-
-def test_stop_needs_a_folder_that_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line says so."""
-
-    def fail(path: Path, text: str) -> None:
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr(stop_command, "write_text", fail)
-    with (
-        driver_lock(tmp_path),
-        beating(tmp_path, "the command"),
-        pytest.raises(UserError, match=r"cannot be written to .Read-only file system.; stop process"),
-    ):
-        stop_driver(tmp_path, lambda _: None)
