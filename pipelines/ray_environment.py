@@ -35,7 +35,7 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the old output can be silenced, the new one prints a box at verbosity 0
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own turns Ctrl-C into an ordinary end
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # its experiment state is never read
+    "TUNE_GLOBAL_CHECKPOINT_S": "inf",  # once, at the start: its experiment state is never read
     "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "60",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a lost worker is a lost worker, announced or not
     "RAY_TRAIN_METRICS_ENABLED": "0",

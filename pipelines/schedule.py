@@ -223,6 +223,7 @@ def _fit(run: _Run) -> _Ended:
     from ray import tune
 
     from pipelines.tune_driver import QueueSearcher, Watcher
+    from pipelines.tune_lean import lean_tune
     from pipelines.tune_setup import run_config, tune_config, with_resources
     from pipelines.tune_worker import make_trainable
 
@@ -248,7 +249,7 @@ def _fit(run: _Run) -> _Ended:
         return _Ended()
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it logs whole trials for what is said in a line here
     try:
-        with environment(_QUEUE_LIMITS):
+        with environment(_QUEUE_LIMITS), lean_tune():
             tuner.fit()
     except KeyboardInterrupt:  # the second one
         run.stop.request()

@@ -80,6 +80,7 @@ def _fit(
     from pipelines.search_asha import StoredASHA
     from pipelines.search_worker import make_search_trainable
     from pipelines.tune_driver import Watcher
+    from pipelines.tune_lean import lean_tune
     from pipelines.tune_setup import run_config, tune_config, with_resources
     from pipelines.tune_worker import KEY
 
@@ -100,7 +101,7 @@ def _fit(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it logs whole trials for what is said in a line here
     try:
         # what is interrupted or fails has no accuracy to report, and Tune would end the whole search over it
-        with environment({"TUNE_DISABLE_STRICT_METRIC_CHECKING": "1"}):
+        with environment({"TUNE_DISABLE_STRICT_METRIC_CHECKING": "1"}), lean_tune():
             tuner.fit()
     except KeyboardInterrupt:  # the second one
         stop.request()

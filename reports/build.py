@@ -22,7 +22,7 @@ from reports.records import WIRING_FILE
 from reports.rows import ReportRow, Rows, parse_rows
 from reports.summary import summarise, trials_of
 from reports.text import plain, slug
-from reports.trials import read_history, read_trials
+from reports.trials import Histories, read_history, read_trials
 from reports.wiring_end import wiring_end
 
 FIGURES = "figures"
@@ -77,11 +77,14 @@ def build_report(
     out = results_dir if out_dir is None else out_dir
     refuse_link(out / FIGURES)
 
-    trials = read_trials(results_dir, rows)
+    histories: Histories = {}
+    trials = read_trials(results_dir, rows, histories)
+    history = with_wiring(read_history(results_dir, trials, histories), trials)
+    histories.clear()
     summary = summarise(rows, trials, scale)
     counted = cost_frame(costs or ())
     layers = read_layers(results_dir, parsed, trials)
-    views, figures = _views(results_dir, out, parsed, trials, summary, layers)
+    views, figures = _views(results_dir, out, parsed, trials, history, summary, layers)
     views = [replace(view, costs=_lines(counted[counted["table"] == view.name])) for view in views]
     text = render(
         views,
@@ -103,10 +106,10 @@ def _views(
     out: Path,
     rows: Sequence[ReportRow],
     trials: pd.DataFrame,
+    history: pd.DataFrame,
     summary: pd.DataFrame,
     layers: pd.DataFrame,
 ) -> tuple[list[TableView], list[Path]]:
-    history = with_wiring(read_history(results_dir, trials), trials)
     views, figures = [], []
     for table in dict.fromkeys(row.table for row in rows):
         chosen = [index for index, row in enumerate(rows) if row.table == table]

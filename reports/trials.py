@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -54,6 +54,7 @@ TRIAL_COLUMNS: dict[str, str] = {
     "log_tail": "string",
     "folder": "string",  # below the results folder
 }
+Histories: TypeAlias = dict[str, dict[str, Column]]  # by the trial's folder, below the results folder
 IDENTITY = ("table", "row", "fingerprint", "seed")
 HISTORY_COLUMNS: dict[str, str] = {
     "table": "string",
@@ -70,34 +71,52 @@ def frame(records: list[dict[str, Any]], columns: dict[str, str]) -> pd.DataFram
     return pd.DataFrame(data, columns=list(columns))
 
 
-def read_trials(results_dir: Path, rows: Rows) -> pd.DataFrame:
+def read_trials(results_dir: Path, rows: Rows, histories: Histories | None = None) -> pd.DataFrame:
     """Return one line per trial found for the rows (``TRIAL_COLUMNS``), in the rows' order, then by seed.
 
     A folder that cannot be read becomes a line with status ``unreadable`` and the reason; it never raises.
     A seed that stands both finished and unfinished counts as finished.
+
+    Args:
+        results_dir: the results folder.
+        rows: what the report shows.
+        histories: gets the histories that were read on the way, for ``read_history``.
     """
+    histories = {} if histories is None else histories
     records: list[dict[str, Any]] = []
     for row in parse_rows(rows, PAPER_SCALE):
         for seed, folder in _seed_folders(results_dir, row):
             identity = {"table": row.table, "row": row.row, "fingerprint": row.fingerprint, "seed": seed}
             values = read_trial(folder, identity)
+            name = folder.relative_to(results_dir).as_posix()
             if values["status"] == "done":
-                values = _refuse_contradiction(folder, values)
-            place = {"planned": seed in row.seeds, "folder": folder.relative_to(results_dir).as_posix()}
-            records.append(values | identity | place)
+                try:
+                    histories[name] = read_history_file(folder / HISTORY_FILE)
+                except UNREADABLE:  # whoever needs it will say so
+                    pass
+                else:
+                    values = _refuse_contradiction(histories[name], values)
+            records.append(values | identity | {"planned": seed in row.seeds, "folder": name})
     return frame(records, TRIAL_COLUMNS)
 
 
-def read_history(results_dir: Path, trials: pd.DataFrame) -> pd.DataFrame:
+def read_history(results_dir: Path, trials: pd.DataFrame, histories: Histories | None = None) -> pd.DataFrame:
     """Return the epochs of the finished trials (``HISTORY_COLUMNS``), accuracies in percent.
 
     A trial without a usable ``history.parquet`` is left out, with a line in the log.
+
+    Args:
+        results_dir: the results folder.
+        trials: ``read_trials``'s frame.
+        histories: what it has read already.
     """
+    known = histories or {}
     parts: list[dict[str, Column]] = []
     owners: list[tuple[Any, ...]] = []
     for trial in trials.loc[trials["status"] == "done", [*IDENTITY, "folder"]].to_dict("records"):
         try:
-            parts.append(read_history_file(results_dir / trial["folder"] / HISTORY_FILE))
+            there = known.get(trial["folder"])
+            parts.append(read_history_file(results_dir / trial["folder"] / HISTORY_FILE) if there is None else there)
         except UNREADABLE as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
             log.warning("%s/%s cannot be drawn: %s", trial["folder"], HISTORY_FILE, first)
@@ -115,12 +134,8 @@ def read_history(results_dir: Path, trials: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, columns=list(HISTORY_COLUMNS)).astype(HISTORY_COLUMNS)
 
 
-def _refuse_contradiction(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """Hold a finished trial's scores against its history, where there is one to be read."""
-    try:
-        history = read_history_file(folder / HISTORY_FILE)
-    except UNREADABLE:
-        return values
+def _refuse_contradiction(history: dict[str, Column], values: dict[str, Any]) -> dict[str, Any]:
+    """Hold a finished trial's scores against its history."""
     accuracies, epochs = history["test_accuracy"], history["epoch"][-1]
     for name, printed, found in (
         ("last accuracy", values["accuracy"], accuracies[-1]),

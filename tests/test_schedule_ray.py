@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 from stub_specs import TRAIN, spec
 
+import pipelines.tune_lean
 from dnw_core.errors import UserError
 from pipelines import limits, schedule
 from pipelines.spec import TrialSpec
@@ -59,12 +61,33 @@ def _left_behind(folder: Path) -> list[str]:
     return [*map(str, folder.glob("dnw-ray-*")), *_processes(folder)]
 
 
-def test_every_trial_ends_as_a_row(tmp_path: Path, temporary: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def _asked_of_the_head(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Note what Tune asks of the cluster's head while its experiment runs; Ray is not loaded before that."""
+    asked: list[bytes] = []
+
+    @contextlib.contextmanager
+    def noting() -> Iterator[None]:
+        from ray.tune import registry
+
+        ask = registry._internal_kv_get
+        with monkeypatch.context() as patched, tune_lean():
+            patched.setattr(registry, "_internal_kv_get", lambda key: asked.append(key) or ask(key))
+            yield
+
+    tune_lean = pipelines.tune_lean.lean_tune
+    monkeypatch.setattr(pipelines.tune_lean, "lean_tune", noting)
+    return asked
+
+
+def test_every_trial_ends_as_a_row(
+    tmp_path: Path, temporary: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Good trials are done, a failing one is failed, a worker killed once goes on, one that always dies is given up.
 
     Then nothing is left: no process, no temporary folder, nothing in the results folder but the trials. And the
-    screen has a line a trial, none of Ray's own.
+    screen has a line a trial, none of Ray's own. Tune has asked the head but for the first trial what trains them.
     """
+    asked = _asked_of_the_head(monkeypatch)
     store = Store.open(tmp_path / "results", create=True)
     rows = [("ok", 0), ("ok", 1), ("fails", 0), ("dies-once", 0), ("always-dies", 0)]
     specs = [spec(store.results_dir, row, seed) for row, seed in rows]
@@ -77,6 +100,7 @@ def test_every_trial_ends_as_a_row(tmp_path: Path, temporary: Path, capfd: pytes
     assert "its process died" in str(states[specs[4].trial_id].reason)
     assert "(4 attempts)" in str(states[specs[4].trial_id].reason)
     assert {one.trial_id for one in finished} == set(states)
+    assert 1 <= len(asked) <= 3, asked  # for the first trial
     log = (store.folder(specs[3]) / "log.txt").read_text().splitlines()
     assert len(log) == 2, "the killed trial should have begun exactly twice"
     assert len((store.work_folder(specs[2]) / "log.txt").read_text().splitlines()) == 1, "a failure was repeated"

@@ -41,9 +41,9 @@ def raster_of(shape: tuple[int, int], most: int) -> Raster:
 
 
 def pixels_of(graph: Graph, raster: Raster) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return the graph's picture: rows down, columns across, then red, green, blue and opacity."""
+    """Return the graph's picture: rows down, columns across, then red, green and blue."""
     tall, wide = raster.tall // raster.zoom, raster.wide // raster.zoom
-    kept, dead = np.zeros(tall * wide, np.int64), np.zeros(tall * wide, np.int64)
+    kept, dead = np.zeros(tall * wide, np.int32), np.zeros(tall * wide, np.int32)
     for start in range(0, len(graph.live), _CHUNK):
         part = slice(start, start + _CHUNK)
         places = graph.rows[part].astype(np.int64) // raster.slots * wide
@@ -56,10 +56,10 @@ def pixels_of(graph: Graph, raster: Raster) -> np.ndarray[Any, np.dtype[np.uint8
         shade, hue = np.ones_like(share), np.ceil(share)
     else:
         shade, hue = _PALEST + (1 - _PALEST) * np.sqrt(kept[full] / kept.max(initial=1)), np.sqrt(share)
-    image = np.full((tall * wide, 4), 255, dtype=np.uint8)
+    image = np.full((tall * wide, 3), 255, dtype=np.uint8)
     for channel, (live, gone) in enumerate(zip(_rgb(LIVE), _rgb(DEAD), strict=True)):
         image[full, channel] = np.rint(255 + shade * (live + hue * (gone - live) - 255))
-    return image.reshape(tall, wide, 4).repeat(raster.zoom, axis=0).repeat(raster.zoom, axis=1)
+    return image.reshape(tall, wide, 3).repeat(raster.zoom, axis=0).repeat(raster.zoom, axis=1)
 
 
 def _rgb(code: str) -> tuple[int, ...]:

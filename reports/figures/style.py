@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from reports.files import write_bytes
 from reports.rows import ReportRow
@@ -48,6 +50,7 @@ _SETTINGS: dict[Any, Any] = {
     "text.color": INK,
 }
 LineStyle: TypeAlias = str | tuple[int, tuple[float, ...]]
+Pixels: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]  # rows, columns, red/green/blue
 Looks: TypeAlias = Mapping[tuple[str, str, str], tuple[str, LineStyle]]  # of each row, by its key
 
 
@@ -64,10 +67,25 @@ def figure(width: float, height: float, dpi: int = 150) -> Iterator[Figure]:
 
 def save(drawn: Figure, path: Path) -> Path:
     """Write the figure as PNG in one step, and give its canvas's memory back: it can be written once."""
-    buffer = io.BytesIO()
-    drawn.savefig(buffer, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": _COMPRESSION})
+    return write_png(canvas_pixels(drawn), path, drawn.dpi)
+
+
+def canvas_pixels(drawn: Figure) -> Pixels:
+    """Draw the figure once and return its pixels; rows down, columns across, then red, green and blue."""
+    canvas = drawn.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    # white lies behind everything: nothing shines through
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
     # a figure, its texts and its canvas hold one another: left to the garbage collector, dozens of 13 MB pile up
-    vars(vars(drawn.canvas)["renderer"]).clear()
+    vars(vars(canvas)["renderer"]).clear()
+    return pixels
+
+
+def write_png(pixels: Pixels, path: Path, dpi: float) -> Path:
+    """Write pixels as PNG in one step and return its path."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png", compress_level=_COMPRESSION, dpi=(dpi, dpi))
     write_bytes(path, buffer.getvalue())
     return path
 
