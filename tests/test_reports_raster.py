@@ -13,6 +13,7 @@ from matplotlib.image import imread
 
 from reports import wiring_picture
 from reports.figures.raster import DEAD, LIVE, Raster, pixels_of, raster_of
+from reports.figures.style import figure, save
 from reports.wiring_file import Graph, read_wiring
 
 BLOCKS = [(256, 192), (512, 384), (1024, 768), (3072, 2816), (2048, 1024)]
@@ -62,6 +63,13 @@ def test_a_picture_written_holds_no_memory(tmp_path: Path) -> None:
 def resident() -> int:
     """Return the bytes that this process holds: canvases lie outside of what tracemalloc sees."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_a_picture_of_a_thousand_rows_is_coarse_but_one(tmp_path: Path) -> None:
+    """Matplotlib refuses pictures of 65,536 pixels, which some 900 rows of the dot plot would take."""
+    with figure(1.0, 500.0) as drawn:
+        picture = imread(save(drawn, tmp_path / "tall.png"))
+    assert 30_000 < picture.shape[0] < 65_536
 
 
 def test_small_matrices_have_whole_pixels() -> None:

@@ -32,6 +32,7 @@ QUIET = "#6b6b6b"
 FAINT = "#b4b4b4"
 GRID = "#e4e4e4"
 LABEL_LIMIT = 44
+_MOST_PIXELS = 32_000  # of a side; matplotlib draws none of 65,536, and a canvas of them takes gigabytes
 _COMPRESSION = 3  # of 9: a picture is written in two thirds of the time of the usual 6, as small or 1.8 times as large
 
 _SETTINGS: dict[Any, Any] = {
@@ -60,6 +61,7 @@ def figure(width: float, height: float, dpi: int = 150) -> Iterator[Figure]:
     with mpl.rc_context(_SETTINGS), warnings.catch_warnings():
         # a label in a script the font lacks is drawn as boxes; that is no news to the user
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        dpi = min(dpi, int(_MOST_PIXELS / max(width, height)))  # a table of a thousand rows: coarse, but a picture
         drawn = Figure(figsize=(width, height), dpi=dpi, facecolor="white")
         FigureCanvasAgg(drawn)
         yield drawn
