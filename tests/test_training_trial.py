@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -155,23 +156,28 @@ def curve(kind: str, rule: str, tmp_path: Path) -> list[list[float]]:
 
 
 def machine() -> str:
-    """What exact losses may depend on."""
-    return f"torch {torch.__version__.split('+')[0]}, {torch.backends.cpu.get_cpu_capability()}"
+    """What exact losses depend on: the libraries choose their kernels, and so the order of sums, by the processor."""
+    text = Path("/proc/cpuinfo").read_text("utf-8") if Path("/proc/cpuinfo").exists() else ""
+    known = dict(re.findall(r"^(vendor_id|cpu family|model)\s*: (.*)$", text, re.MULTILINE))
+    processor = " ".join(known.get(name, "?") for name in ("vendor_id", "cpu family", "model"))
+    return f"torch {torch.__version__.split('+')[0]}, {torch.backends.cpu.get_cpu_capability()}, {processor}"
 
 
 @pytest.mark.parametrize(("kind", "rule"), GOLDEN_CURVES)
 def test_golden_loss_curve(kind: str, rule: str, tmp_path: Path) -> None:
-    """A refactoring must reproduce these losses: exactly on the kind of CPU and torch that made them, else closely.
+    """A refactoring must reproduce these losses: exactly on the kinds of CPU and torch that made them, else closely.
 
-    After a change that is meant to alter results: ``python tests/test_training_trial.py`` writes the file anew.
+    After a change that is meant to alter results: ``python tests/test_training_trial.py`` writes the file anew. Curves
+    of other machines go with it, for they are those of the code before.
     """
-    golden = json.loads(GOLDEN.read_text("utf-8"))
     found = curve(kind, rule, tmp_path)
-    expected = golden["curves"][f"{kind} {rule}"]
-    if machine() == golden["machine"]:
-        assert found == expected
-    else:
-        assert np.allclose(found[0][:2], expected[0][:2], rtol=2e-2)
+    golden = json.loads(GOLDEN.read_text("utf-8"))
+    for made_on, curves in golden.items():
+        expected = curves[f"{kind} {rule}"]
+        if machine().startswith(made_on):
+            assert found == expected
+        else:
+            assert np.allclose(found[0][:2], expected[0][:2], rtol=2e-2)
 
 
 if __name__ == "__main__":
@@ -180,4 +186,4 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         curves = {f"{kind} {rule}": curve(kind, rule, Path(folder)) for kind, rule in GOLDEN_CURVES}
     GOLDEN.parent.mkdir(exist_ok=True)
-    GOLDEN.write_text(json.dumps({"machine": machine(), "curves": curves}, indent=1) + "\n", encoding="utf-8")
+    GOLDEN.write_text(json.dumps({machine(): curves}, indent=1) + "\n", encoding="utf-8")
