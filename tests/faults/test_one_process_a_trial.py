@@ -47,7 +47,7 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
     slow = spec(tmp_path, epochs=100)
     first = _start(tmp_path)
     log = store.work_folder(slow) / "log.txt"
-    wait_for("the trial to begin", log.exists)
+    wait_for("the trial to begin", lambda: log.exists() and log.stat().st_size > 0)  # it is there before its line is
     assert run_spec(slow, should_stop=lambda: True, train=TRAIN) is None
     assert len(log.read_text().splitlines()) == 1
     kill(first.pid)
