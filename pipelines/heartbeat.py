@@ -62,6 +62,7 @@ class Heart:
         self._signs: dict[str, _Signs] = {}
         self._beat = 0
         self._interrupted = False
+        self._reason = ""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -70,9 +71,10 @@ class Heart:
         self._progress = progress
         self._write("at work")
 
-    def interrupted(self) -> None:
-        """Note that the run was asked to stop before all was done."""
+    def interrupted(self, reason: str = "") -> None:
+        """Note that the run ends before all was done: it was asked to, or for the reason given."""
         self._interrupted = True
+        self._reason = reason[:LONGEST]
 
     def start(self) -> None:
         """Say that the driver is at work, and go on saying it."""
@@ -109,7 +111,7 @@ class Heart:
         # a full disk, a shared one that is away, a link in the way: the next one may get through
         with self._writing, contextlib.suppress(OSError, UserError):
             self._beat += 1
-            values: dict[str, Any] = {"state": state, "beat": self._beat, "written": _now()}
+            values: dict[str, Any] = {"state": state, "beat": self._beat, "written": _now(), "reason": self._reason}
             if self._progress is not None:
                 values |= self._of(self._progress, state)
             text = json.dumps(self._first.model_dump() | values, indent=1)
@@ -170,12 +172,15 @@ def _describe(trial: TrialProgress, signs: _Signs) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def beating(results_dir: Path, command: str, cluster: str | None = None) -> Iterator[Heart]:
-    """Let the driver be seen to live for the block; an exception counts as a stop. The caller holds the lock."""
+    """Let the driver be seen to live for the block; an exception is a stop and why. The caller holds the lock."""
     heart = Heart(results_dir, command, cluster or "")
     heart.start()
     try:
         yield heart
-    except BaseException:
+    except Exception as error:
+        heart.interrupted(" ".join(str(error).split()) or type(error).__name__)
+        raise
+    except BaseException:  # Ctrl-C
         heart.interrupted()
         raise
     finally:

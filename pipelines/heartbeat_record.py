@@ -63,6 +63,7 @@ class Heartbeat(_Said):
     cluster: Text = ""  # address; empty on this machine's own Ray
     job: Text = ""  # the job of a scheduler that the driver is, e.g. "SLURM job 12"
     state: State
+    reason: Text = ""  # of a stop that nobody asked for
     counts: dict[Text, int] = {}  # trials of this run by state; empty before training begins
     running: tuple[RunningTrial, ...] = ()
     seconds_left: Seconds | None = None

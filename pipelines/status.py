@@ -90,10 +90,9 @@ def driver_lines(driver: Driver) -> list[str]:
         return [f"the driver ({said}) is gone, last heartbeat {_when(said)}; to go on: {said.command}"]
     if driver.state != "at work":
         assert said is not None
-        return [
-            "no driver is at work on this folder",
-            f"  the last one ({said}) {'was stopped' if driver.state == 'stopped' else 'ended'} {_when(said)}",
-        ]
+        how = "ended" if driver.state == "ended" else "ended with an error" if said.reason else "was stopped"
+        why = f": {said.reason}" if said.reason else ""
+        return ["no driver is at work on this folder", f"  the last one ({said}) {how} {_when(said)}{why}"]
     if driver.owner is not None:
         return [f"at work: {driver.owner}", *(_progress_lines(said) if said is not None else [])]
     assert said is not None

@@ -25,6 +25,7 @@ from pipelines.tracker_address import (
     without_password,
 )
 from pipelines.tracker_content import row_content, row_identity, trial_content, trial_digest
+from pipelines.tracker_database import in_words, make_database
 from pipelines.tracker_runs import RowRuns, Written
 
 __all__ = ["SyncOutcome", "Tracker", "check_reachable"]
@@ -87,7 +88,7 @@ class Tracker:
                 self._sync(rows, outcome)
         except Exception as error:  # whatever MLflow, SQLAlchemy, requests or the disk come up with
             log.debug("the tracker failed", exc_info=True)
-            outcome.error = first_line(error)
+            outcome.error = in_words(first_line(error), sqlite_path(self.uri))
             self._client = None
             self._experiments = {}
         return outcome
@@ -125,15 +126,15 @@ class Tracker:
     def _connect(self) -> Any:
         if self._client is None:
             be_impatient()
-            path = sqlite_path(self.uri)
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 from mlflow.tracking import MlflowClient
 
             for name in ("mlflow", "alembic"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)
+            path = sqlite_path(self.uri)
+            if path is not None:
+                make_database(path)
             self._client = MlflowClient(tracking_uri=self.uri)
         return self._client
 

@@ -115,8 +115,8 @@ def _check_file(path: Path) -> None:
                 head = file.read(len(_SQLITE_MAGIC))
             if head and head != _SQLITE_MAGIC:
                 raise UserError(f"{path} is not a SQLite database; give another --tracking-uri, or move the file away")
-        with contextlib.closing(sqlite3.connect(path, timeout=5)) as connection:
-            connection.execute("PRAGMA user_version").fetchone()
+            with contextlib.closing(sqlite3.connect(path, timeout=5)) as connection:
+                connection.execute("PRAGMA user_version").fetchone()
         if not os.access(path.parent, os.W_OK):
             raise PermissionError(13, "Permission denied")
     except OSError as error:

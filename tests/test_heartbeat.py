@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from stub_specs import spec
 
+from dnw_core.errors import UserError
 from pipelines import heartbeat, status
 from pipelines.heartbeat import beating, job_name
 from pipelines.heartbeat_record import Heartbeat, lock_name, read_heartbeat
@@ -84,7 +86,22 @@ def test_a_driver_says_where_its_trials_are(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     said = read_heartbeat(tmp_path)
     assert said is not None
-    assert said.state == "stopped"
+    assert (said.state, said.reason) == ("stopped", "")
+    assert " was stopped at 20" in driver_lines(status.Driver("stopped", said=said))[1]
+
+
+@pytest.mark.usefixtures("quick_hearts")
+def test_a_mistake_is_the_drivers_last_word(tmp_path: Path) -> None:
+    """Whoever has detached a run, or submitted it as a job, reads in --status why it has ended."""
+    with pytest.raises(UserError), beating(tmp_path, "the command"):
+        raise UserError("none of the machines\nhas a GPU")
+    with driver_lock(tmp_path):
+        pass  # the folder has been one
+    found = find_driver(tmp_path)
+    assert found.state == "stopped"
+    first, second = driver_lines(found)
+    assert first == "no driver is at work on this folder"
+    assert re.fullmatch(r"  the last one \(.*\) ended with an error at 20.*: none of the machines has a GPU", second)
 
 
 @pytest.mark.usefixtures("quick_hearts")
