@@ -85,10 +85,11 @@ class PlainLines(Silent):
         if time.monotonic() - self._said < _LINE_SECONDS:
             return
         self._said = time.monotonic()
-        running = ", ".join(describe_running(trial) for trial in self._progress.running()) or "no trial"
+        running = ", ".join(describe_running(trial) for trial in self._progress.running())
         left = duration(self._progress.seconds_left())
         waiting = self._progress.waiting_for_parents()
-        text = f"running: {running}" + (f"; {waiting} wait for what they start from" if waiting else "")
+        text = f"running: {running}" if running else no_machine(self._progress)
+        text += f"; {waiting} wait for what they start from" if waiting else ""
         print(f"{text}; about {left} left" if left else text, flush=True)
 
 
@@ -132,6 +133,8 @@ class LiveTable:
         title = f"{progress.count('done')} of {len(progress.trials)} trials done"
         if left:
             title += f", about {left} left"
+        if time.monotonic() - progress.started > _LINE_SECONDS and not progress.running() and progress.count("waiting"):
+            title += f", {no_machine(progress)}"
         table = Table(title=title, title_justify="left", title_style="bold")
         for name, side in (("row", "left"), ("seeds", "right"), ("running", "right"), ("epoch", "right")):
             table.add_column(name, justify="right" if side == "right" else "left", no_wrap=True)
@@ -156,6 +159,12 @@ class LiveTable:
                 style="" if row.running else "dim",
             )
         return table
+
+
+def no_machine(progress: Progress) -> str:
+    """Return what is to be said while no trial runs: Ray has no room for any, and may get some."""
+    waiting = progress.count("waiting") - progress.waiting_for_parents()
+    return "no trial runs" + (f": {waiting} wait{'s' if waiting == 1 else ''} for a machine" if waiting else "")
 
 
 def describe_running(trial: TrialProgress) -> str:

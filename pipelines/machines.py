@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from dnw_core.errors import DataMissing
+from dnw_core.errors import DataMissing, UserError
 from pipelines.live_table import Display
 from pipelines.node_type import NodeType
 from pipelines.preflight import missing_line
@@ -44,7 +44,13 @@ def check_machines(
     import ray
 
     nodes = living_nodes(ray.nodes())
-    placed = check_resources(specs, [*nodes, *future_nodes(node_types)])
+    try:
+        placed = check_resources(specs, [*nodes, *future_nodes(node_types)])
+    except UserError as error:
+        if cluster is None or node_types:
+            raise
+        hint = "if the cluster starts machines by itself, name their shape with --node-type CPU=NUMBER,GPU=NUMBER"
+        raise UserError(f"{error}; {hint}") from None
     for line in worker_lines(placed):
         display.note(line)
     if cluster is None:

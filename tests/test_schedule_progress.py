@@ -74,6 +74,23 @@ def test_plain_lines_say_each_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert second == "[2/4] stub/b seed 0 FAILED: the loss is nan"
 
 
+def test_a_run_that_has_no_machine_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """A cluster that has lost its machines, or whose autoscaler starts none: it is told what the run waits for."""
+    parent = spec(Path("/results"), "parent")
+    trials = [parent, spec(Path("/results"), "other"), spec(Path("/results"), "child", parent=parent)]
+    progress = Progress(trials)
+    lines, table = PlainLines(progress), LiveTable(progress)
+    lines._said -= 60
+    lines.tick()
+    said = "no trial runs: 2 wait for a machine"
+    assert capsys.readouterr().out == f"{said}; 1 wait for what they start from\n"
+    assert said not in str(table._render().title), "it has only begun"
+    progress.started -= 60
+    assert said in str(table._render().title)
+    progress.start(parent.trial_id)
+    assert "machine" not in str(table._render().title)
+
+
 def test_live_table_shows_rows() -> None:
     """The live table has a line a row: seeds done, epoch of the running trial, accuracy in percent."""
     table = LiveTable(_progress())
