@@ -55,7 +55,7 @@ def wiring_picture(npz_path: Path, out_png: Path, *, title: str = "") -> Path:
     cells = tuple(_cells(graphs))
     sheet = _frame(cells).copy()
     # the words are dark on white, and so are the marks beside them
-    sheet[:_HEAD] = np.minimum(sheet[:_HEAD], _words(plain(title, 70), _totals(graphs), sheet.shape[1]))
+    sheet[:_HEAD] = np.minimum(sheet[:_HEAD], _words(plain(title, 70), _totals(graphs), cells[0].sheet[0]))
     for cell, graph in zip(cells, graphs, strict=True):
         raster = cell.raster
         sheet[cell.top : cell.top + raster.tall, cell.left : cell.left + raster.wide] = pixels_of(graph, raster)
