@@ -10,14 +10,13 @@ import contextlib
 import os
 import secrets
 import shutil
-import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from processes import MARK, default_signals, kill_marked, quiet, wait_for
+from processes import kill_marked, quiet
+from ray_processes import free_port, start_ray, token_variables
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,15 +47,10 @@ class Machines:
         self._name = f"dw{os.getpid() % 10**6:x}"  # an interface's name has at most 15 characters
         self._marks: dict[str, str] = {}
         self._nodes = 0
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            self._port = unused.getsockname()[1]
+        self._port = free_port()
         self.host = f"{self._net}.1"
         self.address = f"{self.host}:{self._port}"
-        token = folder / "token"
-        token.write_text(secrets.token_hex(32))
-        token.chmod(0o600)
-        self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        self.environment = token_variables(folder)
         quiet("ip", "link", "add", self._name, "type", "bridge")
         quiet("ip", "address", "add", f"{self._net}.1/24", "dev", self._name)
         quiet("ip", "link", "set", self._name, "up")
@@ -84,37 +78,9 @@ class Machines:
 
     def _start(self, name: str, prefix: list[str], words: list[str]) -> None:
         mark = self._marks[name] = f"{self._folder.name}-{name}"
-        # a folder each, as machines have; with a short name, for Ray's sockets
         own = self._folder / f"{name}-{secrets.token_hex(2)}"
         own.mkdir()
-        said = own / "said"
-        variables = {
-            **os.environ,
-            **self.environment,
-            MARK: mark,
-            "PYTHONPATH": str(_ROOT / "tests"),
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_worker_niceness": "0",
-            "RAY_TMPDIR": str(own),
-            "OMP_NUM_THREADS": "1",
-        }
-        start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--temp-dir={own}", *words]
-        start += ["--object-store-memory=100000000"]
-        with said.open("wb") as file:
-            starting = subprocess.Popen(
-                [*prefix, *start],
-                stdout=file,
-                stderr=file,
-                env=variables,
-                start_new_session=True,
-                preexec_fn=default_signals,
-            )
-
-        def started() -> bool:
-            assert starting.poll() is None, said.read_text()
-            return "Ray runtime started" in said.read_text()
-
-        wait_for(f"Ray's {name} to start", started)
+        start_ray(own, mark, words, {**self.environment, "PYTHONPATH": str(_ROOT / "tests")}, prefix)
 
     def mark(self, name: str) -> str:
         """Return the mark of a machine's processes."""

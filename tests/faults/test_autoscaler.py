@@ -5,22 +5,18 @@ The machine is one of Ray's provider for its own tests, a node on this one; all 
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import secrets
 import shutil
 import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from command import TRIALS, command
-from processes import MARK, default_signals, kill_marked, wait_for
+from processes import kill_marked
 from proof import check_results
+from ray_processes import free_port, start_ray, token_variables
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 _EMPTY = ("auth", "docker", "file_mounts")
@@ -57,46 +53,18 @@ def _growing(address: str) -> dict[str, object]:
 def growing() -> Iterator[tuple[str, dict[str, str]]]:
     """The address of such a cluster, and the variables that a command needs to join it."""
     folder = Path(tempfile.mkdtemp(prefix="fa-", dir="/tmp"))
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
+    port, join, settings = free_port(), token_variables(folder), folder / "growing.json"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outward:
         outward.connect(("192.0.2.1", 9))  # sends nothing; the provider starts its nodes at the address that Ray finds
         host = outward.getsockname()[0]
-    token, settings, mark = folder / "token", folder / "growing.json", folder.name
-    token.write_text(secrets.token_hex(32))
-    token.chmod(0o600)
     settings.write_text(json.dumps(_growing(f"{host}:{port}")))
-    join = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    said = folder / "said"
-    words = [f"--port={port}", f"--node-ip-address={host}", "--num-cpus=0", f"--temp-dir={folder}", "--block"]
-    words += ["--include-dashboard=false", "--object-store-memory=100000000", f"--autoscaling-config={settings}"]
-    variables = {
-        "RAY_FAKE_CLUSTER": "1",
-        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_worker_niceness": "0",
-        "RAY_TMPDIR": str(folder),
-        "OMP_NUM_THREADS": "1",
-        MARK: mark,
-    }
+    words = ["--head", f"--port={port}", f"--node-ip-address={host}", "--num-cpus=0"]
+    words += ["--include-dashboard=false", f"--autoscaling-config={settings}"]
     try:
-        with said.open("wb") as file:
-            head = subprocess.Popen(
-                [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", *words],
-                stdout=file,
-                stderr=file,
-                env={**os.environ, **join, **variables},
-                start_new_session=True,
-                preexec_fn=default_signals,
-            )
-        wait_for("Ray to start", lambda: head.poll() is not None or "Ray runtime started" in said.read_text())
-        assert head.poll() is None, said.read_text()
+        start_ray(folder, folder.name, words, {**join, "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"})
         yield f"{host}:{port}", join
     finally:
-        kill_marked(mark)
-        with contextlib.suppress(UnboundLocalError):
-            head.wait()
+        kill_marked(folder.name)
         shutil.rmtree(folder, ignore_errors=True)
 
 
