@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -14,12 +15,14 @@ if __name__ == "__main__" and not __package__:
 
 INTERRUPTED = 130
 
-try:
-    from pipelines.cli import main
-except KeyboardInterrupt:  # reading the modules takes a moment
-    sys.exit(INTERRUPTED)
-
 if __name__ == "__main__":
+    hears = signal.getsignal(signal.SIGINT)
+    if hears is signal.default_int_handler:
+        # reading the modules takes a moment, in which libraries turn a Ctrl-C into errors of their own
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    from pipelines.cli import main
+
+    signal.signal(signal.SIGINT, hears)
     code = main()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is to leave; libraries print tracebacks when disturbed
     sys.exit(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,24 @@ def test_a_mistake_leaves_no_traceback(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("error: --only 'tiny/nothing' matches no row")
     assert result.stderr.count("\n") == 1
+
+
+def test_ctrl_c_while_modules_are_read_is_quiet(tmp_path: Path) -> None:
+    """Also when a library turns it into an error of its own, as pydantic does: exit code 130 and not a word."""
+    (tmp_path / "pydantic.py").write_text(
+        "import os, signal, time\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    raise ValueError('disturbed')\n"
+    )
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "pipelines" / "reproduce_all.py"), "--list"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        timeout=50,
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
 
 
 def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
