@@ -102,6 +102,7 @@ class LiveTable:
 
         self._progress = progress
         self._console = Console()
+        self._ran = progress.started  # when a trial was last seen at work
         self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=4)
         self._lock = threading.Lock()
 
@@ -133,7 +134,9 @@ class LiveTable:
         title = f"{progress.count('done')} of {len(progress.trials)} trials done"
         if left:
             title += f", about {left} left"
-        if time.monotonic() - progress.started > _LINE_SECONDS and not progress.running() and progress.count("waiting"):
+        if progress.running():
+            self._ran = time.monotonic()
+        elif time.monotonic() - self._ran > _LINE_SECONDS and progress.count("waiting"):
             title += f", {no_machine(progress)}"
         table = Table(title=title, title_justify="left", title_style="bold")
         for name, side in (("row", "left"), ("seeds", "right"), ("running", "right"), ("epoch", "right")):

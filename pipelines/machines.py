@@ -24,7 +24,7 @@ def check_machines(
     cluster: str | None,
     sight: Sight,
     display: Display,
-    node_types: Sequence[NodeType] = (),
+    node_types: Sequence[NodeType] | None = None,
 ) -> tuple[list[TrialSpec], dict[str, str]]:
     """Return the trials, each with the way it goes on the machines of the connected Ray, and what data no node has.
 
@@ -37,6 +37,7 @@ def check_machines(
         sight: what every machine must see.
         display: told what is to be said.
         node_types: machines that an autoscaler can start; they count for what fits, and are asked when they are there.
+            None where the command cannot name any.
 
     Raises:
         UserError: if a trial fits nowhere, a node lacks code, folders or data that others have, or none has its data.
@@ -45,9 +46,9 @@ def check_machines(
 
     nodes = living_nodes(ray.nodes())
     try:
-        placed = check_resources(specs, [*nodes, *future_nodes(node_types)])
+        placed = check_resources(specs, [*nodes, *future_nodes(node_types or ())])
     except UserError as error:
-        if cluster is None or node_types:
+        if cluster is None or node_types is None or node_types:
             raise
         hint = "if the cluster starts machines by itself, name their shape with --node-type CPU=NUMBER,GPU=NUMBER"
         raise UserError(f"{error}; {hint}") from None

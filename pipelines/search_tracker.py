@@ -17,7 +17,6 @@ from pipelines.search_curve import read_curve, read_stopped
 from pipelines.search_plan import Judged, Search, ranking
 from pipelines.store import Store
 from pipelines.tracker import SyncOutcome, Tracker
-from pipelines.tracker_address import first_line
 from pipelines.tracker_content import (
     CONTENT_VERSION,
     LONGEST_PARAM,
@@ -61,9 +60,7 @@ class SearchTracker(Tracker):
                     if one.standing in ("finished", "stopped", "failed"):
                         runs.write_trial(configuration_content(search, one), parent)
         except Exception as error:  # whatever MLflow, SQLAlchemy, requests or the disk come up with
-            outcome.error = first_line(error)
-            self._client = None
-            self._experiments = {}
+            outcome.error = self._trouble(error)
         return outcome
 
 

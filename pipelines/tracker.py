@@ -87,11 +87,15 @@ class Tracker:
             with self._lock:
                 self._sync(rows, outcome)
         except Exception as error:  # whatever MLflow, SQLAlchemy, requests or the disk come up with
-            log.debug("the tracker failed", exc_info=True)
-            outcome.error = in_words(first_line(error), sqlite_path(self.uri))
-            self._client = None
-            self._experiments = {}
+            outcome.error = self._trouble(error)
         return outcome
+
+    def _trouble(self, error: Exception) -> str:
+        """Return an error in one line; what was known of the tracker is known no longer."""
+        log.debug("the tracker failed", exc_info=True)
+        self._client = None
+        self._experiments = {}
+        return in_words(first_line(error), sqlite_path(self.uri))
 
     def _sync(self, rows: Sequence[Row], outcome: SyncOutcome) -> None:
         from reports import read_trials, summarise
@@ -148,13 +152,26 @@ class Tracker:
         if found is None:
             place = None if root is None else (root / name).as_uri()
             tags = {"mlflow.note.content": title}
-            experiment = str(client.create_experiment(name, artifact_location=place, tags=tags))
+            experiment = self._make_experiment(name, place, tags)
         else:
             experiment = str(found.experiment_id)
             if found.lifecycle_stage == "deleted":
                 client.restore_experiment(experiment)
         self._experiments[name] = experiment
         return experiment
+
+    def _make_experiment(self, name: str, place: str | None, tags: dict[str, str]) -> str:
+        """Make an experiment, unless another driver on this tracker was quicker; return its id."""
+        from mlflow.exceptions import MlflowException
+
+        client = self._connect()
+        try:
+            return str(client.create_experiment(name, artifact_location=place, tags=tags))
+        except MlflowException:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return str(found.experiment_id)
 
 
 def describe(outcome: SyncOutcome, seconds: float) -> str:

@@ -8,18 +8,20 @@ Ctrl-C or a mistake, kills its tracker just then. So the file is made elsewhere 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from dnw_core.files import sync
 from pipelines.private_folder import private_folder
 
 _HALF_MADE = re.compile(
-    "duplicate column name|already exists|no such (table|column)|malformed|not a database|database schema|"
-    "locate revision",
+    r"duplicate column name|(table|index) \S+ already exists|no such (table|column)|malformed|not a database|"
+    "database schema|locate revision",
     re.IGNORECASE,
 )
 
@@ -33,34 +35,60 @@ def make_database(path: Path) -> None:
         OSError: if it cannot be written.
         Exception: whatever MLflow and SQLAlchemy come up with.
     """
+    path = Path(os.path.realpath(path))  # a link to another disk stays one
     if _is_there(path):
         return
-    from mlflow.tracking import MlflowClient
-
     path.parent.mkdir(parents=True, exist_ok=True)
     with private_folder("dnw-mlflow-") as folder:
         made = folder / "made.db"
-        MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments(max_results=1)
+        _let_mlflow_make(made)
         here = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
             shutil.copyfile(made, here)
             sync(here)
-            _put(here, path)
+            with _alone_in(path.parent):
+                _put(here, path)
         finally:
             here.unlink(missing_ok=True)
 
 
+def _let_mlflow_make(path: Path) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from mlflow.tracking import MlflowClient
+
+    address = f"sqlite:///{path}"
+    try:
+        MlflowClient(tracking_uri=address).search_experiments(max_results=1)
+    finally:
+        # MLflow keeps a connection to every address it was given, and with it a file that is deleted
+        engine = getattr(SqlAlchemyStore, "_engine_map", {}).pop(address, None)
+        if engine is not None:
+            engine.dispose()
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep others who do the same out of the folder for the block, where the file system has locks."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _put(made: Path, path: Path) -> None:
     """Give the file its name, unless another one has got it meanwhile."""
-    if not _is_there(path):
-        path.unlink(missing_ok=True)
+    if _is_there(path):
+        return
+    for ending in ("-journal", "-wal", "-shm"):  # of one that was taken away: SQLite would apply them to this one
+        path.with_name(path.name + ending).unlink(missing_ok=True)
     try:
         os.link(made, path)
-    except FileExistsError:
-        return
-    except OSError:  # a file system without links
+    except OSError:  # a file system without links, or an empty file
         if not _is_there(path):
-            made.rename(path)
+            made.replace(path)
     with contextlib.suppress(OSError):
         sync(path.parent)
 

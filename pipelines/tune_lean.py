@@ -14,7 +14,9 @@ was, only slower; a test says so for the version that is installed.
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 _ABSENT = object()
@@ -23,24 +25,32 @@ _ABSENT = object()
 @contextlib.contextmanager
 def lean_tune() -> Iterator[None]:
     """Leave it out for the block; Ray must have been started."""
-    from ray.air._internal import usage
-    from ray.tune import registry
-    from ray.tune.execution.tune_controller import TuneController
-
-    inner = getattr(registry, "_global_registry", _ABSENT)
-    write_state = getattr(TuneController, "checkpoint", _ABSENT)
+    registry = _module("ray.tune.registry")
+    controller = getattr(_module("ray.tune.execution.tune_controller"), "TuneController", None)
+    write_state = getattr(controller, "checkpoint", _ABSENT)
 
     def write_state_once(controller: Any, force: bool = False, wait: bool = False) -> None:
-        """Write when it is due (TUNE_GLOBAL_CHECKPOINT_S); Tune itself insists on its last look at a file."""
-        if not force:
-            write_state(controller, wait=wait)  # type: ignore[operator]
+        """Write when it is due (TUNE_GLOBAL_CHECKPOINT_S), to the end: Tune's last act is to look for the file.
+
+        Tune insists on writing it just before that, which is needed only where it could not be written before.
+        """
+        if not force or not any(Path(controller.experiment_path).glob("experiment_state-*")):
+            write_state(controller, force=force, wait=True)  # type: ignore[operator]
 
     with (
-        _instead_of(registry, "_global_registry", _Remembering(inner)),
-        _instead_of(TuneController, "checkpoint", write_state_once),
-        _instead_of(usage, "tag_callbacks", lambda callbacks: False),
+        _instead_of(registry, "_global_registry", _Remembering(getattr(registry, "_global_registry", None))),
+        _instead_of(controller, "checkpoint", write_state_once),
+        _instead_of(_module("ray.air._internal.usage"), "tag_callbacks", lambda callbacks: False),
     ):
         yield
+
+
+def _module(name: str) -> Any:
+    """Return a module; None where there is none of that name."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
 
 
 @contextlib.contextmanager

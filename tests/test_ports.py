@@ -18,7 +18,7 @@ from stub_specs import spec
 
 from pipelines import machines
 from pipelines.ray_cluster import _clusters_allowed
-from pipelines.ray_environment import CLUSTERS_VARIABLE, local_environment
+from pipelines.ray_environment import CLUSTERS_VARIABLE, environment, local_environment
 from pipelines.sight import Sight
 
 HERE = Path(__file__).parent
@@ -105,9 +105,11 @@ def test_an_open_door_would_be_found() -> None:
 
 def test_one_process_may_use_both(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Ray reads the variable once, when it is imported: a cluster's run after a local one still gets a real address."""
-    from ray._private import ray_constants
+    variables = local_environment(tmp_path)
+    with environment(variables):  # what Ray reads of it now holds for all later tests of this process
+        from ray._private import ray_constants
 
-    assert local_environment(tmp_path)[CLUSTERS_VARIABLE] == "0"
+    assert variables[CLUSTERS_VARIABLE] == "0"
     monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
     with _clusters_allowed(True, None):
         assert ray_constants.ENABLE_RAY_CLUSTER is sys.platform.startswith("linux")

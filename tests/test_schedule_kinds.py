@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from stub_specs import spec
@@ -12,10 +14,12 @@ from dnw_core.errors import UserError
 from dnw_core.execution import Execution
 from dnw_core.training.memory_probe import peak_bytes
 from pipelines.gpu_memory import GPU_MEMORY_FILE, Gpu, _Place, pack, read_known, share_of
-from pipelines.machines import room_to_come
+from pipelines.live_table import Silent
+from pipelines.machines import check_machines, room_to_come
 from pipelines.node_type import NodeType
 from pipelines.placement import Placement
 from pipelines.ray_nodes import Node, across_at_once, check_resources, future_nodes
+from pipelines.sight import Sight
 from pipelines.spec import Resources, TrialSpec
 from tune_configs import RowResources
 
@@ -57,6 +61,26 @@ def test_machines_to_be_started_count_for_what_fits() -> None:
     assert across_at_once([parting], [*small, *large * 4]) == 2
     with pytest.raises(UserError, match=r"there is a machine to be started \(16 CPU, 4 GPU\), head \(4 CPU, 0 GPU\)"):
         check_resources([_asking("wider", cpus=16, gpus=5)], [*small, *large])
+
+
+@pytest.mark.parametrize(
+    ("cluster", "node_types", "hinted"),
+    [
+        ("10.0.0.1:6379", (), True),
+        ("10.0.0.1:6379", (NodeType(2, 0),), False),
+        ("10.0.0.1:6379", None, False),
+        (None, (), False),
+    ],
+)
+def test_a_cluster_may_have_machines_that_one_can_name(
+    monkeypatch: pytest.MonkeyPatch, cluster: str | None, node_types: tuple[NodeType, ...] | None, hinted: bool
+) -> None:
+    """What fits nowhere is refused with the option that would help: where there is none yet, and the command has it."""
+    node = {"NodeID": "a", "NodeManagerHostname": "head", "Alive": True, "Resources": {"CPU": 4.0}}
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(nodes=lambda: [node]))
+    with pytest.raises(UserError, match="stub/wide asks for 16 CPU") as caught:
+        check_machines([_asking("wide", cpus=16)], cluster, Sight(HERE), Silent(), node_types)
+    assert ("--node-type" in str(caught.value)) is hinted
 
 
 def test_an_autoscaler_sees_trials_that_wait() -> None:

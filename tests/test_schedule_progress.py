@@ -85,10 +85,12 @@ def test_a_run_that_has_no_machine_says_so(capsys: pytest.CaptureFixture[str]) -
     said = "no trial runs: 2 wait for a machine"
     assert capsys.readouterr().out == f"{said}; 1 wait for what they start from\n"
     assert said not in str(table._render().title), "it has only begun"
-    progress.started -= 60
+    table._ran -= 60
     assert said in str(table._render().title)
     progress.start(parent.trial_id)
     assert "machine" not in str(table._render().title)
+    progress.end(parent.trial_id, "done", accuracy=0.5)
+    assert "machine" not in str(table._render().title), "the next one comes in a moment"
 
 
 def test_live_table_shows_rows() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,18 +61,24 @@ def test_the_head_is_asked_once_for_the_trainable(counted: _Registry) -> None:
     assert counted.asked["get"] == 3, "remembered after the block"
 
 
-def test_the_state_of_all_trials_is_written_only_when_due() -> None:
-    """Tune asks for it at each step and insists on it at the end; only the first is let through, to be judged."""
+def test_the_state_of_all_trials_is_written_only_when_due(tmp_path: Path) -> None:
+    """Tune asks for it at each step, to judge itself whether it is due, and insists on it at the end, where it then
+    looks for the file: what is due is seen through, and the end writes it only if it is not there."""
     from ray.tune.execution.tune_controller import TuneController
 
     asked: list[dict[str, Any]] = []
     manager = SimpleNamespace(sync_up_experiment_state=lambda **how: asked.append(how))
-    controller: Any = SimpleNamespace(_checkpoint_manager=manager, save_to_dir=None)
+    controller: Any = SimpleNamespace(_checkpoint_manager=manager, save_to_dir=None, experiment_path=str(tmp_path))
     before = TuneController.checkpoint
+    due, at_the_end = ({"save_fn": None, "force": force, "wait": True} for force in (False, True))
     with lean_tune():
         TuneController.checkpoint(controller)
+        assert asked == [due]
         TuneController.checkpoint(controller, force=True, wait=True)
-    assert asked == [{"save_fn": None, "force": False, "wait": False}]
+        assert asked == [due, at_the_end], "it could not be written"
+        (tmp_path / TuneController.CKPT_FILE_TMPL.format("now")).touch()
+        TuneController.checkpoint(controller, force=True, wait=True)
+        assert asked == [due, at_the_end]
     assert TuneController.checkpoint is before
 
 
@@ -85,11 +93,16 @@ def test_no_callbacks_are_counted_for_the_usage_report(monkeypatch: pytest.Monke
 
 
 def test_another_ray_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where these inner names do not exist nothing is put there, and nothing fails."""
+    """Where these inner names or modules do not exist nothing is put there, and nothing fails."""
     from ray.air._internal import usage
     from ray.tune import registry
     from ray.tune.execution.tune_controller import TuneController
 
+    for module in ("ray.air._internal.usage", "ray.tune.execution.tune_controller"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, module, None)  # cannot be imported
+            with lean_tune():
+                pass
     for owner, name in ((registry, "_global_registry"), (usage, "tag_callbacks"), (TuneController, "checkpoint")):
         monkeypatch.delattr(owner, name)
     with lean_tune():
