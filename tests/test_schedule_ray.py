@@ -113,6 +113,22 @@ def test_every_trial_ends_as_a_row(
     assert _left_behind(temporary) == []
 
 
+def test_a_stop_just_as_tune_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tune ends after its first step then, and looks for a file that it has just begun to write; it is there."""
+    lean = pipelines.tune_lean.lean_tune
+
+    @contextlib.contextmanager
+    def stopped() -> Iterator[None]:
+        with lean():
+            signal.raise_signal(signal.SIGINT)
+            yield
+
+    monkeypatch.setattr(pipelines.tune_lean, "lean_tune", stopped)
+    store = Store.open(tmp_path / "results", create=True)
+    outcome = schedule.run([spec(store.results_dir, "ok")], store=store, show="none", train=TRAIN)
+    assert outcome == schedule.ScheduleOutcome(done=0, failed=0, left=1, interrupted=True)
+
+
 def test_trial_that_fits_nowhere_is_an_error(tmp_path: Path) -> None:
     """A trial that asks for more than this machine has is refused by name; without that it would wait for ever."""
     store = Store.open(tmp_path, create=True)
