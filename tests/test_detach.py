@@ -138,6 +138,7 @@ def _take_terminal() -> None:
     import fcntl
     import termios
 
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the tests are deaf to it, and so would the shell be
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 

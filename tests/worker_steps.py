@@ -58,8 +58,8 @@ def recipe_of(case: str, **changes: Any) -> Recipe:
     """The case's recipe: batches of 16 in groups of 4."""
     kinds = {"targeted dropout": ("tiny-discrete", "targeted-dropout"), "rigl": ("wide-resnet", "rigl")}
     kind, rule = kinds.get(case, ("graph-mobilenet", "top-edges"))
-    # a residual network with groups of four images amplifies the other order of sums, and near ties decide on edges
-    rate = 1e-5 if case == "rigl" else 0.02
+    # groups of four images amplify the other order of sums (a residual network most), and near ties decide on edges
+    rate = {"rigl": 1e-5, "targeted dropout": 1e-3}.get(case, 0.02)
     common = {"epochs": EPOCHS, "optimiser": {"learning_rate": rate, "weight_decay": 0.01}, "batch_size": BATCH}
     return small_recipe(kind, rule, **{**common, "batch_norm_images": GROUP, **changes})
 
