@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import Sequence
 
@@ -47,7 +48,7 @@ def stop_command(results: str) -> str:
 def _without_force(argv: Sequence[str]) -> list[str]:
     kept: list[str] = []
     skip = False
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for word, following in itertools.pairwise([*argv, ""]):
         if skip:
             skip = False
         elif word == "--mode" and following == "force":

@@ -8,12 +8,10 @@ Ctrl-C or a mistake, kills its tracker just then. So the file is made elsewhere 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 from dnw_core.files import sync
@@ -46,8 +44,7 @@ def make_database(path: Path) -> None:
         try:
             shutil.copyfile(made, here)
             sync(here)
-            with _alone_in(path.parent):
-                _put(here, path)
+            _put(here, path)
         finally:
             here.unlink(missing_ok=True)
 
@@ -64,18 +61,6 @@ def _let_mlflow_make(path: Path) -> None:
         engine = getattr(SqlAlchemyStore, "_engine_map", {}).pop(address, None)
         if engine is not None:
             engine.dispose()
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Keep others who do the same out of the folder for the block, where the file system has locks."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _put(made: Path, path: Path) -> None:

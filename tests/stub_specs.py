@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
+
+from free_ports import free_port
 
 from dnw_core.config import fingerprint
 from dnw_core.execution import Execution
@@ -69,6 +70,4 @@ def report_row(one: TrialSpec, seeds: tuple[int, ...] = (0, 1)) -> dict[str, obj
 
 def closed_address() -> str:
     """The address of a port where nobody listens."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{unused.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"

@@ -54,6 +54,17 @@ def test_a_run_trains_what_is_missing_once(
     assert lock_owner(results) is None
 
 
+def test_the_command_of_the_readme_needs_no_word(
+    stub: StubSchedule, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without an option it trains every row at smoke scale, and says how to make the report again."""
+    assert main([]) == 0
+    assert len({(spec.table, spec.row) for spec in stub.ran}) > 100
+    assert {spec.scale for spec in stub.ran} == {"smoke"}
+    assert " trials done, 0 failed, 0 missing" in capsys.readouterr().out
+    assert "python pipelines/reproduce_all.py" in (results / "results.md").read_text()
+
+
 def test_failures_are_kept_until_they_are_retried(
     stub: StubSchedule, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

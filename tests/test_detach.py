@@ -175,3 +175,5 @@ def test_a_restart_does_not_force_again() -> None:
     words = ["--mode", "force", "--only", "a b", "--detach"]
     assert resume_command(words) == "python pipelines/reproduce_all.py --only 'a b' --detach"
     assert status_command([*words, "--mode=force"]) == "python pipelines/reproduce_all.py --only 'a b' --status"
+    assert resume_command([]) == "python pipelines/reproduce_all.py"
+    assert resume_command(["--mode", "force"]) == "python pipelines/reproduce_all.py"

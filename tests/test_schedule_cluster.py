@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from free_ports import free_port
 from stub_specs import spec
 
 from dnw_core.errors import DataMissing, UserError
@@ -22,9 +23,7 @@ from pipelines.stop_request import StopWatch, stop_request
 
 def test_closed_port_is_one_line_at_once() -> None:
     """An address where nothing listens is refused in a second, not after Ray's retries."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
+    port = free_port()
     begun = time.monotonic()
     with pytest.raises(UserError, match=rf"no Ray cluster answers at 127\.0\.0\.1:{port}"):
         try_address(f"127.0.0.1:{port}")

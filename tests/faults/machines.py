@@ -15,8 +15,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from free_ports import free_port
 from processes import kill_marked, quiet
-from ray_processes import free_port, start_ray, token_variables
+from ray_processes import start_ray, token_variables
 
 _ROOT = Path(__file__).resolve().parents[2]
 

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from processes import MARK, default_signals, wait_for
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return int(unused.getsockname()[1])
 
 
 def token_variables(folder: Path) -> dict[str, str]:

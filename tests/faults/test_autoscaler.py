@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 from command import TRIALS, command
+from free_ports import free_port
 from processes import kill_marked
 from proof import check_results
-from ray_processes import free_port, start_ray, token_variables
+from ray_processes import start_ray, token_variables
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 _EMPTY = ("auth", "docker", "file_mounts")

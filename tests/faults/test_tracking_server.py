@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from command import ROOT, TRIALS, command
+from free_ports import free_port
 from processes import MARK, kill_marked, wait_for
 from proof import check_results
 
@@ -27,9 +27,7 @@ class Server:
         self._folder = folder
         self._mark = f"{folder}"
         self.database = folder / "server.db"
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            self._port = unused.getsockname()[1]
+        self._port = free_port()
         self.uri = f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
