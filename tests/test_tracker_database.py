@@ -144,10 +144,15 @@ def test_what_a_killed_one_left_is_not_applied_to_the_new_one(tmp_path: Path, mo
     subprocess.run([sys.executable, "-c", _LEAVES_A_JOURNAL, str(path)])
     assert path.with_name("mlflow.db-journal").stat().st_size
     path.unlink()
-    make_quickly(monkeypatch)
+
+    def fill() -> None:
+        with sqlite3.connect(given[-1].removeprefix("sqlite:///")) as connection:
+            connection.executemany("INSERT INTO ours VALUES (?)", [("z" * 1000,)] * 200)
+
+    given = make_quickly(monkeypatch, fill)
     make_database(path)
-    assert tables(path) == ["ours"]
     with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT x, count(*) FROM ours GROUP BY x").fetchall() == [("z" * 1000, 200)]
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
