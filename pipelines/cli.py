@@ -96,7 +96,11 @@ def run_command(options: Options, words: Sequence[str], detached: Detached | Non
             return _print(listing.plan_lines(plan, _at_once(plan, options)))
         if options.status:
             plan = _plan(planned, lost, options, store, planning=True)
-            return _print(listing.status_lines(plan, store, driver_lines(find_driver(options.results_dir))))
+            there = options.results_dir.exists()
+            driver = (
+                driver_lines(find_driver(options.results_dir)) if there else [f"there is no results folder {home} yet"]
+            )
+            return _print(listing.status_lines(plan, store, driver))
         if options.report_only or options.mode == "read-only":
             plan = _plan(planned, lost, options, store, planning=True)
             write_report(_rows(plan, tables, store, options), tables, store, options, words)

@@ -285,6 +285,19 @@ def test_planning_writes_nothing(results: Path, capsys: pytest.CaptureFixture[st
     assert "80.9 ± 0.6 (n 5, assumed)" in said
 
 
+def test_a_mistyped_folder_shows_in_the_status(
+    stub: StubSchedule, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--status of a folder that is not there says so, instead of rows that nobody has trained yet, and makes none."""
+    assert main([*ROW, "--status", "--results-dir", "resluts"]) == 0
+    assert capsys.readouterr().out.startswith(f"scale smoke; there is no results folder {results.parent}/resluts yet\n")
+    assert not results.with_name("resluts").exists()
+    main(ROW)
+    capsys.readouterr()
+    assert main([*ROW, "--status"]) == 0
+    assert "no results folder" not in capsys.readouterr().out
+
+
 def test_a_cluster_means_paper_and_gpus(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With --cluster the scale is paper unless one is given."""
     assert main(["--cluster", "--plan", "--no-extra"]) == 0
