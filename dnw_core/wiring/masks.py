@@ -58,9 +58,12 @@ class KeepsMasks(nn.Module):
         self._constant_masks: dict[str, Tensor] = {}
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """Register a buffer; one that the class declares as a mask is registered as such, with its default count."""
+        """Register a buffer; one that the class declares as a mask stays or becomes one.
+
+        PyTorch comes here, too, where a tensor is assigned (``load_state_dict(assign=True)``).
+        """
         if isinstance(getattr(type(self), name, None), _MaskProperty):
-            self.register_mask(name, tensor, persistent=persistent)
+            self.register_mask(name, tensor, count=self._counts.get(name, "kept_edges"), persistent=persistent)
         else:
             super().register_buffer(name, tensor, persistent)
 
@@ -82,7 +85,7 @@ class KeepsMasks(nn.Module):
             self._non_persistent_buffers_set.add(name)
             if mask is not None:
                 self._constant_masks[name] = mask
-        elif mask is not None:
+        elif mask is not None and name not in self._persistent_masks:
             self._persistent_masks.append(name)
             if "mask_stamp" not in self._buffers:
                 self.register_buffer("mask_stamp", torch.zeros(2, dtype=torch.int64), persistent=False)
@@ -154,7 +157,7 @@ class KeepsMasks(nn.Module):
         stamp = self._buffers["mask_stamp"]
         assert stamp is not None
         m, square = stamp.tolist()
-        return m % STAMP_UNIT == 0 and square == (m // STAMP_UNIT) ** 2 * STAMP_UNIT
+        return bool(m % STAMP_UNIT == 0 and square == (m // STAMP_UNIT) ** 2 * STAMP_UNIT)
 
     def _promised(self, name: str, found: int) -> int:
         count = self._counts[name]

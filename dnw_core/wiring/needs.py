@@ -32,18 +32,25 @@ def check_optimiser(
     decay = {id(one): group.get("weight_decay", 0.0) for group in optimiser.param_groups for one in group["params"]}
     for place in places:
         for own_name, own in place.rule.named_parameters(recurse=False):
-            if own.requires_grad and id(own) not in decay:
-                warnings.warn(
-                    f"the optimiser does not train {place.name}'s {own_name}, by which {name} decides its edges; make the "
-                    "optimiser after sparsify",
-                    stacklevel=4,
-                )
-            elif own_name in kind.decayed_parameters and not decay.get(id(own)):
-                warnings.warn(
-                    f"{place.name}'s {own_name} has no weight decay, which alone makes {name} sparse; put it into a "
-                    "parameter group with weight decay",
-                    stacklevel=4,
-                )
+            if own.requires_grad:
+                _warn_of_parameter(place, own_name, decay.get(id(own)))
+
+
+def _warn_of_parameter(place: Attached, name: str, decay: float | None) -> None:
+    """Warn of a rule's own parameter that is not trained (None) or not decayed as the rule wants it."""
+    rule = type(place.rule).__name__
+    if decay is None:
+        warnings.warn(
+            f"the optimiser does not train {place.name}'s {name}, by which {rule} decides its edges; make the "
+            "optimiser after sparsify",
+            stacklevel=5,
+        )
+    elif name in place.rule.decayed_parameters and not decay:
+        warnings.warn(
+            f"{place.name}'s {name} has no weight decay, which alone makes {rule} sparse; put it into a parameter "
+            "group with weight decay",
+            stacklevel=5,
+        )
 
 
 def refuse_missing_momentum(places: Sequence[Attached]) -> None:
@@ -53,7 +60,8 @@ def refuse_missing_momentum(places: Sequence[Attached]) -> None:
         UserError: naming the rule.
     """
     for place in places:
-        if place.rule.reads_momentum and place.optimiser is not None and place.gradient is not None:
-            # without any state the step may be one that a GradScaler passed over
-            if place.optimiser.state.get(place.weight) and place.momentum is None:
-                raise UserError(no_momentum(type(place.rule).__name__))
+        if not place.rule.reads_momentum or place.optimiser is None or place.gradient is None:
+            continue
+        # without any state the step may be one that a GradScaler passed over
+        if place.optimiser.state.get(place.weight) and place.momentum is None:
+            raise UserError(no_momentum(type(place.rule).__name__))

@@ -160,7 +160,8 @@ class WiringRule(KeepsMasks, ABC):
     def decides_at(self, step: int) -> bool:
         """Whether ``before_step`` decides at ``step``, by the gradients, which edges there are.
 
-        It is then not called where a gradient is not finite: with a ``GradScaler`` that step never happens. Default: no.
+        It is then not called where a gradient is not finite: under a ``GradScaler`` that step never happens.
+        Default: no.
         """
         return False
 
@@ -221,7 +222,7 @@ class Attached:
 
     @property
     def weight_decay(self) -> float:
-        """The decay that the optimiser adds to this weight's gradient; 0 where there is none, or one of another kind."""
+        """The decay that the optimiser adds to this weight's gradient; 0 for none, or one of another kind."""
         return 0.0 if self.optimiser is None else l2_decay(self.optimiser, self.weight)
 
     def rest(self) -> None:

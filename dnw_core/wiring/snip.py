@@ -28,7 +28,8 @@ class Snip(PresentEdges):
     computes a constant. The method is like that at small densities, and an edge put there by force would be another
     method's; the table of layers shows it.
 
-    No weight with this rule moves in the step that chooses: the first one whose gradients are all finite. Afterwards decay alone moves those without an edge, which nothing reads.
+    No weight with this rule moves in the step that chooses, the first one whose gradients are all finite. Afterwards
+    decay alone moves those without an edge, which nothing reads.
 
     Raises:
         ValueError: if fewer slots are usable than edges are to be kept.

@@ -40,11 +40,18 @@ class _SoftThreshold(torch.autograd.Function):
         return grad_weight, -threshold * (1 - threshold) * along
 
 
+def _take_number(rule: nn.Module, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+    """Load ``s`` also from where it was kept as a number, without dimensions."""
+    kept, own = state_dict.get(f"{prefix}s"), rule.s
+    if isinstance(kept, Tensor) and isinstance(own, Tensor) and not kept.dim():
+        state_dict[f"{prefix}s"] = kept.view(own.shape)
+
+
 class SoftThreshold(WiringRule):
     """Shrinks every weight towards zero by a learned threshold; those that reach zero are no edges.
 
-    ``s`` is a parameter: the optimiser that trains the weight must train and decay it, too. It has as many dimensions as
-    the weight, so that the usual parameter groups, which spare vectors and numbers from decay, decay it.
+    ``s`` is a parameter: the optimiser that trains the weight must train and decay it, too. It has as many dimensions
+    as the weight, so that the usual parameter groups, which spare vectors and numbers from decay, decay it.
     """
 
     decayed_parameters = ("s",)
@@ -54,15 +61,9 @@ class SoftThreshold(WiringRule):
     def __init__(self, config: SoftThresholdConfig, slots: Slots, generator: torch.Generator) -> None:
         super().__init__(slots, None)
         self.s = nn.Parameter(torch.full((1,) * len(slots.shape), config.initial_threshold))
+        self.register_load_state_dict_pre_hook(_take_number)  # type: ignore[no-untyped-call]
         # follows from the network alone, so it need not be in the checkpoint
         self.register_mask("usable", slots.usable, count="usable_count", persistent=False)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        given = dict(state_dict)
-        s = given.get(f"{prefix}s")
-        if isinstance(s, Tensor) and not s.dim():  # as it was kept once: a number
-            given[f"{prefix}s"] = s.view(self.s.shape)
-        super()._load_from_state_dict(given, prefix, *others)
 
     @property
     def promised_edges(self) -> None:
