@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from dnw_core.errors import UserError
-from dnw_core.wiring.transforms import is_concrete
+from dnw_core.wiring.transforms import is_concrete, version_of
 
 # The stamp is (m, m²) times STAMP_UNIT, m counted modulo STAMP_MOVES: a mean of two such points lies above the parabola
 # or between the units, and no rounding of it to whole numbers is a point again.
@@ -106,7 +106,7 @@ class KeepsMasks(nn.Module):
             # a view of another type is not in every exporter's vocabulary
             return stored.to(torch.bool)
         seen, version = self._seen.get(name, (None, -1))
-        if seen is not stored or version != stored._version:
+        if seen is not stored or version != version_of(stored):
             self._look(name, stored)
         return stored.view(torch.bool)
 
@@ -119,7 +119,7 @@ class KeepsMasks(nn.Module):
         if name in self._persistent_masks:
             self._move_stamp()
         if is_concrete(stored):
-            self._seen[name] = (stored, stored._version)
+            self._seen[name] = (stored, version_of(stored))
 
     def _move_stamp(self) -> None:
         stamp = self._buffers["mask_stamp"]
@@ -146,7 +146,7 @@ class KeepsMasks(nn.Module):
                 stacklevel=2,
             )
             self._take_over(source)
-        self._seen[name] = (stored, stored._version)
+        self._seen[name] = (stored, version_of(stored))
 
     def _is_right(self, name: str, stored: Tensor) -> bool:
         found = int(stored.count_nonzero())

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from dnw_core.wiring.transforms import differentiating_by_transform, in_backward_pass
+from dnw_core.wiring.transforms import differentiating_by_transform, in_backward_pass, version_of
 
 
 @dataclass(frozen=True)
@@ -97,5 +97,4 @@ def _sources(rule: nn.Module, weight: Tensor) -> tuple[Tensor, ...]:
 
 
 def _versions(sources: tuple[Tensor, ...]) -> tuple[int, ...]:
-    # tensors made in inference mode cannot be written to outside of it, and have no version
-    return tuple(-1 if tensor.is_inference() else tensor._version for tensor in sources)
+    return tuple(version_of(tensor) for tensor in sources)

@@ -23,12 +23,16 @@ def in_backward_pass() -> bool:
     return int(torch._C._current_graph_task_id()) != -1
 
 
+def version_of(tensor: Tensor) -> int:
+    """How often the tensor has been written to; -1 for one made in inference mode, which has no version."""
+    return -1 if tensor.is_inference() else tensor._version
+
+
 def is_concrete(tensor: Tensor) -> bool:
     """Whether the tensor's values may be read here: not traced, transformed, on the meta device or a subclass."""
     return (
         not torch.compiler.is_compiling()
         and type(tensor) in (Tensor, torch.nn.Parameter)
         and not tensor.is_meta
-        and not tensor.is_inference()
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
     )
