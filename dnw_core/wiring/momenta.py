@@ -23,7 +23,7 @@ L2_OPTIMISERS = (
 )
 
 # where optimisers that wrap others (Lookahead and the like) keep them
-WRAPPED = ("base_optimizer", "optimizer", "optim")
+WRAPPED = ("base_optimizer", "_base_optimizer", "optimizer", "optim")
 
 
 def innermost(optimiser: torch.optim.Optimizer) -> torch.optim.Optimizer:
