@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from every_rule import RULES, WEIGHTS, sparse
 from sparsify_workers import batch, network, train
 from torch import nn
 
 import dnw_core
 from dnw_core import effective_weights, layer_table, remove_rules, sparsify
-from dnw_core.library.settings import registered
 from dnw_core.library.table import LayerRow
 from dnw_core.wiring.config_base import LayeredConfig, SparseConfig
 from dnw_core.wiring.fixed_random import FixedRandom
@@ -22,19 +22,6 @@ from dnw_core.wiring.later_config import RigLConfig
 from dnw_core.wiring.layers import erdos_renyi_kernel
 from dnw_core.wiring.rigl import RigL
 from dnw_core.wiring.rule import WiringRule, attached_rules
-
-# what a rule needs beside a density of a quarter; a rule that is registered later needs nothing or an entry here
-SETTINGS: dict[str, dict[str, Any]] = {"constant-fan": {"factor": 4}, "top-kast": {"backward_density": 0.5}}
-RULES = [rule for rule, settings in registered().items() if not settings.needs_parent]
-WEIGHTS = ["0.weight", "2.weight", "5.weight"]
-
-
-def sparse(rule: str, seed: int = 0) -> nn.Module:
-    """The small network with a rule on its three weights."""
-    made = network()
-    density = 0.25 if "density" in registered()[rule].model_fields else None
-    sparsify(made, rule, density, seed=seed, **SETTINGS.get(rule, {}))
-    return made
 
 
 @pytest.fixture(params=RULES)
@@ -187,6 +174,10 @@ def test_a_copy_is_independent_and_whole(rule: str) -> None:
     remove_rules(clone)
     assert len(layer_table(made).rows) == 3
     assert not layer_table(clone).rows
+    expected = clone.eval()(batch()[0])
+    train(made, *batch())
+    remove_rules(made)
+    assert torch.equal(clone(batch()[0]), expected)
 
 
 def test_what_is_computed_once_is_nobody_elses() -> None:

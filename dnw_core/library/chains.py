@@ -28,6 +28,20 @@ def laid_over(place: Attached) -> list[str]:
     return [type(child).__name__ for child in list(chain_of(place).children())[1:]]
 
 
+def refuse_buried(place: Attached) -> None:
+    """Check that the rule is applied to the weight itself, as ``sparsify`` sees to.
+
+    Raises:
+        UserError: if another parametrisation lies under it: its edges are then not those of what the layer is given.
+    """
+    under = next(iter(chain_of(place).children()))
+    if under is not place.rule:
+        raise UserError(
+            f"{place.name}: the rule lies over {type(under).__name__}, so it does not see the weight; take both off "
+            "(torch.nn.utils.parametrize.remove_parametrizations), and lay the other one over the rule if need be"
+        )
+
+
 def refuse_unremovable(place: Attached) -> None:
     """Check that the rule can be taken off.
 
@@ -35,13 +49,7 @@ def refuse_unremovable(place: Attached) -> None:
         UserError: if something lies under it, it was not attached by us, the weight is sharded, or the layer's class
             was changed since.
     """
-    chain = chain_of(place)
-    under = next(iter(chain.children()))
-    if under is not place.rule:
-        raise UserError(
-            f"{place.name}: the rule lies over {type(under).__name__}, which would have to give up what it computes; "
-            "take that off first (torch.nn.utils.parametrize.remove_parametrizations)"
-        )
+    refuse_buried(place)
     if not hasattr(place.rule, "origin"):
         raise UserError(f"{place.name}: the rule was registered by hand and not by sparsify, so there is no way back")
     refuse_sharded(place.name, place.weight)

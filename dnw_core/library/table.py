@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import nn
 
 from dnw_core.errors import UserError
-from dnw_core.library.chains import effective_in_evaluation, laid_over
+from dnw_core.library.chains import effective_in_evaluation, laid_over, refuse_buried
 from dnw_core.wiring.hooks import Wiring
 from dnw_core.wiring.rule import Attached, WiringRule
 
@@ -71,9 +71,11 @@ def layer_table(network: nn.Module) -> LayerTable:
 
     Raises:
         AssertionError: if a rule breaks its promise of a count.
-        UserError: if another parametrisation, laid over the rule, fills what the rule leaves empty.
+        UserError: if another parametrisation lies under a rule, or lies over it and fills what it leaves empty.
     """
     wiring = Wiring(network)
+    for place in wiring.places:
+        refuse_buried(place)
     edges = wiring.edges()
     rows = tuple(_row(place, int(edges[place.name].count_nonzero())) for place in wiring.places)
     hooks = tuple(dict.fromkeys(hook for place in wiring.places for hook in hooks_of(type(place.rule))))
