@@ -117,6 +117,7 @@ UNUSUAL: list[tuple[str, Callable[[], nn.Module], str]] = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 @pytest.mark.parametrize(("make", "sentence"), [case[1:] for case in UNUSUAL], ids=[case[0] for case in UNUSUAL])
 def test_unusual_weights_are_refused_in_one_sentence(make: Callable[[], nn.Module], sentence: str) -> None:
     """Nothing is attached and no value changes; skipped, they are no hindrance to the other layers."""

@@ -8,6 +8,7 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from dnw_core.errors import UserError
 
@@ -20,6 +21,10 @@ def checked_density(rule: str, density: Any) -> float:
     """
     if density is None:
         raise UserError(f"rule {rule!r} needs a density: the fraction of the weights that is kept")
+    if isinstance(density, Tensor):
+        raise UserError(
+            "density is a Tensor; give a plain number (its item()): the fraction of the weights that is kept"
+        )
     value = float(as_written(density)) if isinstance(density, Real) and not isinstance(density, bool) else math.nan
     if not 0 < value <= 1:
         raise UserError(
