@@ -1,31 +1,15 @@
-"""Every rule that can be attached by itself, on one small network, and what its layers really multiply with."""
+"""What the layers of a sparse network really multiply with, and a training loop that moves it."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import torch
-from sparsify_workers import network
+from every_rule import sparse
 from torch import nn
 
-from dnw_core import Run, Wiring, layer_table, sparsify
-from dnw_core.library.settings import registered
+from dnw_core import Run, Wiring, layer_table
 from dnw_core.wiring.rule import attached_rules
-
-# what a rule needs beside a density of a quarter; a rule that is registered later needs nothing or an entry here
-SETTINGS: dict[str, dict[str, Any]] = {"constant-fan": {"factor": 4}, "top-kast": {"backward_density": 0.5}}
-RULES = [rule for rule, settings in registered().items() if not settings.needs_parent]
-WEIGHTS = ["0.weight", "2.weight", "5.weight"]
-UNCOUNTED = {"soft-threshold"}
-
-
-def sparse(rule: str, seed: int = 0, made: nn.Module | None = None) -> nn.Module:
-    """The small network, or the given one, with a rule on its weights at a density of a quarter."""
-    made = network() if made is None else made
-    density = 0.25 if "density" in registered()[rule].model_fields else None
-    sparsify(made, rule, density, seed=seed, **SETTINGS.get(rule, {}))
-    return made
 
 
 def little(rule: str) -> nn.Module:

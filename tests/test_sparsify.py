@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from sparse_rules import RULES, WEIGHTS, sparse
+from every_rule import RULES, WEIGHTS, sparse
 from sparsify_workers import batch, network, train
 from torch import nn
 
@@ -174,6 +174,10 @@ def test_a_copy_is_independent_and_whole(rule: str) -> None:
     remove_rules(clone)
     assert len(layer_table(made).rows) == 3
     assert not layer_table(clone).rows
+    expected = clone.eval()(batch()[0])
+    train(made, *batch())
+    remove_rules(made)
+    assert torch.equal(clone(batch()[0]), expected)
 
 
 def test_what_is_computed_once_is_nobody_elses() -> None:

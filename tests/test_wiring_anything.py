@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from every_rule import RULES
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from sparse_rules import RULES, Loop, assert_layers_keep_the_promise, little
+from sparse_rules import Loop, assert_layers_keep_the_promise, little
 from torch.func import functional_call
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import random
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -121,3 +124,44 @@ def test_the_least_that_is_named_would_do(setting: str, network: str) -> None:
         recipe_with({"rule": "top-edges", setting: 1e-9}, {"kind": network})
     least = float(refusal.value.errors()[0]["msg"].rsplit(" ", 1)[1])
     assert recipe_with({"rule": "top-edges", setting: least}, {"kind": network}).wiring.budget is not None
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 3, 4])
+def test_one_minus_a_sparsity_keeps_what_is_meant(decimals: int) -> None:
+    """Every sparsity of up to four decimals, in weights of many sizes: exactly what the written density keeps."""
+    scale, draw = 10**decimals, random.Random(0)
+    for part in range(1, scale):
+        for slots in (scale, draw.randint(1, 10**4), draw.randint(1, 10**9)):
+            meant = -(-(scale - part) * slots // scale)
+            for density in (1 - part / scale, (scale - part) / scale, 1.0 - float(f"{part / scale}")):
+                assert EdgeBudget(density, None).edges(slots) == meant, (density, slots)
+
+
+def test_computed_fractions_keep_what_is_meant() -> None:
+    """n edges of a weight as the density n / slots, thirds and ninths, sums, products; a share is still rounded up."""
+    draw = random.Random(1)
+    for _ in range(2000):
+        slots = draw.randint(1, 10**9)
+        edges = draw.randint(1, slots)
+        assert EdgeBudget(edges / slots, None).edges(slots) == edges, (edges, slots)
+    for density, slots, kept in [
+        (1 / 3, 9, 3),
+        (1 / 3, 10, 4),
+        (2 / 3, 3_000_000, 2_000_000),
+        (5 / 9, 9_000_000, 5_000_000),
+        (1 - 0.3 - 0.4, 10_000_000, 3_000_000),
+        (0.1 + 0.2, 10_000_001, 3_000_001),
+        (0.1**3, 10**6, 1_000),
+        (math.pi / 10, 10, 4),
+        (1e-17 / 3, 10, 1),
+    ]:
+        assert EdgeBudget(density, None).edges(slots) == kept, (density, slots)
+
+
+def test_what_is_written_counts_to_its_last_digit() -> None:
+    """Up to twelve digits nothing is noise: just above a whole number is one edge more, however little it is."""
+    for slots in (10, 10**9, 10**12):
+        assert EdgeBudget(0.100000000001, None).edges(slots) == slots // 10 + max(1, slots // 10**12)
+    assert EdgeBudget(0.1234567, None).edges(10**9 + 1) == 123_456_701
+    assert EdgeBudget(np.float64(0.05), None).edges(640_000) == 32_000
+    assert EdgeBudget(None, 1 - 0.7).edges(10_000, WidthLaw(1, 1)) == 3_000

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from sparse_rules import RULES, Loop, assert_layers_keep_the_promise, little
+from every_rule import RULES
+from sparse_rules import Loop, assert_layers_keep_the_promise, little
 from timm.utils import ModelEmaV2
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn

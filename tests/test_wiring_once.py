@@ -6,7 +6,8 @@ import threading
 
 import pytest
 import torch
-from sparse_rules import RULES, little
+from every_rule import RULES
+from sparse_rules import little
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint

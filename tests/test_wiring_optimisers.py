@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from sparse_rules import RULES, Loop, assert_layers_keep_the_promise, little, sparse
+from every_rule import RULES, sparse
+from sparse_rules import Loop, assert_layers_keep_the_promise, little
 from timm.optim import Lookahead
 from torch import nn
 

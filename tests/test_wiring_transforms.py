@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from sparse_rules import RULES, little
+from every_rule import RULES
+from sparse_rules import little
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, stack_module_state, vjp, vmap

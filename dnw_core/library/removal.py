@@ -1,11 +1,10 @@
-"""The way back: rules are taken off, and plain weights with zeros outside the edges stay."""
+"""The way back: rules are taken off, and weights with zeros outside the edges stay."""
 
 from __future__ import annotations
 
-import torch
 from torch import nn
-from torch.nn.utils import parametrize
 
+from dnw_core.library.chains import evaluating, refuse_unremovable, take_off
 from dnw_core.wiring.rule import Attached, attached_rules
 
 
@@ -14,33 +13,35 @@ def remove_rules(module: nn.Module) -> None:
 
     The module is then as it was before in all but these values: the same classes, the same parameters in the same
     order, trainable where they were before (also the weights that edge-popup froze). What a rule trained itself, its
-    scores or thresholds, is gone. A module without rules is left alone.
+    scores or thresholds, is gone. A module without rules is left alone, as is a copy of this one.
+
+    Other parametrisations are not ours: what the user laid over a rule (``spectral_norm``, say) stays and is applied
+    to the same values as before.
+
+    Raises:
+        UserError: if a rule lies over another parametrisation, or a weight was sharded; nothing is changed then.
     """
-    for place in _last_first(module):
-        weight = place.weight
-        with torch.no_grad():
-            effective = place.rule.eval()(weight)
+    places = _last_first(module)
+    for place in places:
+        refuse_unremovable(place)
+        # once for nothing: what a rule may have to object to, it says before the first one is off
+        with evaluating(place.rule):
+            place.rule(place.weight)
+    for place in places:
+        with evaluating(place.rule):
+            weight = place.weight
+            effective = place.rule(weight)
             if effective is not weight:
                 weight.copy_(effective)
-        _detach(place)
+        take_off(place)
 
 
 def undo_attaching(module: nn.Module) -> None:
-    """Take all wiring rules off and leave the dense weights as they are."""
+    """Take all wiring rules off and leave the dense weights, and other parametrisations, as they are."""
     for place in _last_first(module):
-        _detach(place)
+        take_off(place)
 
 
 def _last_first(module: nn.Module) -> list[Attached]:
     """The attached rules in reverse, so that each weight can return to its place among its module's parameters."""
     return list(attached_rules(module))[::-1]
-
-
-def _detach(place: Attached) -> None:
-    weight, origin = place.weight, place.rule.origin
-    parametrize.remove_parametrizations(place.module, place.weight_name, leave_parametrized=False)
-    weight.requires_grad_(origin.trainable)
-    # the weight came back as the last of the parameters: those that stood behind it follow
-    parameters = place.module._parameters
-    for name in list(parameters)[origin.position : -1]:
-        parameters[name] = parameters.pop(name)

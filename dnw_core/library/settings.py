@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from pydantic import ValidationError
 
 from dnw_core.errors import UserError
-from dnw_core.library.targets import nearest
+from dnw_core.library.density import as_written, checked_density, instead_of_sparsity
+from dnw_core.library.names import ALIASES, nearest, own_name
 from dnw_core.registry import load_class
 from dnw_core.wiring.config import RULE_CLASSES, WiringConfig
 from dnw_core.wiring.config_base import Layers, RuleConfig
@@ -75,9 +75,11 @@ def _literal(kind: type[RuleConfig]) -> str:
 
 def _from_name(name: str) -> tuple[str, RuleBuilder, type[RuleConfig]]:
     known = registered()
-    if name not in known:
-        raise UserError(f"there is no wiring rule {name!r}{nearest(name, known)} (known: {', '.join(known)})")
-    return name, load_class(RULE_CLASSES[name]), known[name]
+    own = own_name(name, known)
+    if own is None:
+        alike = nearest(name, (*known, *ALIASES))
+        raise UserError(f"there is no wiring rule {name!r}{alike} (known: {', '.join(known)})")
+    return own, load_class(RULE_CLASSES[own]), known[own]
 
 
 def _from_settings(settings: RuleConfig) -> ChosenRule:
@@ -111,14 +113,16 @@ def _make_settings(
     fields = kind.model_fields
     open_names = [field for field in fields if field not in NOT_SETTINGS]
     for key in settings:
+        if key == "sparsity" and key not in open_names and "density" in fields:
+            raise UserError(f"rule {name!r} has no setting 'sparsity'; {instead_of_sparsity(settings[key])}")
         if key not in open_names:
             known = f"its settings: {', '.join(open_names)}" if open_names else "it has none"
             raise UserError(f"rule {name!r} has no setting {key!r}{nearest(key, open_names)} ({known})")
-    values = dict(settings)
+    values = {key: as_written(value) for key, value in settings.items()}
     if "rule" in fields and get_origin(fields["rule"].annotation) is Literal:
         values["rule"] = _literal(kind)
     if "density" in fields:
-        values["density"] = _checked_density(name, density)
+        values["density"] = checked_density(name, density)
     elif density is not None:
         raise UserError(f"rule {name!r} takes no density; leave it out")
     if layers not in get_args(Layers):
@@ -132,16 +136,6 @@ def _make_settings(
         return kind(**values)
     except ValidationError as error:
         raise UserError(f"rule {name!r} {_sentence(error)}") from error
-
-
-def _checked_density(name: str, density: float | None) -> float:
-    if density is None:
-        raise UserError(f"rule {name!r} needs a density: the fraction of the weights that is kept")
-    if isinstance(density, bool) or not isinstance(density, Real) or not 0 < density <= 1:
-        raise UserError(
-            f"density is {density!r}; it is the fraction of the weights that is kept, above 0 and at most 1"
-        )
-    return float(density)
 
 
 def _sentence(error: ValidationError) -> str:

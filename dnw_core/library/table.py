@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from torch import nn
 
+from dnw_core.errors import UserError
+from dnw_core.library.chains import effective_in_evaluation, laid_over, refuse_buried
 from dnw_core.wiring.hooks import Wiring
 from dnw_core.wiring.rule import Attached, WiringRule
 
@@ -22,8 +24,8 @@ class LayerRow(NamedTuple):
 
     @property
     def density(self) -> float:
-        """Fraction of the slots that is kept."""
-        return self.kept / self.slots
+        """Fraction of the slots that is kept; not a number where there are none."""
+        return self.kept / self.slots if self.slots else math.nan
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class LayerTable:
         lines = [("weight", "shape", "slots", "kept", "density")]
         for row in (*self.rows, self.total):
             shape = "x".join(str(size) for size in row.shape)
-            lines.append((row.name, shape, f"{row.slots:,}", f"{row.kept:,}", f"{row.density:.2%}"))
+            lines.append((row.name, shape, f"{row.slots:,}", f"{row.kept:,}", _percent(row.density)))
         widths = [max(len(line[column]) for line in lines) for column in range(5)]
         text = [
             "  ".join(
@@ -58,7 +60,7 @@ class LayerTable:
             for cells in (list(zip(line, widths, strict=True)) for line in lines)
         ]
         if self.goal is not None:
-            text.append(f"in the end {self.goal:,} are kept ({self.goal / self.total.slots:.2%})")
+            text.append(f"in the end {self.goal:,} are kept ({_percent(self.total._replace(kept=self.goal).density)})")
         if self.hooks:
             text.append(f"acts through dnw_core.Wiring while training: {', '.join(self.hooks)}")
         return "\n".join(line.rstrip() for line in text)
@@ -69,8 +71,11 @@ def layer_table(network: nn.Module) -> LayerTable:
 
     Raises:
         AssertionError: if a rule breaks its promise of a count.
+        UserError: if another parametrisation lies under a rule, or lies over it and fills what it leaves empty.
     """
     wiring = Wiring(network)
+    for place in wiring.places:
+        refuse_buried(place)
     edges = wiring.edges()
     rows = tuple(_row(place, int(edges[place.name].count_nonzero())) for place in wiring.places)
     hooks = tuple(dict.fromkeys(hook for place in wiring.places for hook in hooks_of(type(place.rule))))
@@ -95,6 +100,15 @@ def hooks_of(rule: type[WiringRule]) -> list[str]:
     ]
 
 
+def _percent(density: float) -> str:
+    return "–" if math.isnan(density) else f"{density:.2%}"
+
+
 def _row(place: Attached, kept: int) -> LayerRow:
     shape = tuple(place.weight.shape)
+    over = laid_over(place)
+    if over and int(effective_in_evaluation(place).count_nonzero()) > kept:
+        raise UserError(
+            f"{place.name}: {', '.join(over)} lies over the rule and fills what it leaves empty; take that off"
+        )
     return LayerRow(place.name, shape, math.prod(shape), kept)

@@ -1,0 +1,39 @@
+"""What rules are called: their own names, and those by which everybody else knows them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+# other name -> the name in tables and messages; docs/sparsify.md lists them
+ALIASES: dict[str, str] = {
+    "dense": "complete",
+    "dnw": "top-edges",
+    "static": "fixed-random",
+    "snfs": "sparse-momentum",
+    "gmp": "gradual-pruning",
+    "str": "soft-threshold",
+    "acdc": "ac-dc",
+    "edgepopup": "edge-popup",
+    "topkast": "top-kast",
+}
+
+
+def own_name(name: str, known: Iterable[str]) -> str | None:
+    """Return the rule's own name; None if no rule is called ``name``.
+
+    Args:
+        name: upper and lower case are alike, as are underscores, blanks, slashes and hyphens: "Top_KAST", "AC/DC".
+        known: the own names of all rules.
+    """
+    plain = name.strip().lower()
+    for separator in "_ /":
+        plain = plain.replace(separator, "-")
+    plain = ALIASES.get(plain, plain)
+    return plain if plain in set(known) else None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence that names the known name most like ``name``; empty if none is alike."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; the nearest known name is {found[0]!r}" if found else ""
