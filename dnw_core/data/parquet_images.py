@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dnw_core.data.base import Split
+from dnw_core.data.pixels import rgb_of
 from dnw_core.data.readable import usable_cpus
 from dnw_core.errors import DataBroken
 
@@ -141,7 +142,6 @@ def _decode_rows(path: Path, encoded: list[bytes | None], rows: range, images: n
 
 
 def _decode_image(content: bytes | None, size: int) -> Any:
-    import numpy as np
     from PIL import Image
 
     if content is None:
@@ -149,4 +149,7 @@ def _decode_image(content: bytes | None, size: int) -> Any:
     with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
         if image.size != (size, size):  # before any pixel is decoded
             raise ValueError(f"it has {image.width}x{image.height}")
-        return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+        pixels, objection = rgb_of(image)
+        if objection is not None:
+            raise ValueError(objection)
+        return pixels.transpose(2, 0, 1)
