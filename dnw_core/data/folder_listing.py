@@ -83,14 +83,17 @@ def list_folder(root: Path) -> FolderListing:
 
     Raises:
         DataMissing: if there is no folder ``train``, ``val`` or ``validation``.
-        DataBroken: if a class has no images, the splits have different classes, or a file is no image.
+        DataBroken: if a class has no images, the splits have different classes, a file is no image, or both names of
+            the second split are there.
     """
     missing = missing_folders(root)
     if missing:
         raise DataMissing(
             f"{root} has no folder {' and '.join(missing)}; image folders are train/<class>/ and val/<class>/"
         )
-    test_folder = next(name for name in TEST_FOLDERS if (root / name).is_dir())
+    test_folder, *others = [name for name in TEST_FOLDERS if (root / name).is_dir()]
+    if others:
+        raise DataBroken(f"{root} has both {test_folder} and {others[0]}; keep the one that is to be scored on")
     classes = list_classes(root / TRAIN_FOLDER)
     _check_same(root, classes, test_folder, list_classes(root / test_folder))
     return FolderListing(
