@@ -134,14 +134,14 @@ class ShardSource:
         classes = len(self.classes())
         expected = {shard.name: shard for shard in self.manifest.shards} if self.manifest is not None else {}
         bad: dict[str, str] = {}
-        seen: dict[str, str] = {}  # digests of the files, by which one that lies there twice is found
+        seen: dict[tuple[str, bool], str] = {}  # by digest and split: finds a file that lies there twice
         writers = {name: writer for names, writer in ((self.train, train), (self.test, test)) for name in names}
         for name, content in _read_ahead(self.place, [*self.train, *self.test]):
             where = f"{self.place}/{name}"
             digest = hashlib.sha256(content).hexdigest()
             if name in expected and digest != expected[name].sha256:
                 raise DataBroken(f"{where} has another checksum than {MANIFEST_FILE} says; copy or prepare it again")
-            twin = seen.setdefault(digest, name)
+            twin = seen.setdefault((digest, name in self.train), name)
             if name not in expected and twin != name:
                 raise DataBroken(f"{where} is the same file as {twin}; copy the right one, or remove it")
             rows = list(read_rows(content, classes, where))
