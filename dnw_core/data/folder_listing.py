@@ -9,6 +9,7 @@ over each. Free of torch and numpy.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -167,10 +168,16 @@ def _list_class(split: Path, name: str) -> tuple[list[tuple[str, int]], list[str
     return images, strange
 
 
-def _walk(folder: Path, name: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield the files below ``folder``: path below the split, and entry."""
-    with os.scandir(folder) as found:
-        entries = [entry for entry in found if not entry.name.startswith(".")]
+def _walk(
+    folder: Path, name: str, above: frozenset[tuple[int, int]] = frozenset()
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield the files below ``folder``: path below the split, and entry; ``above`` are the folders that it lies in."""
+    found = folder.stat()
+    here = (found.st_dev, found.st_ino)
+    if here in above:  # it would hold itself for ever
+        raise OSError(errno.ELOOP, "it is a link to a folder that it lies in", str(folder))
+    with os.scandir(folder) as listed:
+        entries = [entry for entry in listed if not entry.name.startswith(".")]
     folders = []
     for entry in entries:
         if entry.is_dir():
@@ -180,4 +187,4 @@ def _walk(folder: Path, name: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
         else:
             raise FileNotFoundError(0, "it is no file (a broken link?)", str(folder / entry.name))
     for inner in folders:
-        yield from _walk(folder / inner, f"{name}/{inner}")
+        yield from _walk(folder / inner, f"{name}/{inner}", above | {here})
