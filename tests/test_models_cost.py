@@ -17,7 +17,7 @@ SMALL_CONFIGS: dict[str, Any] = {
     "tiny-static": TinyStaticConfig(kind="tiny-static", block_nodes=4, **SMALL),
     "tiny-discrete": TinyDiscreteConfig(kind="tiny-discrete", steps=3, **SMALL),
     "tiny-discrete-1": TinyDiscreteConfig(kind="tiny-discrete", steps=1, **SMALL),
-    "tiny-continuous": TinyContinuousConfig(kind="tiny-continuous", **SMALL),
+    "tiny-continuous": TinyContinuousConfig(kind="tiny-continuous", ode_ends="reference", **SMALL),
 }
 
 
@@ -95,7 +95,9 @@ def test_continuous_counts_the_evaluations_that_the_solver_made() -> None:
     """Facts 1.4: some 38 evaluations at the start for a small batch; MACs follow what was measured."""
     network: Any
     network, _ = build_wired(
-        TinyContinuousConfig(kind="tiny-continuous"), FixedRandomConfig(rule="fixed-random", density=0.05), 0
+        TinyContinuousConfig(kind="tiny-continuous", ode_ends="reference"),
+        FixedRandomConfig(rule="fixed-random", density=0.05),
+        seed=0,
     )
     network.eval()
     with torch.no_grad():
