@@ -9,9 +9,9 @@ The gradient does not flow through the *choice* of the steps. torchdiffeq, left 
 first step's size; the solution depends on that only within the tolerance (docs/deviations.md has the measured size).
 
 ``clamp_ends`` is what a field with an in-place ReLU does to torchdiffeq's dopri5. The tensor of a step's sixth and last
-stage *is* the state that the step ends on, and the field is handed that very tensor. Clamped there, it is clamped for the
-error control (whether or not the step is then accepted), for the interpolation and as the start of the next step. The
-tensors of the other stages live for that stage alone, and a field that begins with a ReLU sees no clamp there.
+stage *is* the state that the step ends on, and the field is handed that very tensor. Clamped there, it is clamped for
+the error control (whether or not the step is then accepted), for the interpolation and as the start of the next step.
+The tensors of the other stages live for that stage alone, and a field that begins with a ReLU sees no clamp there.
 """
 
 from __future__ import annotations
