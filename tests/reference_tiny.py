@@ -133,11 +133,11 @@ class Solver:
 
     def callback_accept_step(self, t0: Tensor, y0: Tensor, dt: Tensor) -> None:
         """Called by torchdiffeq."""
-        self.accepted.append((float(t0), float(dt.detach())))
+        self.accepted.append((float(t0.detach()), float(dt.detach())))
 
     def callback_reject_step(self, t0: Tensor, y0: Tensor, dt: Tensor) -> None:
         """Called by torchdiffeq."""
-        self.rejected.append((float(t0), float(dt.detach())))
+        self.rejected.append((float(t0.detach()), float(dt.detach())))
 
     def logits(self, images: Tensor, *, rtol: float, atol: float, outputs: int, row: int) -> Tensor:
         """The whole network, recorded by autograd from end to end."""
