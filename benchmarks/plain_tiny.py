@@ -90,7 +90,11 @@ class PlainDiscrete(PlainTiny):
 
     def slope(self, state: Tensor) -> Tensor:
         """ReLU, node operation, edges, norm."""
-        maps = F.conv2d(F.relu(state), self.node_op.weight, padding=1, groups=self.config.nodes)
+        return self.behind_relu(F.relu(state))
+
+    def behind_relu(self, maps: Tensor) -> Tensor:
+        """Node operation, edges, norm."""
+        maps = F.conv2d(maps, self.node_op.weight, padding=1, groups=self.config.nodes)
         return self.norm(F.conv2d(maps, self.edges()), slice(None))
 
     def start(self, images: Tensor) -> Tensor:
@@ -108,16 +112,19 @@ class PlainDiscrete(PlainTiny):
 
 
 class PlainContinuous(PlainDiscrete):
-    """From 0 to 1."""
+    """From 0 to 1; the reference's ReLU works in place, on the states that the solver goes on from."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits."""
         state = self.start(images).float()
-        if self.config.ode_start == "reference":
-            state = F.relu(state)
         times = torch.tensor([0.0, 1.0], device=images.device)
         config = self.config
-        end = odeint(lambda t, z: self.slope(z), state, times, rtol=config.rtol, atol=config.atol, method="dopri5")[-1]
+        in_place = config.ode_ends == "reference"
+
+        def slope(t: Tensor, z: Tensor) -> Tensor:
+            return self.behind_relu(F.relu(z, inplace=in_place))
+
+        end = odeint(slope, state, times, rtol=config.rtol, atol=config.atol, method="dopri5")[-1]
         return self.read_out(end[:, -self.config.output_nodes :])
 
 

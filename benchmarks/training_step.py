@@ -43,6 +43,8 @@ KINDS: dict[str, tuple[dict[str, float], int]] = {
     "tiny-continuous": ({"density": 0.05}, 512),
     "graph-mobilenet": ({"width": 0.225}, 128),
 }
+# settings of the rows that are not the network's defaults
+NETWORK_SETTINGS: dict[str, dict[str, str]] = {"tiny-continuous": {"ode_ends": "reference"}}
 # what the plain continuous network holds for one image (measured, fp32, some 38 evaluations)
 PLAIN_CONTINUOUS_BYTES = 62e6
 
@@ -51,7 +53,7 @@ def recipe_for(kind: str, precision: str, batch_size: int) -> Recipe:
     """The recipe of a DNW row: x0.225 of table wirings, or one of table tiny (the schedule plays no part here)."""
     return Recipe.model_validate(
         {
-            "network": {"kind": kind},
+            "network": {"kind": kind, **NETWORK_SETTINGS.get(kind, {})},
             "wiring": {"rule": "top-edges", **KINDS[kind][0]},
             "data": {"dataset": "cifar10"},
             "schedule": {"kind": "multi-step", "milestones": [80, 120]},

@@ -17,6 +17,10 @@ from pydantic import BaseModel, ConfigDict
 
 FINGERPRINT_LENGTH = 8
 
+# pydantic's context where a row or a command is validated: what may no longer be trained is refused there. A record of
+# what was trained once is read without it.
+TO_BE_TRAINED = {"to be trained": True}
+
 
 class Config(BaseModel):
     """A frozen, strictly typed configuration object."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dnw_core.config import flatten
 from dnw_core.recipe import Recipe
 from dnw_core.record import TrialRecord
+from dnw_core.retired import RETIRED_FIELDS
 from pipelines.modes import State
 from pipelines.spec import TrialSpec
 from pipelines.store import TrialState
@@ -64,12 +65,13 @@ def describe_drift(spec: TrialSpec, history: Sequence[TrialRecord]) -> str | Non
 
 
 def describe_changes(old: Recipe, new: Recipe) -> list[str]:
-    """Return ``setting old → new`` for every setting that differs."""
+    """Return ``setting old → new`` for every setting that differs, and why if this project changed it in its rows."""
     before, after = flatten(old), flatten(new)
     names = sorted(set(before) | set(after))
     nothing = "–"
     return [
         f"{name} {before.get(name, nothing)} → {after.get(name, nothing)}"
+        + (f" ({RETIRED_FIELDS[name]})" if name in RETIRED_FIELDS else "")
         for name in names
         if before.get(name, nothing) != after.get(name, nothing)
     ]

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torchdiffeq import odeint
 
 
 def convolve(maps: Tensor, kernels: Tensor, stride: int = 1) -> Tensor:
@@ -62,9 +63,9 @@ def read_out(p: dict[str, Tensor], outputs: Tensor, first_row: int) -> Tensor:
     return patch.mean(dim=(2, 3)) @ p["classifier.weight"].T + p["classifier.bias"]
 
 
-def slope(p: dict[str, Tensor], edges: Tensor, state: Tensor) -> Tensor:
-    """ReLU, node operation, edges, norm: one step of the dynamic settings."""
-    maps = convolve(state.clamp(min=0), p["node_op.weight"])
+def slope(p: dict[str, Tensor], edges: Tensor, state: Tensor, *, in_place: bool = False) -> Tensor:
+    """ReLU (which may overwrite the state), node operation, edges, norm: one step of the dynamic settings."""
+    maps = convolve(state.relu_() if in_place else state.relu(), p["node_op.weight"])
     return normalise_instance(torch.einsum("oi,bihw->bohw", edges, maps), p["norm_weight"], p["norm_bias"])
 
 
@@ -99,12 +100,10 @@ def static(p: dict[str, Tensor], edges: Tensor, images: Tensor, *, bounds: list[
 
 
 def continuous(
-    p: dict[str, Tensor], edges: Tensor, images: Tensor, *, clamp: bool, outputs: int, row: int, steps: int = 400
+    p: dict[str, Tensor], edges: Tensor, images: Tensor, *, outputs: int, row: int, steps: int = 400
 ) -> Tensor:
-    """Integrated by the classical Runge-Kutta method on a fine fixed grid: the true Z(1), not dopri5's."""
+    """Integrated by the classical Runge-Kutta method on a fine fixed grid: the true Z(1), not dopri5's; no clamps."""
     state = start_state(p, images, len(edges))
-    if clamp:
-        state = state.clamp(min=0)
     dt = 1.0 / steps
     for _ in range(steps):
         a = slope(p, edges, state)
@@ -113,3 +112,36 @@ def continuous(
         d = slope(p, edges, state + dt * c)
         state = state + dt / 6 * (a + 2 * b + 2 * c + d)
     return read_out(p, state[:, -outputs:], row)
+
+
+class Solver:
+    """torchdiffeq's own dopri5 with a ReLU that works in place, as the released code's does, or on a copy.
+
+    Attributes:
+        accepted: start and size of the steps that it kept.
+        rejected: the same of those that it did not.
+    """
+
+    def __init__(self, p: dict[str, Tensor], edges: Tensor, *, in_place: bool) -> None:
+        self.p, self.edges, self.in_place = p, edges, in_place
+        self.accepted: list[tuple[float, float]] = []
+        self.rejected: list[tuple[float, float]] = []
+
+    def __call__(self, t: Tensor, state: Tensor) -> Tensor:
+        """The right-hand side."""
+        return slope(self.p, self.edges, state, in_place=self.in_place)
+
+    def callback_accept_step(self, t0: Tensor, y0: Tensor, dt: Tensor) -> None:
+        """Called by torchdiffeq."""
+        self.accepted.append((float(t0.detach()), float(dt.detach())))
+
+    def callback_reject_step(self, t0: Tensor, y0: Tensor, dt: Tensor) -> None:
+        """Called by torchdiffeq."""
+        self.rejected.append((float(t0.detach()), float(dt.detach())))
+
+    def logits(self, images: Tensor, *, rtol: float, atol: float, outputs: int, row: int) -> Tensor:
+        """The whole network, recorded by autograd from end to end."""
+        start = start_state(self.p, images, len(self.edges))
+        times = torch.tensor([0.0, 1.0], dtype=start.dtype)
+        end = odeint(self, start, times, rtol=rtol, atol=atol, method="dopri5")[-1]
+        return read_out(self.p, end[:, -outputs:], row)

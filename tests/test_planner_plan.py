@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from stub_store import finish, interrupt
 
 from dnw_core.config import fingerprint
 from dnw_core.errors import DataMissing
+from dnw_core.record import RECORD_FILE, sealed
 from pipelines.listing import plan_lines, status_lines
 from pipelines.modes import MODES, Mode, State, should_run
 from pipelines.overrides import parse_overrides
@@ -106,6 +108,30 @@ def test_a_changed_recipe_is_named(store: Store) -> None:
     assert drifted.epochs_left == 2
     finish(store, drifted.spec)
     assert plan_of(store, "tiny/static-dnw").trials[0].state == "done"
+
+
+def test_continuous_trials_from_before_the_steps_ends_were_clamped_are_named(store: Store) -> None:
+    """Their records, which know nothing of the setting, keep the fingerprint that they had; --plan says what is new."""
+    new = plan_of(store, "tiny/continuous-dnw", seeds=(0,)).trials[0].spec
+    network = new.recipe.network.model_copy(update={"ode_ends": "corrected"})
+    recipe = new.recipe.model_copy(update={"network": network})
+    old = new.model_copy(update={"recipe": recipe, "fingerprint": "c01b21d5"})
+    finish(store, old)
+    path = store.folder(old) / RECORD_FILE
+    values = json.loads(path.read_text("utf-8"))
+    del values["recipe"]["network"]["ode_ends"]
+    path.write_text(json.dumps(sealed(values)), "utf-8")
+    assert store.state(old).kind == "done"
+    plan = plan_of(store, "tiny/continuous-dnw", seeds=(0,))
+    (trial,) = plan.trials
+    assert (trial.state, trial.runs) == ("drifted", True)
+    told = (
+        "drifted: since c01b21d5: network.ode_ends corrected → reference (the released network clamps the end of every "
+        "solver step at zero, not the start state alone (docs/deviations.md, Q9))"
+    )
+    assert any(told in line for line in plan_lines(plan, None))
+    corrected = plan_of(store, "tiny/continuous-dnw-corrected", seeds=(0,)).trials[0].spec
+    assert corrected.fingerprint == "c5af5580"  # as before: nothing of it has changed
 
 
 def test_another_scale_is_no_drift(store: Store) -> None:

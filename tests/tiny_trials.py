@@ -15,7 +15,7 @@ SMALL_NETWORK = {"nodes": 44, "input_nodes": 8, "output_nodes": 6}
 SMALL_NETWORKS: dict[str, dict[str, Any]] = {
     "tiny-static": {**SMALL_NETWORK, "block_nodes": 12},
     "tiny-discrete": SMALL_NETWORK,
-    "tiny-continuous": SMALL_NETWORK,
+    "tiny-continuous": {**SMALL_NETWORK, "ode_ends": "reference"},
     "graph-mobilenet": {},  # comes in one size: fewer images instead
     "mobilenet-v1": {"width_multiplier": 0.25},
     "resnet50": {"width_multiplier": 0.125, "classes": 10, "image_size": 32},

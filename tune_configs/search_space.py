@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from dnw_core.config import Config, flatten
+from dnw_core.config import TO_BE_TRAINED, Config, flatten
 from dnw_core.errors import UserError
 from dnw_core.recipe import Recipe
 from tune_configs.located import Located
@@ -135,7 +135,7 @@ def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
         for name in sections:
             node = node[name]
         node[last] = value
-    return Recipe.model_validate(tree)
+    return Recipe.model_validate(tree, context=TO_BE_TRAINED)
 
 
 def parse_search(located: Located, subject: str) -> SearchSettings:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from dnw_core.config import Config
+from dnw_core.config import TO_BE_TRAINED, Config
 from dnw_core.errors import UserError
 from tune_configs.located import Located
 
@@ -41,7 +41,7 @@ def validate(config_type: type[ConfigType], located: Located, subject: str = "")
         UserError: naming the place of the offending value, what is wrong, and the nearest known key.
     """
     try:
-        return config_type.model_validate(located.plain())
+        return config_type.model_validate(located.plain(), context=TO_BE_TRAINED)
     except ValidationError as error:
         raise UserError(_describe(config_type, located, error, subject)) from None
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
+from dnw_core.config import TO_BE_TRAINED
 from dnw_core.models.config_base import ImageNetworkConfig
 from dnw_core.models.ordinary_config import (
     LightDenseNetConfig,
@@ -71,6 +72,20 @@ class TinyContinuousConfig(TinyConfig):
         default="reference",
         description="Q9: clamp the start state at zero, as the in-place ReLU does (reference), or leave it",
     )
+    ode_ends: Variant = Field(
+        default="corrected",  # as before there was a choice: older trials keep their fingerprints
+        description="Q9: clamp the state that each of the solver's steps ends on at zero, as the in-place ReLU does "
+        "(reference), or leave it; goes with ode_start",
+    )
+
+    @model_validator(mode="after")
+    def _check_states(self, info: ValidationInfo) -> TinyContinuousConfig:
+        if info.context == TO_BE_TRAINED and self.ode_start != self.ode_ends:
+            raise ValueError(
+                f"ode_start is {self.ode_start} and ode_ends is {self.ode_ends}, which is neither the released network "
+                "(both reference) nor the corrected one (both corrected); give both alike"
+            )
+        return self
 
 
 class GraphBlock(NamedTuple):

@@ -42,7 +42,7 @@ class TinyContinuous(TinyNetwork):
 
     def read_graph(self, inputs_bchw: Tensor) -> Tensor:
         """Integrate from the stem's maps (other nodes at zero); return the pooled output nodes."""
-        # Q9: the released code's in-place ReLU clamps the start state that the solver holds
+        # Q9: the released code's in-place ReLU clamps the states that the solver holds: Z(0) and each step's end
         start = F.relu(inputs_bchw) if self.config.ode_start == "reference" else inputs_bchw
         padding = (0, 0, 0, 0, 0, self.config.nodes - self.config.input_nodes)
         parameters = (self.node_op.weight, self.edges.weight, self.norm_weight, self.norm_bias)
@@ -52,6 +52,7 @@ class TinyContinuous(TinyNetwork):
             parameters,
             rtol=self.config.rtol,
             atol=self.config.atol,
+            clamp_ends=self.config.ode_ends == "reference",
         )
         self.solver_counts[0] += evaluations
         self.solver_counts[1] += 1
