@@ -1,10 +1,14 @@
-"""Sparse networks under torch.compile and torch.export."""
+"""Sparse networks under torch.compile, torch.export and as ONNX files."""
 
 from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
+from every_rule import RULES
+from onnx.reference import ReferenceEvaluator
+from sparse_rules import little
 from sparsify_workers import batch, network, train
 from torch import nn
 
@@ -59,12 +63,52 @@ def test_a_rule_with_hooks_trains_compiled() -> None:
         torch.testing.assert_close(traced.state_dict()[name], value)
 
 
-def test_exported_programs_compute_the_same() -> None:
-    """In evaluation, with the rules and after they were taken off."""
-    made = coarse()
-    sparsify(made, "top-edges", 0.2)
-    x = torch.randn(4, 300)
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "targeted-dropout"])
+def test_every_rule_is_one_graph(rule: str) -> None:
+    """Compiled without a break, in training and evaluation, with the same output and gradients; one rule draws."""
+    torch._dynamo.reset()
+    eager = little(rule)
+    traced = copy.deepcopy(eager)
+    compiled = torch.compile(traced, backend="aot_eager", fullgraph=True)
+    x = torch.randn(4, 10)
+    outputs = eager(x), compiled(x)
+    assert torch.equal(*outputs)
+    for output in outputs:
+        output.square().mean().backward()
+    for one, other in zip(eager.parameters(), traced.parameters(), strict=True):
+        assert one.grad is None if other.grad is None else torch.equal(one.grad, other.grad)  # type: ignore[arg-type]
+    with torch.no_grad():
+        assert torch.equal(eager.eval()(x), compiled.eval()(x))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_exported_programs_compute_the_same(rule: str) -> None:
+    """In evaluation, with the rules and after they were taken off; then no mask is left in the program."""
+    made = little(rule)
+    x = torch.randn(4, 10)
     expected = made.eval()(x)
     assert torch.equal(torch.export.export(made, (x,)).module()(x), expected)
     remove_rules(made)
-    assert torch.equal(torch.export.export(made, (x,)).module()(x), expected)
+    plain = torch.export.export(made, (x,))
+    assert torch.equal(plain.module()(x), expected)
+    assert sorted(plain.state_dict) == ["0.bias", "0.weight", "2.bias", "2.weight"]
+
+
+@pytest.mark.parametrize("rule", ["top-edges", "rigl", "soft-threshold"])
+def test_onnx_files_compute_the_same(rule: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """By ONNX's reference interpreter, with the rules and after they were taken off; then the file is layers alone."""
+    made = little(rule).eval()
+    x = torch.randn(4, 10)
+    expected = made(x).detach()
+    nodes = []
+    for _ in range(2):
+        program = torch.onnx.export(made, (x,), dynamo=True, verbose=False)
+        assert program is not None
+        model = program.model_proto
+        (found,) = ReferenceEvaluator(model).run(None, {model.graph.input[0].name: x.numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), expected)
+        nodes.append(len(model.graph.node))
+        remove_rules(made)
+    assert nodes[1] == 3
+    assert (nodes[0] > 30) == (rule == "top-edges")  # whose selection is part of the program
+    capfd.readouterr()

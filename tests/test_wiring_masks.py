@@ -111,7 +111,8 @@ def test_an_average_that_is_no_copy_is_refused() -> None:
             mine.copy_(mine | its)
     for use in (lambda: other(torch.ones(1, 10)), lambda: Wiring(other).edges()):
         with pytest.raises(
-            UserError, match=r"^a mask of a Set rule \(16x10\) was averaged or overwritten; average the"
+            UserError,
+            match=r"^a mask of a Set rule \(16x10; \d+ entries set, 40 promised\) was averaged or overwritten; ",
         ):
             use()
 

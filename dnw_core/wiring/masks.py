@@ -130,13 +130,15 @@ class KeepsMasks(nn.Module):
     def _look(self, name: str, stored: Tensor) -> None:
         """See that what somebody else wrote is a mask of the promised count, or take the one of the copied network."""
         if not self._is_right(name, stored):
+            found = int(stored.count_nonzero())
             if name in self._constant_masks:
                 self.write_mask(name, self._constant_masks[name])
                 return
             source = None if self._copied_from is None else self._copied_from()
             if source is None:
                 raise UserError(
-                    f"a mask of a {type(self).__name__} rule ({self._shape_of(stored)}) was averaged or overwritten; "
+                    f"a mask of a {type(self).__name__} rule ({self._shape_of(stored)}; {found} entries set, "
+                    f"{self._promised(name, found)} promised) was averaged or overwritten; "
                     "average the parameters alone (AveragedModel with use_buffers=False), or average into a "
                     "copy.deepcopy of the network while that network is kept: then the copy takes its masks"
                 )
