@@ -24,8 +24,8 @@ def arguments(rule: str) -> dict[str, Any]:
     return given | ({"density": 0.25} if "density" in registered()[rule].model_fields else {})
 
 
-def sparse(rule: str, seed: int = 0) -> nn.Module:
-    """The small network with a rule on its three weights."""
-    made = network()
+def sparse(rule: str, seed: int = 0, made: nn.Module | None = None) -> nn.Module:
+    """The small network, or the given one, with a rule on its weights."""
+    made = network() if made is None else made
     sparsify(made, seed=seed, **arguments(rule))
     return made

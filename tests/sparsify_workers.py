@@ -9,14 +9,21 @@ from typing import Any
 
 import torch
 from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from dnw_core import Run, Wiring, effective_weights, sparsify
+from dnw_core import Run, Wiring, effective_weights, layer_table, remove_rules, sparsify
+from dnw_core.errors import UserError
 
 STEPS = 4
 # rules that act in no hook, on gradients, on momentum, on all weights together, at random, and on scores of their own
 RULES = ("top-edges", "rigl", "sparse-momentum", "snip", "targeted-dropout", "edge-popup")
+
+
+# rules that act in no hook can also be trained on shards; one with parameters of its own, one that draws, one that ranks
+UNHOOKED = ("top-edges", "fixed-random", "edge-popup", "soft-threshold")
 
 
 def network() -> nn.Module:
@@ -49,6 +56,32 @@ def train(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> dict[
     return copy.deepcopy(model.state_dict())
 
 
+def train_shards(rule: str, images: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
+    """Train a network that FSDP2 has sharded, without hooks; return the whole state."""
+    model = network()
+    sparsify(model, rule, None if rule == "soft-threshold" else 0.25)
+    fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
+    train_unhooked(model, images, labels)
+    refused = []
+    for use in (lambda: Wiring(model).begin(Run(1, 1)), lambda: layer_table(model), lambda: remove_rules(model)):
+        try:
+            use()
+        except UserError as error:
+            refused.append(str(error))
+    whole = {name: value.full_tensor() for name, value in model.named_parameters()}
+    return {**whole, "refused": refused}
+
+
+def train_unhooked(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
+    """Train some steps as if there were no rules."""
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+    for _ in range(STEPS):
+        optimiser.zero_grad()
+        with effective_weights():
+            cross_entropy(model(images), labels).backward()
+        optimiser.step()
+
+
 def work(rank: int, rendezvous: str, results: str) -> None:
     """Train half of each batch for every rule, and save the states."""
     torch.set_num_threads(1)
@@ -61,5 +94,7 @@ def work(rank: int, rendezvous: str, results: str) -> None:
         model = network()
         sparsify(model, rule, 0.25)
         states[rule] = train(DistributedDataParallel(model), images[rank::2], labels[rank::2])
+    for rule in UNHOOKED:
+        states[f"shards {rule}"] = train_shards(rule, images[rank::2], labels[rank::2])
     torch.save(states, Path(results) / f"{rank}.pt")
     distributed.destroy_process_group()

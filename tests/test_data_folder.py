@@ -78,9 +78,16 @@ def dangling(root: Path) -> None:
     (root / "train" / "cat" / "away.JPEG").symlink_to(root / "nowhere.JPEG")
 
 
+def loops(root: Path) -> None:
+    """Two links to a folder that they lie in: every path has two to the power of its length of them."""
+    for name in ("one", "two"):
+        (root / "train" / "cat" / name).symlink_to(root / "train" / "cat")
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
+        (loops, "cat/(one|two) cannot be read: it is a link to a folder that it lies in"),
         (rename, r"train and val have different classes \(only in train: dog; only in val: fox\)"),
         (empty, "classes without an image: train/emu"),
         (no_classes, "train holds no folder of a class"),

@@ -155,7 +155,7 @@ def test_a_worker_decodes_its_own_images_only(place: Path, monkeypatch: pytest.M
         read.append(len(content))
         return decode_rgb(content)
 
-    monkeypatch.setattr("dnw_core.data.piece.decode_rgb", spy)
+    monkeypatch.setattr("dnw_core.data.piece.decode_checked", spy)
     assert sum(len(batch.labels) for batch in batches_of(feed, share=Share(1, 2, 2))) == len(read) == 10
 
 

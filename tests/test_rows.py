@@ -278,7 +278,7 @@ def test_row_builds_to_its_published_size(row: Row) -> None:
         network, graphs = wired(recipe.network, recipe.wiring)
         for attached in attached_rules(network):
             attached.rule.inherit(attached.weight)  # of no matter to rules that inherit nothing
-        Wiring(network).begin(Run(recipe.epochs, 1))
+        Wiring(network).announce(Run(recipe.epochs, 1))
         masks = {graph.name: rule.edges() for graph, rule in zip(graphs, attached_rules(network), strict=True)}
         cost = network.cost(masks)
         check_size(row, recipe, cost)

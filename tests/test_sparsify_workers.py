@@ -1,17 +1,20 @@
-"""Sparse networks under DistributedDataParallel: two processes are one process with the whole batch."""
+"""Sparse networks under DistributedDataParallel and FSDP2: two processes are one process with the whole batch."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
-from sparsify_workers import RULES, batch, network, train, work
+from sparsify_workers import RULES, UNHOOKED, batch, network, train, train_unhooked, work
 
 from dnw_core import sparsify
 
 
 def test_two_workers_train_what_one_does(tmp_path: Path) -> None:
-    """Both end with the same bits, boolean buffers included, and near what one process gets from whole batches."""
+    """Both end with the same bits, boolean buffers included, and near what one process gets from whole batches.
+
+    Shards are trained by the rules that need no hook; what needs whole weights says so.
+    """
     context = torch.multiprocessing.get_context("spawn")
     workers = [context.Process(target=work, args=(rank, str(tmp_path / "meet"), str(tmp_path))) for rank in (0, 1)]
     for worker in workers:
@@ -21,6 +24,11 @@ def test_two_workers_train_what_one_does(tmp_path: Path) -> None:
         model = network()
         sparsify(model, rule, 0.25)
         alone[rule] = train(model, *batch())
+    for rule in UNHOOKED:
+        model = network()
+        sparsify(model, rule, None if rule == "soft-threshold" else 0.25)
+        train_unhooked(model, *batch())
+        alone[f"shards {rule}"] = dict(model.named_parameters())
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0]
@@ -34,3 +42,11 @@ def test_two_workers_train_what_one_does(tmp_path: Path) -> None:
                 ours, value, rtol=1e-4, atol=1e-6, msg=lambda text, at=(rule, name): f"{at}: {text}"
             )
         assert not torch.equal(alone[rule]["5.bias"], untrained["5.bias"])
+    for rule in UNHOOKED:
+        ours = first[f"shards {rule}"]
+        for name, value in alone[f"shards {rule}"].items():
+            torch.testing.assert_close(
+                ours[name], value.detach(), rtol=1e-4, atol=1e-6, msg=lambda text, at=(rule, name): f"{at}: {text}"
+            )
+        sentence = "0.weight is sharded by FSDP2 (DTensor), and wiring rules act on whole weights; use"
+        assert [said.startswith(sentence) for said in ours["refused"]] == [True] * 3, ours["refused"]

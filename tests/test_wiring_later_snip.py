@@ -110,9 +110,27 @@ def test_slots_that_are_not_read_are_no_edges() -> None:
         Prescribed(SnipConfig(rule="snip", density=1.0), weights=[[[1.0, 9.0], [2.0, 3.0]]], usable=usable)
 
 
-def test_a_run_without_step_0_is_an_error() -> None:
+def test_a_run_that_tells_of_no_step_is_an_error() -> None:
     """Else the network would stay complete, and nobody would notice."""
     trial = Prescribed(HALF, Run(1, 1))
-    trial.step(1, gradients_of(1))
-    with pytest.raises(RuntimeError, match="steps count from 0"):
+    trial.backward(gradients_of(0))
+    trial.optimiser.step()
+    with pytest.raises(RuntimeError, match="before the first step, which it was not told of"):
         trial.wiring.after_epoch(0)
+
+
+def test_the_first_step_with_finite_gradients_chooses() -> None:
+    """Infinite gradients choose nothing and are left for a GradScaler to see; the next ones choose as at step 0."""
+    trial, late = Prescribed(HALF, Run(1, 3)), Prescribed(HALF, Run(1, 3))
+    trial.step(0, gradients_of(0))
+    for step, broken in ((0, torch.inf), (1, torch.nan)):
+        gradients = [gradient.clone() for gradient in gradients_of(step)]
+        gradients[1].view(-1)[3] = broken
+        late.backward(gradients)
+        late.wiring.before_step(step)
+        assert not late.places[1].gradient.isfinite().all()  # type: ignore[union-attr]
+        with pytest.warns(UserWarning, match="keeps all edges of 0.weight until a step has finite gradients"):
+            late.wiring.after_epoch(step)
+    late.step(2, gradients_of(0))
+    for one, other in zip(trial.wiring.edges().values(), late.wiring.edges().values(), strict=True):
+        assert torch.equal(one, other)

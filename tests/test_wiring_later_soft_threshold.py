@@ -97,5 +97,5 @@ def test_nothing_is_kept_for_the_backward_pass_but_the_parameters() -> None:
     trial = Prescribed(config(-2.0))
     held: list[int] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: held.append(tensor.data_ptr()), lambda _: None):
-        _ = trial.network[0].weight
+        rule_of(trial).forward(trial.places[0].weight)
     assert held == [trial.places[0].weight.data_ptr(), rule_of(trial).s.data_ptr()]

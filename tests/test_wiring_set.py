@@ -18,6 +18,7 @@ def test_set_grows_every_free_slot_alike() -> None:
     grown = torch.zeros(80)
     for _ in range(1000):
         place = trial.lay_out(values, values, values)
+        trial.wiring.begin(Run(1, 4))  # else it would be the same step once more
         trial.wiring.before_step(2)
         grown += place.edges().flatten()
     assert torch.equal(grown[10:40], torch.full((30,), 1000.0))

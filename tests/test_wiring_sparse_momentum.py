@@ -176,10 +176,11 @@ def test_an_optimiser_without_momentum_is_refused() -> None:
     """Else the rule would quietly be a fixed random mask."""
     network, _ = network_of([(5, 4)])
     wiring = Wiring(network, torch.optim.SGD(network.parameters(), lr=0.1))
+    with pytest.raises(UserError, match="needs an optimiser that keeps a momentum: SGD with momentum above 0"):
+        wiring.begin(Run(1, 1))
     network(torch.ones(1, 4, dtype=torch.float64)).sum().backward()
-    wiring.before_step(0)
-    with pytest.raises(UserError, match="needs an optimiser with a momentum buffer"):
-        wiring.after_epoch(0)
+    with pytest.raises(UserError, match="needs an optimiser that keeps a momentum"):
+        wiring.before_step(0)
 
 
 def test_without_begin_the_schedule_is_unknown() -> None:

@@ -27,7 +27,7 @@ IDENTITY = Identity(
     train_checksum="7059677da6f3a253d698c72f4d4ac5d5246a4cffb103ff78007050860ecfed40",
     test_checksum="5a83215b1ab8fcf28a6951624ba23d78f1b192f34a536ba43b6c1c6e1e1b522a",
 )
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CLASSES = cifar10_source.CLASSES
 MEAN: Channels = (0.491, 0.482, 0.447)  # facts 3
 STD: Channels = (0.247, 0.243, 0.262)
 

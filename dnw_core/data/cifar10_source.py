@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from dnw_core.execution import Execution
 
 NAME = "cifar10"
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _IMAGE_SIZE = 32
-_CLASS_COUNT = 10
 
 
 class Source(Protocol):
@@ -70,8 +70,8 @@ class ParquetSource:
     def decode(self) -> tuple[Split, Split]:
         """See Source."""
         return (
-            read_shards(self.train, size=_IMAGE_SIZE, classes=_CLASS_COUNT),
-            read_shards(self.test, size=_IMAGE_SIZE, classes=_CLASS_COUNT),
+            read_shards(self.train, size=_IMAGE_SIZE, classes=CLASSES),
+            read_shards(self.test, size=_IMAGE_SIZE, classes=CLASSES),
         )
 
     def describe(self, split: str) -> str:

@@ -9,6 +9,7 @@ over each. Free of torch and numpy.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -83,14 +84,17 @@ def list_folder(root: Path) -> FolderListing:
 
     Raises:
         DataMissing: if there is no folder ``train``, ``val`` or ``validation``.
-        DataBroken: if a class has no images, the splits have different classes, or a file is no image.
+        DataBroken: if a class has no images, the splits have different classes, a file is no image, or both names of
+            the second split are there.
     """
     missing = missing_folders(root)
     if missing:
         raise DataMissing(
             f"{root} has no folder {' and '.join(missing)}; image folders are train/<class>/ and val/<class>/"
         )
-    test_folder = next(name for name in TEST_FOLDERS if (root / name).is_dir())
+    test_folder, *others = [name for name in TEST_FOLDERS if (root / name).is_dir()]
+    if others:
+        raise DataBroken(f"{root} has both {test_folder} and {others[0]}; keep the one that is to be scored on")
     classes = list_classes(root / TRAIN_FOLDER)
     _check_same(root, classes, test_folder, list_classes(root / test_folder))
     return FolderListing(
@@ -164,10 +168,16 @@ def _list_class(split: Path, name: str) -> tuple[list[tuple[str, int]], list[str
     return images, strange
 
 
-def _walk(folder: Path, name: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield the files below ``folder``: path below the split, and entry."""
-    with os.scandir(folder) as found:
-        entries = [entry for entry in found if not entry.name.startswith(".")]
+def _walk(
+    folder: Path, name: str, above: frozenset[tuple[int, int]] = frozenset()
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield the files below ``folder``: path below the split, and entry; ``above`` are the folders that it lies in."""
+    found = folder.stat()
+    here = (found.st_dev, found.st_ino)
+    if here in above:  # it would hold itself for ever
+        raise OSError(errno.ELOOP, "it is a link to a folder that it lies in", str(folder))
+    with os.scandir(folder) as listed:
+        entries = [entry for entry in listed if not entry.name.startswith(".")]
     folders = []
     for entry in entries:
         if entry.is_dir():
@@ -177,4 +187,4 @@ def _walk(folder: Path, name: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
         else:
             raise FileNotFoundError(0, "it is no file (a broken link?)", str(folder / entry.name))
     for inner in folders:
-        yield from _walk(folder / inner, f"{name}/{inner}")
+        yield from _walk(folder / inner, f"{name}/{inner}", above | {here})

@@ -26,7 +26,7 @@ from dnw_core.files import write_text
 if TYPE_CHECKING:
     from dnw_core.execution import Execution
 
-_CHECK_VERSION = 1  # of what is asked of an image
+_CHECK_VERSION = 2  # of what is asked of an image; 2: that its samples say what is white
 
 
 @dataclass(frozen=True)

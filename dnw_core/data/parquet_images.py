@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dnw_core.data.base import Split
+from dnw_core.data.pixels import rgb_of
 from dnw_core.data.readable import usable_cpus
+from dnw_core.data.shard_schema import LABEL_COLUMN, altered, class_names, find_image_column, only_paths
 from dnw_core.errors import DataBroken
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _SHARD = re.compile(r"-(?P<index>\d{5})-of-(?P<count>\d{5})(-[0-9a-f]+)?\.parquet$")
-_IMAGE_COLUMNS = ("img", "image")
 _FORMATS = ("PNG", "WEBP")
 _CHUNK = 250  # images handed to a thread at a time
 
@@ -57,7 +58,8 @@ def order_shards(names: Iterable[str], split: str, where: str) -> tuple[tuple[st
     indices = [int(match["index"]) for match in matches]
     if not counts:
         return files, ()
-    if len(counts) > 1 or len(matches) < len(files) or len(set(indices)) < len(indices):
+    beyond = max(indices) >= max(counts)
+    if len(counts) > 1 or len(matches) < len(files) or len(set(indices)) < len(indices) or beyond:
         raise DataBroken(
             f"{where} holds shards of more than one version ({', '.join(files)}); keep one version's files"
         )
@@ -66,13 +68,13 @@ def order_shards(names: Iterable[str], split: str, where: str) -> tuple[tuple[st
     return files, tuple(f"{split}-{index:05}-of-{count:05}.parquet" for index in missing)
 
 
-def read_shards(files: Sequence[Path], *, size: int, classes: int) -> Split:
+def read_shards(files: Sequence[Path], *, size: int, classes: Sequence[str]) -> Split:
     """Decode all images of ``files`` (in this order) with a pool of threads.
 
     Args:
         files: Parquet files.
         size: height and width that every image must have, in pixels.
-        classes: labels must be below this.
+        classes: names in the order of the labels; a file that has them in another order is refused.
 
     Raises:
         DataBroken: if a file does not parse, lacks a column, or holds what is no such image or label.
@@ -84,10 +86,10 @@ def read_shards(files: Sequence[Path], *, size: int, classes: int) -> Split:
     return Split(np.concatenate([part.images for part in parts]), np.concatenate([part.labels for part in parts]))
 
 
-def _read_shard(path: Path, size: int, classes: int, pool: ThreadPoolExecutor) -> Split:
+def _read_shard(path: Path, size: int, classes: Sequence[str], pool: ThreadPoolExecutor) -> Split:
     import numpy as np
 
-    encoded, labels = _read_columns(path)
+    encoded, labels = _read_columns(path, classes)
     images = np.empty((len(encoded), 3, size, size), dtype=np.uint8)
     jobs = [
         pool.submit(_decode_rows, path, encoded, range(start, min(start + _CHUNK, len(encoded))), images)
@@ -99,35 +101,32 @@ def _read_shard(path: Path, size: int, classes: int, pool: ThreadPoolExecutor) -
     finally:
         for job in jobs:
             job.cancel()
-    if not ((labels >= 0) & (labels < classes)).all():
-        raise DataBroken(f"{path}: label {labels[(labels < 0) | (labels >= classes)][0]} is not in 0..{classes - 1}")
+    outside = (labels < 0) | (labels >= len(classes))
+    if outside.any():
+        raise DataBroken(f"{path}: label {labels[outside][0]} is not in 0..{len(classes) - 1}")
     return Split(images, labels)
 
 
-def _read_columns(path: Path) -> tuple[list[bytes | None], npt.NDArray[np.int64]]:
+def _read_columns(path: Path, classes: Sequence[str]) -> tuple[list[bytes | None], npt.NDArray[np.int64]]:
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            column = next((name for name in _IMAGE_COLUMNS if name in names), None)
-            if column is None or "label" not in names:
-                raise DataBroken(f"{path}: expected columns img or image, and label; found {', '.join(names)}")
-            table = file.read(columns=[column, "label"])
-        if (
-            not pa.types.is_struct(table.schema.field(column).type)
-            or table.schema.field(column).type.get_field_index("bytes") < 0
-        ):
-            raise DataBroken(f"{path}: column {column} has no field 'bytes'; found {table.schema.field(column).type}")
+            column = find_image_column(file.schema_arrow, str(path))
+            names = class_names(file.schema_arrow)
+            table = file.read(columns=[column, LABEL_COLUMN])
         encoded = [row for chunk in table[column].chunks for row in chunk.field("bytes").to_pylist()]
-        labels = table["label"].cast(pa.int64()).to_numpy()
-        if table["label"].null_count:
+        if table[LABEL_COLUMN].null_count:
             raise DataBroken(f"{path}: some labels are missing")
+        labels = table[LABEL_COLUMN].cast(pa.int64()).to_numpy()
     except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise DataBroken(f"{path} is truncated or altered, or no Parquet file: {reason}") from None
+        raise DataBroken(altered(str(path), error)) from None
+    if names is not None and names != tuple(classes) and sorted(names) == sorted(classes):
+        raise DataBroken(f"{path} has its classes in another order: {', '.join(names)}, not {', '.join(classes)}")
+    if encoded and not any(encoded):
+        raise DataBroken(only_paths(f"{path}: each row"))
     return encoded, np.ascontiguousarray(labels, dtype=np.int64)
 
 
@@ -141,7 +140,6 @@ def _decode_rows(path: Path, encoded: list[bytes | None], rows: range, images: n
 
 
 def _decode_image(content: bytes | None, size: int) -> Any:
-    import numpy as np
     from PIL import Image
 
     if content is None:
@@ -149,4 +147,7 @@ def _decode_image(content: bytes | None, size: int) -> Any:
     with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
         if image.size != (size, size):  # before any pixel is decoded
             raise ValueError(f"it has {image.width}x{image.height}")
-        return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+        pixels, objection = rgb_of(image)
+        if objection is not None:
+            raise ValueError(objection)
+        return pixels.transpose(2, 0, 1)

@@ -13,7 +13,7 @@ import torch
 
 from dnw_core.data import color_jitter, random_resized
 from dnw_core.data.encoded import EncodedFiles
-from dnw_core.data.jpeg import decode_rgb
+from dnw_core.data.jpeg import decode_checked
 
 FLIP_DRAWS = 1
 DRAWS = random_resized.DRAWS + FLIP_DRAWS + color_jitter.DRAWS
@@ -50,7 +50,7 @@ def decode_piece(piece: Piece, pixels: npt.NDArray[np.uint8]) -> None:
     for row in range(len(piece)):
         content = piece.files.read(row)
         try:
-            image = decode_rgb(content)
+            image = decode_checked(content)
         except ValueError as error:
             raise piece.files.broken(row, str(error)) from None
         if piece.draws is None:

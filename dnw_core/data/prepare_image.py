@@ -11,7 +11,7 @@ torchvision's ImageFolder ignores them.
 
 from __future__ import annotations
 
-from dnw_core.data.jpeg import decode_rgb, kind_of
+from dnw_core.data.jpeg import decode_checked, kind_of
 
 
 def prepare_image(content: bytes, short_side: int | None, quality: int) -> bytes:
@@ -28,7 +28,7 @@ def prepare_image(content: bytes, short_side: int | None, quality: int) -> bytes
     Raises:
         ValueError: if the image is unreadable or truncated; says which in a few words.
     """
-    pixels = decode_rgb(content)
+    pixels = decode_checked(content)
     height, width = pixels.shape[:2]
     too_large = short_side is not None and min(height, width) > short_side
     if not too_large and kind_of(content) in ("rgb", "grey"):

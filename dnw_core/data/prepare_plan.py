@@ -14,7 +14,7 @@ from dnw_core.data.folder_listing import FolderListing, SplitListing
 from dnw_core.data.manifest import Settings, shard_name
 from dnw_core.errors import DataBroken
 
-_PREPARATION = 1  # counts changes of what a shard holds for the same images and settings
+_PREPARATION = 2  # counts changes of what a shard holds for the same images and settings; 2: samples of 16 bits
 
 
 @dataclass(frozen=True)

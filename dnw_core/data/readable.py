@@ -1,4 +1,4 @@
-"""Whether image files can be decoded: asked of every one of them before anything is trained on them."""
+"""Whether image files can be decoded and trained on: asked of every one of them before anything is trained on any."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from dnw_core.data.jpeg import decode_rgb
+from dnw_core.data.jpeg import decode_checked
 
 _CHUNK = 64  # images handed to a thread at a time
 _NAMED = 5  # in a message
@@ -24,7 +24,7 @@ def find_unreadable(count: int, read: Callable[[int], bytes]) -> dict[int, str]:
         found = []
         for row in range(start, min(start + _CHUNK, count)):
             try:
-                decode_rgb(read(row))
+                decode_checked(read(row))
             except ValueError as error:
                 found.append((row, str(error)))
         return found

@@ -8,8 +8,8 @@ checksums, since every image in them was decoded when they were made; of others 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
-import itertools
 import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,13 +28,15 @@ from dnw_core.data.packed import PACKED_VERSION, SplitWriter, read_packed, write
 from dnw_core.data.parquet_images import order_shards
 from dnw_core.data.place import Place
 from dnw_core.data.readable import describe_unreadable, find_unreadable
-from dnw_core.data.shard_rows import Row, count_rows, read_classes, read_rows
+from dnw_core.data.shard_rows import Row, read_rows
+from dnw_core.data.shard_schema import Footer, check_agreement, read_footer
 from dnw_core.errors import DataBroken, UserError
 
 if TYPE_CHECKING:
     from dnw_core.execution import Execution
 
 TEST_SPLITS = ("validation", "val")
+_FOOTERS = 16  # read at once: a far away file takes its time
 _AHEAD = 2  # shards read while another one is written
 
 
@@ -59,16 +61,8 @@ class ShardSource:
     digest: str
 
     def classes(self) -> tuple[str, ...]:
-        """Return the names of the classes; raises DataBroken if they are not told, or differ between the splits."""
-        if self.manifest is not None:
-            return self.manifest.classes
-        train, test = (self._classes_in(names[0]) for names in (self.train, self.test))
-        if train != test:
-            differing = [
-                f"{mine!r} and {other!r}" for mine, other in itertools.zip_longest(train, test) if mine != other
-            ]
-            raise DataBroken(f"{self.place}: train and validation have different classes: {first_of(differing)}")
-        return train
+        """Return the names of the classes; raises DataBroken if they are not told, or differ between two shards."""
+        return self._footers[self.train[0]].classes if self.manifest is None else self.manifest.classes
 
     def describe(self) -> Content:
         """See ``base.StreamedModule``."""
@@ -78,7 +72,8 @@ class ShardSource:
         """Return the number of training and test images, from the manifest or the shards' footers."""
         if self.manifest is not None:
             return self.manifest.train.images, self.manifest.validation.images
-        return self._count(self.train), self._count(self.test)
+        train, test = (sum(self._footers[name].rows for name in names) for names in (self.train, self.test))
+        return train, test
 
     def open_images(self, name: str, execution: Execution) -> EncodedImages:
         """Return the images, copied into the cache first if they are not there.
@@ -87,6 +82,7 @@ class ShardSource:
             DataBroken: if a shard is altered or an image cannot be decoded.
             UserError: if the cache folder cannot be written, or lacks the room.
         """
+        classes = self.classes()
         folder = cache_folder(execution)
         key = f"{name}-v{PACKED_VERSION}-{self.digest[:16]}"
         path = folder / f"{key}.packed"
@@ -107,27 +103,24 @@ class ShardSource:
                     splits = read_packed(path)
         if splits is None:
             raise UserError(f"cache folder {folder} gave back other bytes than were written to it; use another folder")
-        return EncodedImages(*splits, classes=self.classes(), digest=self.digest)
+        return EncodedImages(*splits, classes=classes, digest=self.digest)
 
-    def _classes_in(self, name: str) -> tuple[str, ...]:
-        with self._opened(name) as file:
-            return read_classes(file, f"{self.place}/{name}")
+    @functools.cached_property
+    def _footers(self) -> dict[str, Footer]:
+        """The footers of all shards, which agree with each other; raises DataBroken."""
+        names = [*self.train, *self.test]
+        with ThreadPoolExecutor(_FOOTERS) as pool:
+            footers = dict(zip(names, pool.map(self._read_footer, names), strict=True))
+        check_agreement(footers.items(), str(self.place))
+        return footers
 
-    def _count(self, names: Sequence[str]) -> int:
-        total = 0
-        for name in names:
-            with self._opened(name) as file:
-                total += count_rows(file, f"{self.place}/{name}")
-        return total
-
-    @contextlib.contextmanager
-    def _opened(self, name: str) -> Iterator[object]:
+    def _read_footer(self, name: str) -> Footer:
         try:
             file = self.place.open(name)
         except OSError as error:
             raise DataBroken(f"{self.place}/{name} cannot be read: {error.strerror or error}") from None
         with file:
-            yield file
+            return read_footer(file, f"{self.place}/{name}")
 
     def _check_room(self, folder: Path) -> None:
         needed, free = sum(self.sizes[name] for name in (*self.train, *self.test)), shutil.disk_usage(folder).free
@@ -141,11 +134,16 @@ class ShardSource:
         classes = len(self.classes())
         expected = {shard.name: shard for shard in self.manifest.shards} if self.manifest is not None else {}
         bad: dict[str, str] = {}
+        seen: dict[tuple[str, bool], str] = {}  # by digest and split: finds a file that lies there twice
         writers = {name: writer for names, writer in ((self.train, train), (self.test, test)) for name in names}
         for name, content in _read_ahead(self.place, [*self.train, *self.test]):
             where = f"{self.place}/{name}"
-            if name in expected and hashlib.sha256(content).hexdigest() != expected[name].sha256:
+            digest = hashlib.sha256(content).hexdigest()
+            if name in expected and digest != expected[name].sha256:
                 raise DataBroken(f"{where} has another checksum than {MANIFEST_FILE} says; copy or prepare it again")
+            twin = seen.setdefault((digest, name in self.train), name)
+            if name not in expected and twin != name:
+                raise DataBroken(f"{where} is the same file as {twin}; copy the right one, or remove it")
             rows = list(read_rows(content, classes, where))
             if name not in expected:
                 bad |= {_name(name, rows, row): reason for row, reason in _unreadable(rows).items()}
@@ -172,8 +170,10 @@ def find_shards(place: Place, incomplete: list[str]) -> ShardSource | None:
         _check_sizes(place, sizes, manifest)
     where = str(place)
     train, missing = order_shards(sizes, "train", where)
-    test_split = next((split for split in TEST_SPLITS if order_shards(sizes, split, where)[0]), TEST_SPLITS[0])
-    test, missing_test = order_shards(sizes, test_split, where)
+    found = [split for split in TEST_SPLITS if order_shards(sizes, split, where)[0]]
+    if len(found) > 1:
+        raise DataBroken(f"{place} has shards of both {' and '.join(found)}; keep those that are to be scored on")
+    test, missing_test = order_shards(sizes, found[0] if found else TEST_SPLITS[0], where)
     if not train and not test:
         return None
     if not train or not test:

@@ -18,6 +18,7 @@ from dnw_core.data import STREAMED_DATASETS
 from dnw_core.data.batches import check_whole_batch
 from dnw_core.data.encoded import EncodedImages, EncodedSplit
 from dnw_core.data.feed import Feeds
+from dnw_core.data.folder_listing import first_of
 from dnw_core.data.loader import make_loader
 from dnw_core.data.streamed_feed import StreamedFeed
 from dnw_core.errors import DataBroken, UserError
@@ -55,7 +56,7 @@ def check_streamed_fit(recipe: Recipe, images: EncodedImages) -> None:
     """Check that these are the planned images, that the network has their classes, and that enough are left.
 
     Raises:
-        DataBroken: if the data set is not the planned one.
+        DataBroken: if the data set is not the planned one, or a class has no image.
         UserError: if it does not fit the network, or has too few images to hold out or to train on.
     """
     data = recipe.data
@@ -74,6 +75,19 @@ def check_streamed_fit(recipe: Recipe, images: EncodedImages) -> None:
             f"images; hold out {len(images.train) - 1} at most"
         )
     check_whole_batch(recipe, len(images.train))
+    _check_classes(data.dataset, images)
+
+
+def _check_classes(name: str, images: EncodedImages) -> None:
+    """Refuse a class without an image: a folder with one is refused when it is listed, shards only tell it here."""
+    for half, split in (("training", images.train), ("validation", images.test)):
+        present = {*np.unique(split.labels).tolist()}
+        absent = [repr(class_name) for label, class_name in enumerate(images.classes) if label not in present]
+        if absent:
+            raise DataBroken(
+                f"{name}: there is no {half} image of class {first_of(absent)}; add the shards that hold them, or "
+                "write the shards without these class names"
+            )
 
 
 def choose(images: EncodedImages, data: DataConfig) -> tuple[tuple[EncodedSplit, Rows], tuple[EncodedSplit, Rows]]:

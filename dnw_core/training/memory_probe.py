@@ -49,7 +49,7 @@ def peak_bytes(recipe: Recipe, execution: Execution) -> int:
 def _train_a_little(recipe: Recipe, execution: Execution, device: torch.device) -> None:
     network, _ = build_wired(recipe.network, recipe.wiring, seed=0)
     run = Run(recipe.epochs, STEPS)
-    Wiring(network).begin(run)
+    Wiring(network).announce(run)
     network = network.to(device)
     model = torch.compile(network) if execution.compile else network
     step = TrainingStep(recipe, network, make_optimiser(recipe, network), model, run=run)

@@ -49,7 +49,7 @@ def start_or_resume(
     """
     network, graphs = build_wired(recipe.network, recipe.wiring, seed)
     wiring = Wiring(network)
-    wiring.begin(run)
+    wiring.announce(run)
     origin = digest = None
     if not group.first:
         saved = group.state_from_first(None)

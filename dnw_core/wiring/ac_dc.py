@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from dnw_core.wiring.later_config import AcDcConfig
-from dnw_core.wiring.masking import zero_outside
+from dnw_core.wiring.masking import straight_through, zero_outside
+from dnw_core.wiring.masks import mask_buffer
 from dnw_core.wiring.present import PresentEdges, keep_largest_together
 from dnw_core.wiring.rule import Attached, Run, WiringRule
 from dnw_core.wiring.slots import Slots
@@ -42,21 +43,25 @@ def sparse_epochs(config: AcDcConfig, epochs: int) -> list[bool]:
 class AcDc(PresentEdges):
     """Keeps every slot in a dense phase, and in a sparse one the k largest |w| over all weights together.
 
-    A weight without an edge is zero, as is its momentum, and gets no gradient: neither decay nor momentum moves it, and
-    the effective weight is the weight. A run that ends with a dense epoch is pruned after it.
+    A weight without an edge is zero, as is its momentum, and gets no gradient: neither decay nor SGD's momentum moves
+    it. Where something else does (another optimiser, an average), the mask hides it. A run that ends with a dense epoch
+    is pruned after it; one that outlasts its plan goes on in the last phase.
 
     Raises:
         ValueError: if fewer slots are usable than edges are to be kept.
     """
 
-    sparse: Tensor
+    changes_optimiser = True
+    sparse: Tensor = mask_buffer("sparse")
 
     def __init__(self, config: AcDcConfig, slots: Slots, generator: torch.Generator) -> None:
         super().__init__(config, slots)
         self.config = config
         self.run: Run | None = None
         self.phases: list[bool] = []
-        self.register_buffer("sparse", torch.tensor(False))
+        self.epoch: int | None = None  # the one that begins; by the ends that were told, else by the count of steps
+        self._settled: int | None = None  # the epoch whose phase has been looked up
+        self.register_mask("sparse", torch.tensor(False), count="")
 
     @classmethod
     def promised_together(cls, rules: Sequence[WiringRule]) -> int | None:
@@ -67,28 +72,40 @@ class AcDc(PresentEdges):
     def begin(self, run: Run) -> None:
         """Learn the length of the run, which the phases depend on."""
         self.run, self.phases = run, sparse_epochs(self.config, run.epochs)
+        self.epoch = self._settled = None
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight: it is zero where there is no edge."""
-        return weight
+        """The weight with all but the present edges at zero; straight-through gradient, masked later.
+
+        So the gradient of a dense phase's first step reaches every slot.
+        """
+        return straight_through(weight, self.present)
 
     def before_step(self, here: Attached, step: int) -> None:
-        """Let no gradient through to what is not an edge; at the first step of a dense phase, begin it.
+        """At the first step of a dense phase, begin it; in a sparse one, let no gradient through to what is no edge.
 
         Raises:
             RuntimeError: if ``begin`` was never called.
         """
         if self.run is None:
             raise RuntimeError("AcDc does not know how long the run is: call begin(run) first")
-        epoch, of_epoch = divmod(step, self.run.steps_per_epoch)
-        if self.phases[epoch]:
-            if here.gradient is not None:
-                zero_outside(here.gradient, self.present)
-        elif of_epoch == 0 and epoch and self.phases[epoch - 1]:
-            self.keep_all()
-            self.sparse.fill_(False)
-            if here.momentum is not None:
-                here.momentum.zero_()
+        epoch = step // self.run.steps_per_epoch if self.epoch is None else self.epoch
+        dense = epoch < len(self.phases) and not self.phases[epoch]
+        if dense and epoch != self._settled:
+            self._begin_dense(here)
+        elif not dense and here.gradient is not None:
+            zero_outside(here.gradient, self.present)
+        self._settled = epoch
+
+    def _begin_dense(self, here: Attached) -> None:
+        """Make every slot an edge, from zero and without momentum, if that has not been done."""
+        if not self.sparse:
+            return
+        zero_outside(here.weight, self.present)
+        self.keep_all()
+        self.write_mask("sparse", torch.tensor(False))
+        if here.momentum is not None:
+            here.momentum.zero_()
 
     @classmethod
     def after_epoch_together(cls, places: Sequence[Attached], epoch: int) -> None:
@@ -101,11 +118,13 @@ class AcDc(PresentEdges):
         phases = rules[0].phases
         if not phases:
             raise RuntimeError("AcDc does not know how long the run is: call begin(run) first")
-        if phases[epoch] or not (epoch + 1 == len(phases) or phases[epoch + 1]):
+        for rule in rules:
+            rule.epoch = epoch + 1
+        if epoch >= len(phases) or phases[epoch] or not (epoch + 1 == len(phases) or phases[epoch + 1]):
             return
         keep_largest_together(rules, [place.weight for place in places])
         for place, rule in zip(places, rules, strict=True):
-            rule.sparse.fill_(True)
+            rule.write_mask("sparse", torch.tensor(True))
             zero_outside(place.weight, rule.present)
             if place.momentum is not None:
                 zero_outside(place.momentum, rule.present)

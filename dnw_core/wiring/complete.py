@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dnw_core.wiring.config import CompleteConfig
+from dnw_core.wiring.masks import mask_buffer
 from dnw_core.wiring.rule import WiringRule
 from dnw_core.wiring.slots import Slots
 
@@ -16,12 +17,12 @@ class Complete(WiringRule):
     Slots that the forward pass never reads are no edges; their weights only decay.
     """
 
-    usable: Tensor | None
+    usable: Tensor | None = mask_buffer("usable")
 
     def __init__(self, config: CompleteConfig, slots: Slots, generator: torch.Generator) -> None:
         super().__init__(slots, None)
         # follows from the network alone, so it need not be in the checkpoint
-        self.register_buffer("usable", slots.usable, persistent=False)
+        self.register_mask("usable", slots.usable, count="usable_count", persistent=False)
 
     def edges(self, weight: Tensor) -> Tensor:
         """All usable slots, whatever the weight."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dnw_core.wiring.config import ConstantFanConfig
 from dnw_core.wiring.masking import masked
+from dnw_core.wiring.masks import mask_buffer
 from dnw_core.wiring.rule import WiringRule
 from dnw_core.wiring.slots import Slots
 
@@ -25,7 +26,7 @@ class ConstantFan(WiringRule):
         ValueError: if the factor leaves a neuron without a partner, or the forward pass does not read every slot.
     """
 
-    mask: Tensor
+    mask: Tensor = mask_buffer("mask")
 
     def __init__(self, config: ConstantFanConfig, slots: Slots, generator: torch.Generator) -> None:
         super().__init__(slots, None)
@@ -41,7 +42,7 @@ class ConstantFan(WiringRule):
         self.kept_edges = smaller * partners
         drawn = torch.rand(smaller, larger, generator=generator, dtype=torch.float64).argsort(dim=1)[:, :partners]
         mask = torch.zeros(smaller, larger, dtype=torch.bool).scatter_(1, drawn, True)
-        self.register_buffer("mask", (mask if receivers <= senders else mask.T).reshape(slots.shape))
+        self.register_mask("mask", (mask if receivers <= senders else mask.T).reshape(slots.shape))
 
     def edges(self, weight: Tensor) -> Tensor:
         """The mask drawn at the start, whatever the weight."""

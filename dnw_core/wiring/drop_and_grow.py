@@ -38,10 +38,15 @@ class DropAndGrow(MovingEdges):
         self.config = config
         self.end: Fraction | None = None
         self.updates = config.updates
+        self._moved_at: int | None = None
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight with all but the edges at zero; straight-through gradient, masked later."""
         return straight_through(weight, self.present)
+
+    def decides_at(self, step: int) -> bool:
+        """Where edges move."""
+        return self.is_update(step)
 
     @abstractmethod
     def growth_scores(self, gradient: Tensor) -> Tensor:
@@ -49,6 +54,7 @@ class DropAndGrow(MovingEdges):
 
     def begin(self, run: Run) -> None:
         """Learn the length of the run, which the schedule depends on."""
+        self._moved_at = None
         self.end = Fraction(repr(self.config.updates_end)) * run.steps
         self.updates = min(self.config.updates, max(2, int(self.end / LEAST_STEPS)))
 
@@ -60,7 +66,9 @@ class DropAndGrow(MovingEdges):
         """
         if here.gradient is None:
             return
-        dropped = int(self.fraction_at(step) * self.kept_edges) if self.is_update(step) else 0
+        # a closure may be called more than once in a step, and edges move once
+        due = self.is_update(step) and step != self._moved_at
+        dropped = int(self.fraction_at(step) * self.kept_edges) if due else 0
         if dropped == 0:
             zero_outside(here.gradient, self.present)
             return
@@ -69,7 +77,8 @@ class DropAndGrow(MovingEdges):
         stayed = self.move(here, remaining | grown)
         if here.momentum is not None:
             zero_outside(here.momentum, stayed)
-        here.weight.grad = None
+        self._moved_at = step
+        here.rest()
 
     def is_update(self, step: int) -> bool:
         """Whether edges move at ``step`` (counted from 0).

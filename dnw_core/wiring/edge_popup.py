@@ -18,10 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from dnw_core.wiring.later_config import EdgePopupConfig
-from dnw_core.wiring.masking import masked_values
+from dnw_core.wiring.masking import masked_values, plainly_masked, valued
+from dnw_core.wiring.masks import mask_buffer
 from dnw_core.wiring.rule import WiringRule
 from dnw_core.wiring.selection import largest_magnitudes
 from dnw_core.wiring.slots import Slots
+from dnw_core.wiring.transforms import differentiating_by_transform
 
 
 class _Popup(torch.autograd.Function):
@@ -48,7 +50,7 @@ class EdgePopup(WiringRule):
         ValueError: if fewer slots are usable than edges are to be kept.
     """
 
-    usable: Tensor | None
+    usable: Tensor | None = mask_buffer("usable")
 
     def __init__(self, config: EdgePopupConfig, slots: Slots, generator: torch.Generator) -> None:
         super().__init__(slots, config.budget)
@@ -57,7 +59,7 @@ class EdgePopup(WiringRule):
         bound = self._fan_in**-0.5
         self.scores = nn.Parameter(torch.empty(slots.shape).uniform_(-bound, bound, generator=generator))
         # follows from the network alone, so it need not be in the checkpoint
-        self.register_buffer("usable", slots.usable, persistent=False)
+        self.register_mask("usable", slots.usable, count="usable_count", persistent=False)
 
     @property
     def _fan_in(self) -> int:
@@ -76,5 +78,8 @@ class EdgePopup(WiringRule):
 
     def forward(self, weight: Tensor) -> Tensor:
         """The frozen weight with all but the edges at zero; its gradient goes to the scores."""
-        effective: Tensor = _Popup.apply(self.scores, weight, self.edges(weight))
+        mask = self.edges(weight)
+        if differentiating_by_transform():
+            return valued(plainly_masked(weight, mask).detach(), self.scores.abs() * weight.detach())
+        effective: Tensor = _Popup.apply(self.scores, weight, mask)
         return effective

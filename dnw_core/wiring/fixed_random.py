@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dnw_core.wiring.config import FixedRandomConfig
 from dnw_core.wiring.masking import masked
+from dnw_core.wiring.masks import mask_buffer
 from dnw_core.wiring.random_edges import random_mask
 from dnw_core.wiring.rule import WiringRule
 from dnw_core.wiring.slots import Slots
@@ -26,12 +27,12 @@ class FixedRandom(WiringRule):
         ValueError: if fewer slots are eligible than edges are to be drawn.
     """
 
-    mask: Tensor
+    mask: Tensor = mask_buffer("mask")
 
     def __init__(self, config: FixedRandomConfig, slots: Slots, generator: torch.Generator) -> None:
         super().__init__(slots, config.budget)
         eligible = slots.usable if config.eligible_slots == "corrected" else slots.released_random
-        self.register_buffer("mask", random_mask(slots.shape, self.kept_edges, generator, eligible))
+        self.register_mask("mask", random_mask(slots.shape, self.kept_edges, generator, eligible))
 
     def edges(self, weight: Tensor) -> Tensor:
         """The mask drawn at the start, whatever the weight."""

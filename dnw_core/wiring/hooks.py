@@ -24,7 +24,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from dnw_core.wiring.needs import check_optimiser, refuse_missing_momentum
 from dnw_core.wiring.rule import Attached, Run, WiringRule, attached_rules
+from dnw_core.wiring.sharded import refuse_sharded
 
 
 class Wiring:
@@ -37,23 +39,51 @@ class Wiring:
 
     def __init__(self, network: nn.Module, optimiser: torch.optim.Optimizer | None = None) -> None:
         self.places = list(attached_rules(network, optimiser))
+        self.optimiser = optimiser
+        self._checked = False
 
     def begin(self, run: Run) -> None:
-        """Tell the rules how long the run is; also on resume."""
+        """Tell the rules how long the run is; also on resume. A run that outlasts it stays as it then is.
+
+        Raises:
+            UserError: if a rule cannot act with this optimiser, or without one, or on shards (FSDP2).
+        """
+        self._check()
+        self.announce(run)
+
+    def announce(self, run: Run) -> None:
+        """Tell the rules how long the run is, where no optimiser is there (yet)."""
         for place in self.places:
             place.rule.begin(run)
 
     @torch.no_grad()
     def before_step(self, step: int) -> None:
-        """When the gradients of step ``step`` are there, before the optimiser uses them."""
+        """When the gradients of step ``step`` are there, before the optimiser uses them.
+
+        Nothing is decided by gradients that are not finite (of any weight that the optimiser trains): a ``GradScaler``
+        passes such a step over.
+
+        Raises:
+            UserError: as ``begin``.
+        """
+        self._check()
+        deciding = [place for place in self.places if place.rule.decides_at(step)]
+        void = bool(deciding) and not self._gradients_are_finite()
         for place in self.places:
-            place.rule.before_step(place, step)
+            if not (void and place in deciding):
+                place.rule.before_step(place, step)
         for kind, places in self._by_class():
-            kind.before_step_together(places, step)
+            if not (void and any(place.rule.decides_at(step) for place in places)):
+                kind.before_step_together(places, step)
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
-        """After the optimiser's step ``step``, counted from 0 over the whole run."""
+        """After the optimiser's step ``step``, counted from 0 over the whole run.
+
+        Raises:
+            UserError: if a rule needs a momentum, and after this step the optimiser keeps none.
+        """
+        refuse_missing_momentum(self.places)
         for place in self.places:
             place.rule.after_step(place, step)
         for kind, places in self._by_class():
@@ -80,6 +110,20 @@ class Wiring:
                 edges = sum(int(found[place.name].count_nonzero()) for place in places)
                 assert edges == promised, f"{edges} edges in all, {promised} promised by {kind.__name__}"
         return found
+
+    def _check(self) -> None:
+        for place in self.places:
+            refuse_sharded(place.weight, place.name)
+        if not self._checked:
+            for kind, places in self._by_class():
+                check_optimiser(kind, places, self.optimiser)
+            self._checked = True
+
+    def _gradients_are_finite(self) -> bool:
+        trained = [place.weight for place in self.places]
+        if self.optimiser is not None:
+            trained += [one for group in self.optimiser.param_groups for one in group["params"]]
+        return all(bool(one.grad.isfinite().all()) for one in trained if one.grad is not None)
 
     def _by_class(self) -> Iterator[tuple[type[WiringRule], list[Attached]]]:
         kinds = dict.fromkeys(type(place.rule) for place in self.places)

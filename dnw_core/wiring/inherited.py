@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dnw_core.wiring.config_base import RankedConfig
 from dnw_core.wiring.masking import masked
+from dnw_core.wiring.masks import mask_buffer
 from dnw_core.wiring.ranked import RankedRule
 from dnw_core.wiring.slots import Slots
 
@@ -18,13 +19,20 @@ class InheritedEdges(RankedRule):
     Which weights training starts from (``config.starts_from``) is the training code's affair.
     """
 
-    mask: Tensor
+    mask: Tensor = mask_buffer("mask")
 
     def __init__(self, config: RankedConfig, slots: Slots, generator: torch.Generator) -> None:
         super().__init__(config, slots)
         # all False until the edges are known: a rule keeps one edge at least
-        self.register_buffer("mask", torch.zeros(slots.shape, dtype=torch.bool))
+        self.register_mask("mask", torch.zeros(slots.shape, dtype=torch.bool), count="inherited_edges")
         self._known = False
+
+    @property
+    def inherited_edges(self) -> int:
+        """How many edges there are: none until they are known."""
+        stored = self._buffers["mask"]
+        assert stored is not None
+        return self.kept_edges if bool(stored.any()) else 0
 
     def inherit(self, parent_weight: Tensor) -> None:
         """Take the k largest magnitudes of the parent's final dense weight as the edges.
@@ -36,7 +44,7 @@ class InheritedEdges(RankedRule):
             raise ValueError(
                 f"the parent's weight has shape {tuple(parent_weight.shape)}; this one has {tuple(self.mask.shape)}"
             )
-        self.mask.copy_(self.largest(parent_weight.to(self.mask.device)))
+        self.write_mask("mask", self.largest(parent_weight.to(self.mask.device)))
 
     def edges(self, weight: Tensor) -> Tensor:
         """The inherited edges, whatever the weight.

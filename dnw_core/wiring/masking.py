@@ -1,4 +1,9 @@
-"""Masks applied to weights: the values, and the effective weight with or without a gradient for hidden edges."""
+"""Masks applied to weights: the values, and the effective weight with or without a gradient for hidden edges.
+
+Each effective weight has two forms of the same value and the same derivative: an autograd function that keeps as little
+as it can for the backward pass, and a formula of plain operations for ``torch.func`` and forward-mode differentiation,
+which compose with anything.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from dnw_core.wiring.transforms import differentiating_by_transform
 
 
 def masked_values(values: Tensor, mask: Tensor) -> Tensor:
@@ -20,6 +27,16 @@ def masked_values(values: Tensor, mask: Tensor) -> Tensor:
 def zero_outside(values: Tensor, mask: Tensor) -> None:
     """Set ``values`` to zero, in place, outside the boolean ``mask``; fifty times as fast as a product of the two."""
     values.mul_(mask.to(values.dtype))
+
+
+def plainly_masked(values: Tensor, mask: Tensor) -> Tensor:
+    """Return ``values`` times the boolean ``mask``, as one operation that every transform and autograd can take."""
+    return values * mask.to(values.dtype)
+
+
+def valued(value: Tensor, like: Tensor) -> Tensor:
+    """Return ``value`` with the derivative of ``like``, of the same shape; exact where ``like`` is value or zero."""
+    return like + (value - like).detach()
 
 
 class _Masked(torch.autograd.Function):
@@ -38,6 +55,8 @@ class _Masked(torch.autograd.Function):
 
 def masked(weight: Tensor, mask: Tensor) -> Tensor:
     """Return the weight with everything outside the boolean ``mask`` at zero; so is the gradient there."""
+    if differentiating_by_transform():
+        return plainly_masked(weight, mask)
     effective: Tensor = _Masked.apply(weight, mask)
     return effective
 
@@ -56,5 +75,7 @@ class _StraightThrough(torch.autograd.Function):
 
 def straight_through(weight: Tensor, mask: Tensor) -> Tensor:
     """Return the weight with everything outside the boolean ``mask`` at zero; its gradient goes to every entry."""
+    if differentiating_by_transform():
+        return valued(plainly_masked(weight, mask), weight)
     effective: Tensor = _StraightThrough.apply(weight, mask)
     return effective

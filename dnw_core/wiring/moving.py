@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dnw_core.wiring.config_base import LayeredConfig
 from dnw_core.wiring.masking import zero_outside
+from dnw_core.wiring.masks import mask_buffer
 from dnw_core.wiring.random_edges import random_mask
 from dnw_core.wiring.rule import Attached, WiringRule
 from dnw_core.wiring.selection import largest_magnitudes
@@ -26,14 +27,16 @@ class MovingEdges(WiringRule):
         ValueError: if fewer slots are usable than edges are to be kept.
     """
 
-    present: Tensor
-    usable: Tensor | None
+    changes_optimiser = True
+    present: Tensor = mask_buffer("present")
+    usable: Tensor | None = mask_buffer("usable")
 
     def __init__(self, config: LayeredConfig, slots: Slots, generator: torch.Generator) -> None:
         super().__init__(slots, config.budget)
         # follows from the network alone, so it need not be in the checkpoint
-        self.register_buffer("usable", slots.usable, persistent=False)
-        self.register_buffer("present", random_mask(slots.shape, self.kept_edges, generator, slots.usable))
+        self.register_mask("usable", slots.usable, count="usable_count", persistent=False)
+        drawn = random_mask(slots.shape, self.kept_edges, generator, slots.usable)
+        self.register_mask("present", drawn, count="promised_edges")
 
     def adopt(self, weight: nn.Parameter) -> None:
         """Set the weight to zero where there is no edge."""
@@ -50,15 +53,15 @@ class MovingEdges(WiringRule):
 
     def free(self, remaining: Tensor) -> Tensor:
         """Return the mask of the slots where an edge can grow beside the ``remaining`` ones."""
-        return ~remaining if self.usable is None else self.usable & ~remaining
+        return ~remaining if self.usable is None else ~remaining & self.usable
 
     def move(self, here: Attached, present: Tensor) -> Tensor:
-        """Take ``present`` as the edges; the weight becomes zero at new and at former ones.
+        """Take ``present`` as the edges, as many as promised; the weight becomes zero at new and at former ones.
 
         Returns:
             The mask of the edges that stayed.
         """
         stayed = self.present & present
         zero_outside(here.weight, stayed)
-        self.present.copy_(present)
+        self.write_mask("present", present)
         return stayed

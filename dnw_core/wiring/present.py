@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dnw_core.wiring.config_base import SparseConfig
+from dnw_core.wiring.masks import mask_buffer
 from dnw_core.wiring.rule import WiringRule
 from dnw_core.wiring.selection import largest_magnitudes
 from dnw_core.wiring.slots import Slots
@@ -20,17 +21,17 @@ class PresentEdges(WiringRule):
         ValueError: if fewer slots are usable than edges are to be kept.
     """
 
-    usable: Tensor | None
-    present: Tensor
+    usable: Tensor | None = mask_buffer("usable")
+    present: Tensor = mask_buffer("present")
     present_count: Tensor
 
     def __init__(self, config: SparseConfig, slots: Slots) -> None:
         super().__init__(slots, config.budget)
         self.refuse_too_few_usable()
         # follows from the network alone, so it need not be in the checkpoint
-        self.register_buffer("usable", slots.usable, persistent=False)
+        self.register_mask("usable", slots.usable, count="usable_count", persistent=False)
         present = torch.ones(slots.shape, dtype=torch.bool) if slots.usable is None else slots.usable.clone()
-        self.register_buffer("present", present)
+        self.register_mask("present", present, count="promised_edges")
         self.register_buffer("present_count", torch.tensor(slots.usable_count, dtype=torch.int64))
 
     @property
@@ -44,13 +45,13 @@ class PresentEdges(WiringRule):
 
     def keep(self, present: Tensor, count: int | Tensor) -> None:
         """Take ``present`` as the edges, ``count`` of them."""
-        self.present.copy_(present)
+        self.write_mask("present", present)
         self.present_count.fill_(count)
 
     def keep_all(self) -> None:
         """Take every usable slot as an edge."""
-        self.present.fill_(True) if self.usable is None else self.present.copy_(self.usable)
-        self.present_count.fill_(self.slots.usable_count)
+        every = torch.ones((), dtype=torch.bool, device=self.present_count.device)
+        self.keep(every if self.usable is None else self.usable, self.slots.usable_count)
 
 
 def keep_largest_together(rules: Sequence[PresentEdges], values: Sequence[Tensor]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from dnw_core.wiring.config_base import RankedConfig
+from dnw_core.wiring.masks import mask_buffer
 from dnw_core.wiring.rule import WiringRule
 from dnw_core.wiring.selection import largest_magnitudes
 from dnw_core.wiring.slots import Slots
@@ -20,7 +21,7 @@ class RankedRule(WiringRule):
         ValueError: if fewer slots are usable than edges are to be kept.
     """
 
-    rankable: Tensor | None
+    rankable: Tensor | None = mask_buffer("rankable")
 
     def __init__(self, config: RankedConfig, slots: Slots) -> None:
         super().__init__(slots, config.budget)
@@ -28,7 +29,7 @@ class RankedRule(WiringRule):
         if rankable is not None:
             self.refuse_too_few_usable()
         # follows from the network alone, so it need not be in the checkpoint
-        self.register_buffer("rankable", rankable, persistent=False)
+        self.register_mask("rankable", rankable, count="usable_count", persistent=False)
 
     def largest(self, weight: Tensor) -> Tensor:
         """Return the mask of the k largest magnitudes among the ranked slots."""

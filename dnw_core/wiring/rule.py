@@ -9,8 +9,11 @@ reads the effective weight under the weight's own name, and the dense one stays 
   parent trial found (``inherit``),
 * may act between the gradients and the optimiser's step, after the step, and at an epoch's end, alone
   (``before_step``, ``after_step``, ``after_epoch``) or for all weights of its class at once (``..._together``),
-* keeps everything it must remember in buffers, so that ``state_dict`` carries it into the checkpoint; what it trains
-  itself is a parameter.
+* keeps everything it must remember in buffers, so that ``state_dict`` carries it into the checkpoint, masks in those of
+  ``masks.KeepsMasks``; what it trains itself is a parameter.
+
+What a layer multiplies with has no more edges than promised at any moment, whoever moved the weight: ``forward`` masks
+it, and trusts no weight to be zero.
 
 ``hooks.Wiring`` calls the rules of a network at these moments. Within ``effective_weights()`` the effective weight is
 computed once, however often the graph is applied.
@@ -21,6 +24,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +32,10 @@ from torch.nn.utils import parametrize
 
 from dnw_core.seeds import derive_seed
 from dnw_core.wiring.budget import EdgeBudget
+from dnw_core.wiring.masks import KeepsMasks
+from dnw_core.wiring.momenta import keep_resting, l2_decay, momentum_of
 from dnw_core.wiring.once import effective_weights, once
+from dnw_core.wiring.sharded import refuse_sharded
 from dnw_core.wiring.slots import Slots
 
 __all__ = ["Attached", "Origin", "Run", "WiringRule", "attach", "attached_rules", "effective_weights"]
@@ -65,7 +72,7 @@ class Origin:
     trainable: bool
 
 
-class WiringRule(nn.Module, ABC):
+class WiringRule(KeepsMasks, ABC):
     """Turns a dense weight into the effective one. Subclasses are registered in ``wiring.config``.
 
     Args:
@@ -77,6 +84,9 @@ class WiringRule(nn.Module, ABC):
     """
 
     origin: Origin  # known once it is attached
+    reads_momentum: ClassVar[bool] = False  # it cannot act at all where the optimiser keeps none
+    changes_optimiser: ClassVar[bool] = False  # it reads or resets what the optimiser keeps of the weight
+    decayed_parameters: ClassVar[tuple[str, ...]] = ()  # its own that weight decay must draw, or nothing happens
 
     def __init__(self, slots: Slots, budget: EdgeBudget | None) -> None:
         super().__init__()
@@ -97,8 +107,19 @@ class WiringRule(nn.Module, ABC):
             raise ValueError(f"{self.kept_edges} edges are to be kept, but only {usable} slots are usable")
 
     def __call__(self, weight: Tensor) -> Tensor:
-        """Return the effective weight; within ``effective_weights()`` it is computed once."""
+        """Return the effective weight; within ``effective_weights()`` it is computed once.
+
+        Raises:
+            UserError: if only a shard of the weight is here (FSDP2, outside of the forward pass).
+        """
+        if not torch.compiler.is_compiling():
+            refuse_sharded(weight, f"a weight with the rule {type(self).__name__}")
         return once(self, super().__call__, weight)
+
+    @property
+    def usable_count(self) -> int:
+        """How many slots the forward pass reads."""
+        return self.slots.usable_count
 
     @property
     def promised_edges(self) -> int | None:
@@ -136,11 +157,19 @@ class WiringRule(nn.Module, ABC):
         Called for rules whose settings say ``needs_parent``. Default: nothing.
         """
 
+    def decides_at(self, step: int) -> bool:
+        """Whether ``before_step`` decides at ``step``, by the gradients, which edges there are.
+
+        It is then not called where a gradient is not finite: under a ``GradScaler`` that step never happens.
+        Default: no.
+        """
+        return False
+
     def before_step(self, here: Attached, step: int) -> None:
         """Act when the gradients of step ``step`` (counted from 0 over the whole run) are there.
 
-        ``here.gradient`` is the sum over all workers, and may be changed in place; ``here.weight.grad = None`` makes
-        the optimiser pass the weight over in this step, decay and momentum included. Default: nothing.
+        ``here.gradient`` is the sum over all workers, and may be changed in place; ``here.rest()`` makes the optimiser
+        pass the weight over in this step. Default: nothing.
         """
 
     def after_step(self, here: Attached, step: int) -> None:
@@ -189,29 +218,29 @@ class Attached:
     @property
     def momentum(self) -> Tensor | None:
         """The optimiser's momentum of the dense weight, which may be changed in place; None if it has none (yet)."""
-        if self.optimiser is None:
-            return None
-        state = self.optimiser.state.get(self.weight, {})
-        momentum = state.get("momentum_buffer")
-        return momentum if isinstance(momentum, Tensor) else None
+        return None if self.optimiser is None else momentum_of(self.optimiser, self.weight)
 
     @property
     def weight_decay(self) -> float:
-        """The decay that SGD adds to this weight's gradient; 0 where there is none, or another kind of optimiser."""
-        if isinstance(self.optimiser, torch.optim.SGD):
-            for group in self.optimiser.param_groups:
-                if any(parameter is self.weight for parameter in group["params"]):
-                    return float(group["weight_decay"])
-        return 0.0
+        """The decay that the optimiser adds to this weight's gradient; 0 for none, or one of another kind."""
+        return 0.0 if self.optimiser is None else l2_decay(self.optimiser, self.weight)
+
+    def rest(self) -> None:
+        """Make the optimiser pass the weight over in this step, decay and momentum included."""
+        self.weight.grad = None
+        if self.optimiser is not None:
+            keep_resting(self.optimiser, self.weight)
 
     def edges(self) -> Tensor:
-        """Boolean mask of the current edges.
+        """Boolean mask of the current edges, which later changes leave alone.
 
         Raises:
             AssertionError: if the rule breaks its promise of an exact count.
+            UserError: if only a shard of the weight is here (FSDP2).
         """
+        refuse_sharded(self.weight, self.name)
         with torch.no_grad():
-            mask = self.rule.edges(self.weight)
+            mask = self.rule.edges(self.weight).clone()
         promised = self.rule.promised_edges
         if promised is not None:
             found = int(mask.sum())

@@ -6,7 +6,8 @@ those with the lowest flat index, until k are kept. A full sort is never needed 
 
 ``largest_magnitudes`` is the same selection by |weight|; on a CPU it looks closely only at the entries that a sample
 leaves in doubt (``candidates``), which is an order of magnitude faster than a sort (``benchmarks/selection.py``). Under
-``torch.compile`` and ``torch.export`` it is one traceable graph without that short cut, with the same result.
+``torch.compile``, ``torch.export`` and ``torch.func`` it is one traceable graph without that short cut, with the same
+result.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dnw_core.wiring.candidates import mask_by_bracket
+from dnw_core.wiring.transforms import is_concrete
 
 # below this many entries looking for candidates costs more than it saves
 CANDIDATES_FROM = 1 << 15
@@ -41,7 +43,7 @@ def top_k_mask(scores: Tensor, k: int) -> Tensor:
     # a diverged weight must not break the count: NaN compares false with everything, infinity does not
     flat = scores.reshape(-1).nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
     threshold = torch.topk(flat, k, sorted=False).values.min()
-    if flat.device.type == "cpu" and not torch.compiler.is_compiling():
+    if flat.device.type == "cpu" and is_concrete(flat):
         # asking whether there are more ties than room is cheap here; on an accelerator it would wait for the queue
         reached = flat >= threshold
         if int(torch.count_nonzero(reached)) == k:
@@ -66,7 +68,7 @@ def largest_magnitudes(weight: Tensor, k: int, among: Tensor | None = None) -> T
         ValueError: if ``k`` is negative or exceeds the number of entries.
     """
     # how many entries are in doubt depends on the values, which no traced graph can know
-    by_bracket = weight.device.type == "cpu" and weight.is_contiguous() and not torch.compiler.is_compiling()
+    by_bracket = weight.device.type == "cpu" and weight.is_contiguous() and is_concrete(weight)
     if by_bracket and 0 < k < weight.numel() >= CANDIDATES_FROM:
         flat_among = None if among is None else among.reshape(-1)
         mask = mask_by_bracket(weight.detach().view(-1), k, flat_among, top_k_mask)

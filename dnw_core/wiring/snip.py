@@ -7,6 +7,7 @@ edges. Only the edges are trained from then on.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from dnw_core.wiring.later_config import SnipConfig
 from dnw_core.wiring.masking import masked
+from dnw_core.wiring.masks import mask_buffer
 from dnw_core.wiring.present import PresentEdges, keep_largest_together
 from dnw_core.wiring.rule import Attached, WiringRule
 from dnw_core.wiring.slots import Slots
@@ -26,17 +28,19 @@ class Snip(PresentEdges):
     computes a constant. The method is like that at small densities, and an edge put there by force would be another
     method's; the table of layers shows it.
 
-    No weight with this rule moves in step 0. Afterwards decay alone moves those without an edge, which nothing reads.
+    No weight with this rule moves in the step that chooses, the first one whose gradients are all finite. Afterwards
+    decay alone moves those without an edge, which nothing reads.
 
     Raises:
         ValueError: if fewer slots are usable than edges are to be kept.
     """
 
-    chosen: Tensor
+    chosen: Tensor = mask_buffer("chosen")
 
     def __init__(self, config: SnipConfig, slots: Slots, generator: torch.Generator) -> None:
         super().__init__(config, slots)
-        self.register_buffer("chosen", torch.tensor(False))
+        self.register_mask("chosen", torch.tensor(False), count="")
+        self._asked = False
 
     @classmethod
     def promised_together(cls, rules: Sequence[WiringRule]) -> int | None:
@@ -48,10 +52,15 @@ class Snip(PresentEdges):
         """The weight with all but the present edges at zero, in value and in gradient."""
         return masked(weight, self.present)
 
+    def decides_at(self, step: int) -> bool:
+        """Until the edges are chosen."""
+        self._asked = True
+        return not self.chosen
+
     @classmethod
     def before_step_together(cls, places: Sequence[Attached], step: int) -> None:
-        """Choose the edges, once, at step 0; a weight whose gradient is None scores zero everywhere."""
-        if step:
+        """Choose the edges, once, at the first step; a weight whose gradient is None scores zero everywhere."""
+        if all(isinstance(place.rule, Snip) and bool(place.rule.chosen) for place in places):
             return
         rules, scores = [], []
         for place in places:
@@ -61,15 +70,19 @@ class Snip(PresentEdges):
             scores.append(
                 torch.zeros_like(place.weight) if place.gradient is None else place.gradient.mul_(place.weight)
             )
-            place.weight.grad = None
-            place.rule.chosen.fill_(True)
+            place.rest()
+            place.rule.write_mask("chosen", torch.tensor(True))
         keep_largest_together(rules, scores)
 
     def after_epoch(self, here: Attached, epoch: int) -> None:
         """See that the edges were chosen.
 
         Raises:
-            RuntimeError: if there was no step 0, so that the graph would silently stay complete.
+            RuntimeError: if no step was told of, so that the graph would silently stay complete.
         """
+        if not self.chosen and not self._asked:
+            raise RuntimeError("SNIP chooses its edges before the first step, which it was not told of")
         if not self.chosen:
-            raise RuntimeError("SNIP chooses its edges at step 0, which it was not told of: steps count from 0")
+            warnings.warn(
+                f"SNIP keeps all edges of {here.name} until a step has finite gradients, and none had yet", stacklevel=3
+            )

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from dnw_core.wiring.later_config import SoftThresholdConfig
 from dnw_core.wiring.masking import masked_values
+from dnw_core.wiring.masks import mask_buffer
 from dnw_core.wiring.rule import WiringRule
 from dnw_core.wiring.slots import Slots
+from dnw_core.wiring.transforms import differentiating_by_transform
 
 
 class _SoftThreshold(torch.autograd.Function):
@@ -34,23 +36,34 @@ class _SoftThreshold(torch.autograd.Function):
         weight, s = ctx.saved_tensors
         threshold = s.sigmoid()
         grad_weight = masked_values(grads[0], weight.abs() > threshold)
-        along = weight.sign().mul_(grad_weight).sum()
+        along = weight.sign().mul_(grad_weight).sum().view(s.shape)
         return grad_weight, -threshold * (1 - threshold) * along
+
+
+def _take_number(rule: nn.Module, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+    """Load ``s`` also from where it was kept as a number, without dimensions."""
+    kept, own = state_dict.get(f"{prefix}s"), rule.s
+    if isinstance(kept, Tensor) and isinstance(own, Tensor) and not kept.dim():
+        state_dict[f"{prefix}s"] = kept.view(own.shape)
 
 
 class SoftThreshold(WiringRule):
     """Shrinks every weight towards zero by a learned threshold; those that reach zero are no edges.
 
-    ``s`` is a parameter: the optimiser that trains the weight must train and decay it, too.
+    ``s`` is a parameter: the optimiser that trains the weight must train and decay it, too. It has as many dimensions
+    as the weight, so that the usual parameter groups, which spare vectors and numbers from decay, decay it.
     """
 
-    usable: Tensor | None
+    decayed_parameters = ("s",)
+
+    usable: Tensor | None = mask_buffer("usable")
 
     def __init__(self, config: SoftThresholdConfig, slots: Slots, generator: torch.Generator) -> None:
         super().__init__(slots, None)
-        self.s = nn.Parameter(torch.tensor(config.initial_threshold))
+        self.s = nn.Parameter(torch.full((1,) * len(slots.shape), config.initial_threshold))
+        self.register_load_state_dict_pre_hook(_take_number)  # type: ignore[no-untyped-call]
         # follows from the network alone, so it need not be in the checkpoint
-        self.register_buffer("usable", slots.usable, persistent=False)
+        self.register_mask("usable", slots.usable, count="usable_count", persistent=False)
 
     @property
     def promised_edges(self) -> None:
@@ -64,5 +77,7 @@ class SoftThreshold(WiringRule):
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight, nearer to zero by the threshold."""
+        if differentiating_by_transform():
+            return (weight.abs() - self.s.sigmoid()).relu() * weight.sign()
         effective: Tensor = _SoftThreshold.apply(weight, self.s)
         return effective

@@ -30,6 +30,7 @@ from dnw_core.errors import UserError
 from dnw_core.wiring.apportion import divide
 from dnw_core.wiring.later_config import SparseMomentumConfig
 from dnw_core.wiring.masking import masked_values, straight_through, zero_outside
+from dnw_core.wiring.momenta import no_momentum
 from dnw_core.wiring.moving import MovingEdges
 from dnw_core.wiring.rule import Attached, Run, WiringRule
 from dnw_core.wiring.selection import largest_magnitudes
@@ -43,6 +44,7 @@ class SparseMomentum(MovingEdges):
     no edge has any momentum, or one is not finite.
     """
 
+    reads_momentum = True
     present_count: Tensor
 
     def __init__(self, config: SparseMomentumConfig, slots: Slots, generator: torch.Generator) -> None:
@@ -88,7 +90,7 @@ class SparseMomentum(MovingEdges):
         """
         learned = [place for place in places if place.momentum is not None]
         if not learned and any(place.optimiser is not None and place.gradient is not None for place in places):
-            raise UserError("sparse-momentum needs an optimiser with a momentum buffer: SGD with momentum above 0")
+            raise UserError(no_momentum(cls.__name__))
         rules = [cast(SparseMomentum, place.rule) for place in learned]
         means = [rule.mean_momentum(place) for rule, place in zip(rules, learned, strict=True)]
         total = sum(means)
@@ -118,7 +120,7 @@ class SparseMomentum(MovingEdges):
         if self.epochs is None:
             raise RuntimeError("SparseMomentum does not know how long the run is: call begin(run) first")
         first, last = self.config.drop_fraction, self.config.last_drop_fraction
-        return last + (first - last) / 2 * (1 + math.cos(math.pi * finished / self.epochs))
+        return last + (first - last) / 2 * (1 + math.cos(math.pi * min(1.0, finished / self.epochs)))
 
     def dropped_edges(self, epoch: int, growing: bool) -> int:
         """Return how many edges this weight drops at the end of ``epoch``.

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from dnw_core.seeds import derive_seed
 from dnw_core.wiring.config import TargetedDropoutConfig
-from dnw_core.wiring.masking import masked, masked_values
+from dnw_core.wiring.masking import masked, masked_values, plainly_masked
 from dnw_core.wiring.ranked import RankedRule
 from dnw_core.wiring.rule import Attached
 from dnw_core.wiring.slots import Slots
+from dnw_core.wiring.transforms import differentiating_by_transform
 
 # entries that are drawn at once on a CPU, so that the numbers stay in the cache
 CPU_DRAW = 1 << 18
@@ -64,9 +65,11 @@ class TargetedDropout(RankedRule):
         """The effective weight: in training the top edges and this step's survivors, in evaluation the top edges."""
         mask = self.largest(weight)
         if self.training:
-            mask |= self._survivors(weight.device)
+            mask = mask | self._survivors(weight.device)
         if self.signed:
             return masked(weight, mask)
+        if differentiating_by_transform():
+            return plainly_masked(weight.abs(), mask)
         effective: Tensor = _KeptMagnitude.apply(weight, mask)
         return effective
 

@@ -18,10 +18,12 @@ from torch import Tensor, nn
 
 from dnw_core.wiring.budget import EdgeBudget
 from dnw_core.wiring.later_config import TopKastConfig
-from dnw_core.wiring.masking import masked_values, zero_outside
+from dnw_core.wiring.masking import masked_values, plainly_masked, valued, zero_outside
+from dnw_core.wiring.masks import mask_buffer
 from dnw_core.wiring.rule import Attached, WiringRule
 from dnw_core.wiring.selection import largest_magnitudes
 from dnw_core.wiring.slots import Slots
+from dnw_core.wiring.transforms import differentiating_by_transform
 
 
 class _TwoMasks(torch.autograd.Function):
@@ -48,9 +50,10 @@ class TopKast(WiringRule):
         ValueError: if fewer slots are usable than edges are to be kept.
     """
 
-    usable: Tensor | None
-    forward_mask: Tensor
-    backward_mask: Tensor
+    changes_optimiser = True
+    usable: Tensor | None = mask_buffer("usable")
+    forward_mask: Tensor = mask_buffer("forward_mask")
+    backward_mask: Tensor = mask_buffer("backward_mask")
 
     def __init__(self, config: TopKastConfig, slots: Slots, generator: torch.Generator) -> None:
         super().__init__(slots, config.budget)
@@ -58,9 +61,9 @@ class TopKast(WiringRule):
         self.decay = config.exploration_decay
         self.trained_slots = min(_trained(config, slots), slots.usable_count)
         # follows from the network alone, so it need not be in the checkpoint
-        self.register_buffer("usable", slots.usable, persistent=False)
-        for name in ("forward_mask", "backward_mask"):
-            self.register_buffer(name, torch.zeros(slots.shape, dtype=torch.bool))
+        self.register_mask("usable", slots.usable, count="usable_count", persistent=False)
+        for name, count in (("forward_mask", "kept_edges"), ("backward_mask", "trained_slots")):
+            self.register_mask(name, torch.zeros(slots.shape, dtype=torch.bool), count=count)
         # what must not move, between before_step and after_step alone: when activations no longer take memory
         self._unmoved: Tensor | None = None
 
@@ -74,6 +77,8 @@ class TopKast(WiringRule):
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight with all but the edges at zero; the gradient goes to the larger set."""
+        if differentiating_by_transform():
+            return valued(plainly_masked(weight, self.forward_mask), plainly_masked(weight, self.backward_mask))
         effective: Tensor = _TwoMasks.apply(weight, self.forward_mask, self.backward_mask)
         return effective
 
@@ -85,7 +90,9 @@ class TopKast(WiringRule):
         outer = self.decay * self.slots.numel / self.kept_edges
         here.gradient.add_(masked_values(weight, self.forward_mask), alpha=self.decay - here.weight_decay)
         here.gradient.add_(masked_values(weight, rest), alpha=outer - here.weight_decay)
-        self._unmoved = masked_values(weight, ~self.backward_mask)
+        # a closure may be called more than once in a step
+        if self._unmoved is None:
+            self._unmoved = masked_values(weight, ~self.backward_mask)
 
     def after_step(self, here: Attached, step: int) -> None:
         """Take back what decay and momentum did outside the larger set, then select both sets anew."""
@@ -100,8 +107,8 @@ class TopKast(WiringRule):
 
     def _select(self, weight: Tensor) -> None:
         # of two selections by the same order the smaller lies within the larger
-        self.backward_mask.copy_(largest_magnitudes(weight, self.trained_slots, self.usable))
-        self.forward_mask.copy_(largest_magnitudes(weight, self.kept_edges, self.usable))
+        self.write_mask("backward_mask", largest_magnitudes(weight, self.trained_slots, self.usable))
+        self.write_mask("forward_mask", largest_magnitudes(weight, self.kept_edges, self.usable))
 
 
 def _trained(config: TopKastConfig, slots: Slots) -> int:

@@ -1,0 +1,67 @@
+"""What rules need of the optimiser, said before the first step rather than found out after the run."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+
+from dnw_core.errors import UserError
+from dnw_core.wiring.momenta import no_momentum, refuse_without_momentum
+from dnw_core.wiring.rule import Attached, WiringRule
+
+
+def check_optimiser(
+    kind: type[WiringRule], places: Sequence[Attached], optimiser: torch.optim.Optimizer | None
+) -> None:
+    """See that the rules of one class can act with this optimiser.
+
+    Raises:
+        UserError: if they need one and there is none, or it keeps no momentum and they read it.
+    """
+    name = kind.__name__
+    if optimiser is None:
+        if kind.reads_momentum or kind.changes_optimiser:
+            raise UserError(
+                f"{name} acts on what the optimiser keeps of the weights; give it: Wiring(network, optimiser)"
+            )
+        return
+    if kind.reads_momentum:
+        refuse_without_momentum(optimiser, name)
+    decay = {id(one): group.get("weight_decay", 0.0) for group in optimiser.param_groups for one in group["params"]}
+    for place in places:
+        for own_name, own in place.rule.named_parameters(recurse=False):
+            if own.requires_grad:
+                _warn_of_parameter(place, own_name, decay.get(id(own)))
+
+
+def _warn_of_parameter(place: Attached, name: str, decay: float | None) -> None:
+    """Warn of a rule's own parameter that is not trained (None) or not decayed as the rule wants it."""
+    rule = type(place.rule).__name__
+    if decay is None:
+        warnings.warn(
+            f"the optimiser does not train {place.name}'s {name}, by which {rule} decides its edges; make the "
+            "optimiser after sparsify",
+            stacklevel=5,
+        )
+    elif name in place.rule.decayed_parameters and not decay:
+        warnings.warn(
+            f"{place.name}'s {name} has no weight decay, which alone makes {rule} sparse; put it into a parameter "
+            "group with weight decay",
+            stacklevel=5,
+        )
+
+
+def refuse_missing_momentum(places: Sequence[Attached]) -> None:
+    """See after a step that an optimiser has a momentum of what it has trained, where a rule reads it.
+
+    Raises:
+        UserError: naming the rule.
+    """
+    for place in places:
+        if not place.rule.reads_momentum or place.optimiser is None or place.gradient is None:
+            continue
+        # without any state the step may be one that a GradScaler passed over
+        if place.optimiser.state.get(place.weight) and place.momentum is None:
+            raise UserError(no_momentum(type(place.rule).__name__))
