@@ -22,7 +22,7 @@ STEPS = 4
 RULES = ("top-edges", "rigl", "sparse-momentum", "snip", "targeted-dropout", "edge-popup")
 
 
-# rules that act in no hook can also be trained on shards; one with parameters of its own, one that draws, one that ranks
+# rules that act in no hook also train on shards; one with parameters of its own, one that draws, one that ranks
 UNHOOKED = ("top-edges", "fixed-random", "edge-popup", "soft-threshold")
 
 
