@@ -215,11 +215,14 @@ class StubbornPopup(Stubborn, EdgePopup):
 
 
 class Miscounting(Set):
-    """Has one edge more than it promises, which is noticed when all are attached."""
+    """Has more edges than it promises, which is noticed when all are attached."""
 
     def __init__(self, config: SetConfig, slots: Any, generator: torch.Generator) -> None:
         super().__init__(config, slots, generator)
-        self.kept_edges -= 1
+
+    def edges(self, weight: torch.Tensor) -> torch.Tensor:
+        """All slots."""
+        return torch.ones_like(weight, dtype=torch.bool)
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,10 @@ def test_what_is_written_counts_to_its_last_digit() -> None:
     """Up to twelve digits nothing is noise: just above a whole number is one edge more, however little it is."""
     for slots in (10, 10**9, 10**12):
         assert EdgeBudget(0.100000000001, None).edges(slots) == slots // 10 + max(1, slots // 10**12)
-    assert EdgeBudget(0.1234567, None).edges(10**9 + 1) == 123_456_701
+    for digits in range(2, 13):
+        scale = 10**digits
+        # so many slots that the product lies the least possible bit above a whole number
+        slots = 10**15 * scale + pow(scale // 2 + 1, -1, scale)
+        assert EdgeBudget(float(f"0.{scale // 2 + 1}"), None).edges(slots) == (scale // 2 + 1) * slots // scale + 1
     assert EdgeBudget(np.float64(0.05), None).edges(640_000) == 32_000
     assert EdgeBudget(None, 1 - 0.7).edges(10_000, WidthLaw(1, 1)) == 3_000

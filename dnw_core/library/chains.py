@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from dnw_core.errors import UserError
-from dnw_core.library.weights import refuse_sharded
 from dnw_core.wiring.rule import Attached
+from dnw_core.wiring.sharded import refuse_sharded
 
 
 def chain_of(place: Attached) -> parametrize.ParametrizationList:
@@ -52,7 +52,7 @@ def refuse_unremovable(place: Attached) -> None:
     refuse_buried(place)
     if not hasattr(place.rule, "origin"):
         raise UserError(f"{place.name}: the rule was registered by hand and not by sparsify, so there is no way back")
-    refuse_sharded(place.name, place.weight)
+    refuse_sharded(place.weight, place.name)
     if place.weight_name not in vars(type(place.module)):
         raise UserError(
             f"{place.name}: the layer's class was changed to {type(place.module).__name__} after the rule was "

@@ -22,7 +22,7 @@ def remove_rules(module: nn.Module) -> None:
         UserError: if a rule lies over another parametrisation, or a weight was sharded; nothing is changed then.
     """
     places = _last_first(module)
-    for place in places:
+    for place in reversed(places):
         refuse_unremovable(place)
         # once for nothing: what a rule may have to object to, it says before the first one is off
         with evaluating(place.rule):

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from dnw_core.errors import UserError
 from dnw_core.wiring.rule import WiringRule
+from dnw_core.wiring.sharded import is_sharded
 
 PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -44,19 +45,6 @@ def checked_weight(name: str, layer: nn.Module) -> nn.Parameter:
     return weight
 
 
-def refuse_sharded(name: str, weight: Tensor) -> None:
-    """Refuse a weight of which this process holds a part only.
-
-    Raises:
-        UserError: if it is a DTensor.
-    """
-    if type(weight).__name__ == "DTensor":
-        raise UserError(
-            f"{name} is sharded (a DTensor, as fully_shard and tensor parallelism make them); the rules need it whole: "
-            "call sparsify before it is sharded and remove_rules after it was gathered"
-        )
-
-
 def memory_of(weight: Tensor) -> object:
     """Return what is equal for two weights exactly if they begin at the same place in memory."""
     plain = weight.layout is torch.strided and not weight.is_meta and not is_traceable_wrapper_subclass(weight)
@@ -83,7 +71,8 @@ def _refuse_parametrised(name: str, layer: nn.Module) -> None:
 
 
 def _refuse_unusual(name: str, layer: nn.Module, weight: nn.Parameter) -> None:
-    refuse_sharded(name, weight)
+    if is_sharded(weight):
+        raise UserError(f"{name} is sharded already (a DTensor); call sparsify first, then fully_shard or the like")
     if is_traceable_wrapper_subclass(weight):
         raise UserError(f"{name} is a {type(weight).__name__} and no plain tensor; sparsify before that, or skip it")
     if weight.layout is not torch.strided:
