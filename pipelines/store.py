@@ -135,6 +135,11 @@ class Store:
                 return TrialState("failed", epochs_done, record.reason, damaged)
         return TrialState("partial" if _has_checkpoint(work) else "new", epochs_done, damaged=damaged)
 
+    def epochs_done(self, spec: TrialSpec) -> int:
+        """Return the epochs after which a trial that was begun goes on; 0 if it starts, or has ended. Hashes nothing."""
+        folder = self.folder(spec)
+        return 0 if folder.exists() else _epochs_done(layout.work_folder(folder), spec)
+
     def states(self, specs: Sequence[TrialSpec]) -> list[TrialState]:
         """Return the states of many trials (hashing lets other threads run, so that it takes all cores)."""
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
@@ -232,7 +237,8 @@ class Store:
 
 def _epochs_done(work: Path, spec: TrialSpec) -> int:
     values = read_json(work / PROGRESS_FILE)
-    epoch = values.get("epoch") if isinstance(values, dict) else None
+    # where it goes on: epochs after its last checkpoint are trained once more
+    epoch = values.get("saved", values.get("epoch")) if isinstance(values, dict) else None
     return min(max(epoch, 0), spec.recipe.epochs) if isinstance(epoch, int) and _has_checkpoint(work) else 0
 
 

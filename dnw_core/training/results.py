@@ -58,10 +58,13 @@ def write_wiring(path: Path, masks: dict[str, Tensor], liveness: dict[str, Liven
     write_atomically(path, write)
 
 
-def write_progress(folder: Path, epoch: int, epochs: int, metrics: EpochMetrics | None, seconds: float) -> None:
-    """Write the heartbeat that ``--status`` and the live table read."""
+def write_progress(
+    folder: Path, epoch: int, epochs: int, metrics: EpochMetrics | None, seconds: float, saved: int
+) -> None:
+    """Write the heartbeat that ``--status`` and the live table read; ``saved`` is the epoch of the last checkpoint."""
     progress = {
         "epoch": epoch,
+        "saved": saved,
         "epochs": epochs,
         "metrics": metrics.model_dump() if metrics else None,
         "seconds": seconds,
@@ -70,6 +73,15 @@ def write_progress(folder: Path, epoch: int, epochs: int, metrics: EpochMetrics 
         "pid": os.getpid(),
     }
     write_text(folder / PROGRESS_FILE, json.dumps(progress))
+
+
+def in_words(line: EpochMetrics) -> str:
+    """Return an epoch's line of the log."""
+    return (
+        f"epoch {line.epoch}: rate {line.learning_rate:.4g}, train {line.train_loss:.4f} "
+        f"{line.train_accuracy:.2%}, test {line.test_loss:.4f} {line.test_accuracy:.2%}, "
+        f"{line.live_edges} live edges, {line.edges_swapped} swapped, {line.seconds:.1f} s"
+    )
 
 
 def scores_of(line: EpochMetrics) -> Scores:
