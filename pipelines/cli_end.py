@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dnw_core.errors import UserError
+from pipelines.addresses import sqlite_uri
 from pipelines.cli_options import COMMAND, Options
 from pipelines.home import Home
 from pipelines.planner import Plan
@@ -72,7 +73,7 @@ def finish(plan: Plan, options: Options) -> int:
         say("to try the failed ones again: the same command with --mode retry")
     database = options.results_dir / "mlflow" / "mlflow.db"
     if options.tracking_uri is None and database.exists():
-        uri = shlex.quote(f"sqlite:///{database}")
+        uri = shlex.quote(sqlite_uri(database))
         say(
             f"runs: MLFLOW_DISABLE_TELEMETRY=true mlflow server --backend-store-uri {uri} --workers 1 "
             "--host 127.0.0.1 --port 5000"

@@ -136,7 +136,7 @@ class Store:
         return TrialState("partial" if _has_checkpoint(work) else "new", epochs_done, damaged=damaged)
 
     def epochs_done(self, spec: TrialSpec) -> int:
-        """Return the epochs after which a trial that was begun goes on; 0 if it starts, or has ended. Hashes nothing."""
+        """Return the epochs after which a trial that was begun goes on, 0 of any other; hashes nothing."""
         folder = self.folder(spec)
         return 0 if folder.exists() else _epochs_done(layout.work_folder(folder), spec)
 

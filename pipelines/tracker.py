@@ -15,17 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines.addresses import sqlite_path
 from pipelines.tracker_address import (
     artifact_root,
     be_impatient,
     check_reachable,
     first_line,
     resolve_uri,
-    sqlite_path,
     without_password,
 )
 from pipelines.tracker_content import row_content, row_identity, trial_content, trial_digest
-from pipelines.tracker_database import in_words, make_database
+from pipelines.tracker_database import in_words, make_database, make_no_folders
 from pipelines.tracker_runs import RowRuns, Written
 
 __all__ = ["SyncOutcome", "Tracker", "check_reachable"]
@@ -138,6 +138,7 @@ class Tracker:
                 logging.getLogger(name).setLevel(logging.CRITICAL)
             path = sqlite_path(self.uri)
             if path is not None:
+                make_no_folders()
                 make_database(path)
             self._client = MlflowClient(tracking_uri=self.uri)
         return self._client

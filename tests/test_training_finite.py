@@ -54,7 +54,8 @@ def test_no_accuracy_comes_of_logits_that_are_not_finite(value: float, classes: 
         network.register_forward_hook(lambda module, given, logits: logits.index_fill(1, places, value))
     with pytest.raises(NotFinite, match=r"test loss is not finite|logits are not finite"):
         evaluate(recipe, network, network, feed)
-    assert math.isfinite(evaluate(recipe, network := Odd(classes, 0.0), network, feed).loss)
+    network = Odd(classes, 0.0)
+    assert math.isfinite(evaluate(recipe, network, network, feed).loss)
 
 
 @pytest.mark.parametrize("kind", ["tiny-static", "tiny-discrete"])
