@@ -226,9 +226,10 @@ class Store:
         Raises:
             UserError: if a newer version of this project wrote a record.
         """
-        for table_folder in _folders(self.results_dir / layout.TRIALS, table):
-            for row_folder in _folders(table_folder, row):
-                folders = [folder for fingerprint in _folders(row_folder) for folder in _folders(fingerprint)]
+        for table_folder in layout.folders_in(self.results_dir / layout.TRIALS, table):
+            for row_folder in layout.folders_in(table_folder, row):
+                recipes = layout.folders_in(row_folder)
+                folders = [folder for fingerprint in recipes for folder in layout.folders_in(fingerprint)]
                 for folder in sorted(folders, key=_order):
                     stored = _read_stored(folder)
                     if stored is not None:
@@ -261,17 +262,6 @@ def _drop(work: Path) -> None:
     with contextlib.suppress(OSError):  # gone already, or in use elsewhere: it is only a copy
         work.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def _folders(folder: Path, pattern: str = "*") -> list[Path]:
-    """Return the real folders below ``folder`` (no links, nothing hidden); all, or the one called ``pattern``."""
-    if folder.is_symlink() or not folder.is_dir():
-        return []
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if (pattern in ("*", path.name)) and not path.name.startswith(".") and not path.is_symlink() and path.is_dir()
-    )
 
 
 def _order(folder: Path) -> tuple[str, int, str]:

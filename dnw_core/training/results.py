@@ -25,7 +25,12 @@ def write_history(path: Path, history: list[EpochMetrics]) -> None:
     """Write one line an epoch as Parquet, with the columns of ``record.HISTORY_COLUMNS``."""
     schema = pa.schema(list(HISTORY_COLUMNS.items()))
     table = pa.Table.from_pylist([line.model_dump() for line in history], schema=schema)
-    write_atomically(path, lambda temporary: parquet.write_table(table, temporary))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # pyarrow takes "a:b/history.parquet" for an address
+            parquet.write_table(table, file)
+
+    write_atomically(path, write)
 
 
 def write_wiring(path: Path, masks: dict[str, Tensor], liveness: dict[str, Liveness]) -> None:
