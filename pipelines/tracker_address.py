@@ -62,12 +62,24 @@ def resolve_uri(uri: str | None, results_dir: Path) -> str:
             raise UserError(f"--tracking-uri {uri!r} is not an address; give for example http://127.0.0.1:5000")
         return uri.rstrip("/")
     if scheme == "sqlite" and (path := sqlite_path(uri)) is not None:
+        _refuse_unquoted(uri, path)
         return sqlite_uri(path, sqlite_options(uri))
     if scheme in _DATABASES and "://" in uri:
         return uri
     if scheme in ("file", "") or "://" not in uri:
         raise UserError(f"--tracking-uri {uri!r}: MLflow has given up plain folders; give {_EXAMPLES}")
     raise UserError(f"--tracking-uri {uri!r} is of an unknown kind; give {_EXAMPLES}")
+
+
+def _refuse_unquoted(uri: str, path: Path) -> None:
+    """Refuse a path that was pasted into an address and means another one there."""
+    pasted = Path(uri.removeprefix("sqlite:///")).absolute()
+    meant = f"write {sqlite_uri(pasted)} for {pasted}"
+    options = sqlite_options(uri)
+    if options and "=" not in options:
+        raise UserError(f"--tracking-uri {uri!r}: a ? ends the path of an address; {meant}")
+    if pasted != path and not options and pasted.parent.is_dir() and not path.parent.is_dir():
+        raise UserError(f"--tracking-uri {uri!r} means {path}, which is not there; {meant}")
 
 
 def artifact_root(uri: str, results_dir: Path) -> Path | None:
