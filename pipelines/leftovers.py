@@ -120,6 +120,17 @@ def leftover_entries(found: Sequence[Leftover]) -> list[dict[str, Any]]:
     ]
 
 
+def unread_trials(store: Store) -> list[str]:
+    """Return the finished trials, by their folders, whose records this version cannot read, or that are another's."""
+    read = {stored.folder for stored in store.records()}
+    folders = (folder for *_, trials in _recipes_in(store.results_dir) for folder in folders_in(trials))
+    return [
+        folder.relative_to(store.results_dir).as_posix()
+        for folder in folders
+        if _is_finished(folder) and folder not in read
+    ]
+
+
 def _recipes_in(results_dir: Path) -> Iterator[tuple[str, str, str, Path]]:
     """Yield table, row, fingerprint and folder of all that was trained."""
     for table in folders_in(results_dir / TRIALS):

@@ -31,6 +31,7 @@ from pipelines.tracker_runs import RowRuns, Written
 __all__ = ["SyncOutcome", "Tracker", "check_reachable"]
 
 log = logging.getLogger(__name__)
+_MOST_SKIPPED = 3
 Row = Mapping[str, Any]
 
 
@@ -178,4 +179,7 @@ class Tracker:
 def describe(outcome: SyncOutcome, seconds: float) -> str:
     """Return one line about a sync that went through."""
     counts = f"{outcome.created} runs written, {outcome.updated} brought up to date, {outcome.unchanged} unchanged"
-    return f"{counts} in {seconds:.1f} s" + "".join(f"\nleft out: {text}" for text in outcome.skipped[:3])
+    left_out = outcome.skipped[:_MOST_SKIPPED]
+    if len(outcome.skipped) > len(left_out):
+        left_out.append(f"and {len(outcome.skipped) - len(left_out)} more")
+    return f"{counts} in {seconds:.1f} s" + "".join(f"\nleft out: {text}" for text in left_out)

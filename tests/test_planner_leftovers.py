@@ -16,7 +16,7 @@ from test_planner_plan import TABLES, plan_of
 from dnw_core.record import RECORD_FILE, digest_of
 from dnw_core.retired import RETIRED_FIELDS
 from pipelines.cli import main
-from pipelines.leftovers import Leftover, find_leftovers, leftover_entries, leftover_lines
+from pipelines.leftovers import Leftover, find_leftovers, leftover_entries, leftover_lines, unread_trials
 from pipelines.store import Store
 from reports import build_report
 from tune_configs import Scale
@@ -116,6 +116,7 @@ def test_settings_that_this_version_does_not_know_are_read(store: Store, monkeyp
     settings = {"network.start": "clamped", "wiring.more": {"of": 1, "it": [2]}, "optimiser.undecayed": None, "old": 7}
     change(folder / "seed-0", settings, fingerprint="0123abcd")
     assert not list(store.records())
+    assert unread_trials(store) == [f"trials/tiny/static-dnw/{folder.name}/seed-0"]
     monkeypatch.setitem(RETIRED_FIELDS, "network.start", "the released network clamps more")
     (found,) = find_leftovers(store, TABLES, plan_of(store, "tiny/static-dnw"), whole_tables=False)
     gone = "and is no setting any more"
