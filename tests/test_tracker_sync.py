@@ -212,7 +212,7 @@ def test_broken_trial_is_left_out_and_named(results: Path) -> None:
 
 def test_command_names_what_it_cannot_read(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A record with a setting that this version does not know is no trial of its; who rebuilds all is told."""
-    folder = Store.open(results).folder(spec(results))
+    folder = Store.open(results).folder(spec(results, VARIANT))
     record = json.loads((folder / "trial.json").read_text("utf-8"))
     record.pop("digest", None)
     record["recipe"]["network"]["from_last_year"] = 1
