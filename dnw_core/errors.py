@@ -21,3 +21,7 @@ class CheckpointRefused(UserError):
 
 class TrialFailed(RuntimeError):
     """Training cannot go on (a loss that is not finite). The reason becomes part of the result."""
+
+
+class NotFinite(TrialFailed):
+    """A loss, a logit or a weight is infinite or no number: the network has diverged, and no score of it counts."""

@@ -51,22 +51,23 @@ HISTORY_COLUMNS: dict[str, str] = {
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Loss = Annotated[float, Field(allow_inf_nan=False)]  # of a network that has diverged nothing is a score
 
 
 class EpochMetrics(Config):
     """One epoch, as reported while the trial runs and as a line of the history."""
 
     epoch: Whole
-    learning_rate: float
-    train_loss: float
+    learning_rate: Amount
+    train_loss: Loss
     train_accuracy: Fraction
-    test_loss: float
+    test_loss: Loss
     test_accuracy: Fraction
     edges: Whole
     edges_swapped: Whole
     live_edges: Whole
     live_nodes: Whole
-    seconds: float
+    seconds: Amount
     test_top5_accuracy: Fraction | None = None
 
 
@@ -75,8 +76,8 @@ class Scores(Config):
 
     epoch: Whole
     test_accuracy: Fraction
-    test_loss: float
-    train_loss: float
+    test_loss: Loss
+    train_loss: Loss
     test_top5_accuracy: Fraction | None = None  # five classes or fewer, or an older record: None
 
 

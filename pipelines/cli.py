@@ -30,6 +30,7 @@ from pipelines.heartbeat import beating
 from pipelines.home import Home
 from pipelines.home_choice import home_of
 from pipelines.layout import LOG_FILE
+from pipelines.leftovers import find_leftovers, leftover_lines
 from pipelines.overrides import parse_overrides
 from pipelines.placement import Placement, gpus_of, settle_device
 from pipelines.planner import Plan, PlannedRow, make_plan, plan_rows
@@ -93,17 +94,19 @@ def run_command(options: Options, words: Sequence[str], detached: Detached | Non
 
         if options.plan:
             plan = _plan(planned, lost, options, store, planning=True)
-            return _print(listing.plan_lines(plan, _at_once(plan, options)))
+            others = leftover_lines(find_leftovers(store, tables, plan, whole_tables=False))
+            return _print(listing.plan_lines(plan, _at_once(plan, options), others))
         if options.status:
             plan = _plan(planned, lost, options, store, planning=True)
             there = options.results_dir.exists()
             driver = (
                 driver_lines(find_driver(options.results_dir)) if there else [f"there is no results folder {home} yet"]
             )
-            return _print(listing.status_lines(plan, store, driver))
+            others = leftover_lines(find_leftovers(store, tables, plan, whole_tables=False))
+            return _print([*listing.status_lines(plan, store, driver), *others])
         if options.report_only or options.mode == "read-only":
             plan = _plan(planned, lost, options, store, planning=True)
-            write_report(_rows(plan, tables, store, options), tables, store, options, words)
+            write_report(plan, _rows(plan, tables, store, options), tables, store, options, words)
             publish(home)
             return ALL_DONE if options.report_only else finish(plan, options)
     if not planned:
@@ -127,7 +130,7 @@ def run_command(options: Options, words: Sequence[str], detached: Detached | Non
             return INTERRUPTED
         # with the rows that were pulled in
         after = _plan(plan.rows, lost, options, store, recount=True, missing=outcome.missing)
-        write_report(_rows(after, tables, store, options), tables, store, options, words)
+        write_report(after, _rows(after, tables, store, options), tables, store, options, words)
         home.publish()
     return finish(after, options)
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dnw_core.errors import UserError
+from pipelines.addresses import sqlite_uri
 from pipelines.cli_options import COMMAND, Options
 from pipelines.home import Home
+from pipelines.leftovers import find_leftovers, leftover_entries
 from pipelines.planner import Plan
 from pipelines.store import Store
 from tune_configs import Table
@@ -24,7 +26,12 @@ def say(text: str) -> None:
 
 
 def write_report(
-    rows: list[dict[str, Any]], tables: dict[str, Table], store: Store, options: Options, words: Sequence[str]
+    plan: Plan,
+    rows: list[dict[str, Any]],
+    tables: dict[str, Table],
+    store: Store,
+    options: Options,
+    words: Sequence[str],
 ) -> None:
     """Write the report of the rows.
 
@@ -38,8 +45,11 @@ def write_report(
         raise UserError(f"there is no results folder {options.results_dir}; train first, or give --results-dir")
     costs = report_costs(tables, rows, store, say)
     command = shlex.join(["python", COMMAND, *words])
+    others = leftover_entries(find_leftovers(store, tables, plan, whole_tables=True))
     try:
-        paths = build_report(options.results_dir, rows, scale=options.scale, command=command, costs=costs)
+        paths = build_report(
+            options.results_dir, rows, scale=options.scale, command=command, costs=costs, leftovers=others
+        )
     except OSError as error:
         raise UserError(f"the report cannot be written to {options.results_dir} ({error.strerror or error})") from None
     say(f"report: {_short(paths.markdown)}")
@@ -72,12 +82,20 @@ def finish(plan: Plan, options: Options) -> int:
         say("to try the failed ones again: the same command with --mode retry")
     database = options.results_dir / "mlflow" / "mlflow.db"
     if options.tracking_uri is None and database.exists():
-        uri = shlex.quote(f"sqlite:///{database}")
-        say(
-            f"runs: MLFLOW_DISABLE_TELEMETRY=true mlflow server --backend-store-uri {uri} --workers 1 "
-            "--host 127.0.0.1 --port 5000"
-        )
+        say(f"runs: {server_command(database)}")
     return NOT_ALL_DONE if failed or missing else ALL_DONE
+
+
+def server_command(database: Path) -> str:
+    """Return the command that shows a tracker's runs.
+
+    Given an address with quotes, MLflow's server makes folders of the name with its quotes; started beside the file it
+    needs none.
+    """
+    uri, plain = sqlite_uri(database), f"sqlite:///{database.absolute()}"
+    start = f"--backend-store-uri {shlex.quote(uri if uri == plain else f'sqlite:///{database.name}')}"
+    there = "" if uri == plain else f"cd {shlex.quote(str(database.parent.absolute()))} && "
+    return f"{there}MLFLOW_DISABLE_TELEMETRY=true mlflow server {start} --workers 1 --host 127.0.0.1 --port 5000"
 
 
 def _short(path: Path) -> Path:

@@ -74,9 +74,14 @@ def absolute_path(text: str) -> Path:
     if "://" in text:
         raise argparse.ArgumentTypeError(f"{text!r} is an address; a folder or file of this machine is wanted here")
     try:
-        return Path(text).expanduser().absolute()
+        path = Path(text).expanduser().absolute()
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # an address, a report and Ray's messages are text
+        raise argparse.ArgumentTypeError(f"{str(path)!r} holds bytes that are no UTF-8; rename that folder") from None
+    return path
 
 
 def results_location(text: str) -> Path | str:

@@ -131,7 +131,7 @@ class Heart:
     def _signs_of(self, trial: TrialProgress) -> _Signs:
         signs = self._signs.get(trial.spec.trial_id)
         if signs is None or signs.started != trial.started:
-            signs = _Signs(trial.started)
+            signs = _Signs(trial.started, trial.epoch)
         folder = work_folder(trial_folder(self._results_dir, trial.spec))
         signs.look(trial, read_json(folder / PROGRESS_FILE))
         return signs
@@ -140,10 +140,10 @@ class Heart:
 class _Signs:
     """What is heard of one trial since it got its process: a file that changes, or an epoch that is reported."""
 
-    def __init__(self, started: float) -> None:
+    def __init__(self, started: float, epoch: int) -> None:
         self.started = self.heard = started
         self.host = ""
-        self._epoch = 0
+        self._epoch = epoch
         self._said: object = ...
 
     def look(self, trial: TrialProgress, said: object) -> None:

@@ -30,7 +30,7 @@ from pipelines.stop_request import StopRequest
 from pipelines.store import Store
 from pipelines.store_schema import STORE_SCHEMA
 
-_REPORT = ("results", "trials", "costs", "layers")
+_REPORT = ("results", "trials", "costs", "layers", "leftovers")
 _FIGURES = "figures"
 _PATIENCE_SECONDS = 300.0
 _PULL_SECONDS = 30.0

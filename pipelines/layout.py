@@ -67,6 +67,17 @@ def seed_of(folder: Path) -> int | None:
     return int(match[1]) if match else None
 
 
+def folders_in(folder: Path, pattern: str = "*") -> list[Path]:
+    """Return the real folders below ``folder`` (no links, nothing hidden); all, or the one called ``pattern``."""
+    if folder.is_symlink() or not folder.is_dir():
+        return []
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if (pattern in ("*", path.name)) and not path.name.startswith(".") and not path.is_symlink() and path.is_dir()
+    )
+
+
 def refuse_links(results_dir: Path, path: Path) -> None:
     """Check that no part of ``path`` below the results folder is a symbolic link (the results folder may be one).
 

@@ -57,12 +57,13 @@ def published_text(published: Published) -> str:
     return f"{published.mean:g}{spread}{runs}{top5}{'' if quoted is None else f' (quoted{there})'}{other}"
 
 
-def plan_lines(plan: Plan, at_once: int | None) -> list[str]:
+def plan_lines(plan: Plan, at_once: int | None, others: Sequence[str] = ()) -> list[str]:
     """Return what would be trained, what is there, and how long it takes.
 
     Args:
         plan: the plan.
         at_once: trials that fit on this machine together; None if that is not known.
+        others: lines about what is there and belongs to no row (``leftovers``).
     """
     cells = [("row", "fingerprint", "seeds", "state", "epochs left", "time")]
     for row in _in_place(plan):
@@ -76,7 +77,7 @@ def plan_lines(plan: Plan, at_once: int | None) -> list[str]:
         cells.append((row.name, row.fingerprint, seeds_text(row.all_seeds), _counts(trials), str(epochs), time))
     workers = [*plan.notes, *worker_lines(trial.spec for trial in plan.to_run())]
     head = f"scale {plan.scale}, mode {plan.mode}"
-    lines = [head, *workers, *columns(cells), *_chains(plan), *_details(plan.trials), ""]
+    lines = [head, *workers, *columns(cells), *_chains(plan), *_details(plan.trials), *others, ""]
     return [*lines, total_line(plan, at_once)]
 
 

@@ -63,6 +63,7 @@ class Progress:
         specs: the trials to be run.
         done_before: seeds per (table, row) that were done when the run began.
         seconds: estimated seconds of a trial per (table, row), where the plan knows them.
+        epochs_before: epochs of a trial by its id that were done when the run began, where there are any.
     """
 
     def __init__(
@@ -70,9 +71,11 @@ class Progress:
         specs: Sequence[TrialSpec],
         done_before: Mapping[RowKey, int] | None = None,
         seconds: Mapping[RowKey, float] | None = None,
+        epochs_before: Mapping[str, int] | None = None,
     ) -> None:
         self._lock = threading.RLock()
-        self.trials = {spec.trial_id: TrialProgress(spec) for spec in specs}
+        before = epochs_before or {}
+        self.trials = {spec.trial_id: TrialProgress(spec, epoch=before.get(spec.trial_id, 0)) for spec in specs}
         self._before = dict(done_before or {})
         self._seconds = dict(seconds or {})
         self.started = time.monotonic()
@@ -96,11 +99,15 @@ class Progress:
             trial = self._put(trial_id, "running")
             trial.started = time.monotonic()
 
-    def epoch(self, trial_id: str, epochs_done: int, accuracy: float, epoch_seconds: float) -> None:
-        """Note a finished epoch."""
+    def epoch(
+        self, trial_id: str, epochs_done: int, accuracy: float | None = None, epoch_seconds: float | None = None
+    ) -> None:
+        """Note a finished epoch, or the one from which a trial goes on; None leaves the rest as it was."""
         with self._lock:
             trial = self._put(trial_id)
-            trial.epoch, trial.accuracy, trial.epoch_seconds = epochs_done, accuracy, epoch_seconds
+            trial.epoch = epochs_done
+            trial.accuracy = trial.accuracy if accuracy is None else accuracy
+            trial.epoch_seconds = trial.epoch_seconds if epoch_seconds is None else epoch_seconds
 
     def died(self, trial_id: str, *, counts: bool = True) -> None:
         """Note that a trial lost its process and is started again, and whether that is held against it."""

@@ -55,7 +55,7 @@ def rows_in_store(tables: dict[str, Table], store: Store, scale: Scale) -> list[
         seeds.setdefault((record.table, record.row, record.fingerprint), set()).add(record.seed)
     rows = []
     for (table, row_id, found), present in seeds.items():
-        planned = _present_row(tables, table, row_id, scale)
+        planned = present_row(tables, table, row_id, scale)
         if planned is not None and planned.fingerprint == found:
             rows.append(PlannedRow(planned.table, planned.row, row_id, planned.recipe, found, tuple(sorted(present))))
     return rows
@@ -151,7 +151,7 @@ def _published(published: Published | None) -> dict[str, Any]:
     }
 
 
-def _present_row(tables: dict[str, Table], table_id: str, row_id: str, scale: Scale) -> PlannedRow | None:
+def present_row(tables: dict[str, Table], table_id: str, row_id: str, scale: Scale) -> PlannedRow | None:
     """Return the row or variant as the tables define it today; None if they do not know it any more."""
     base, settings = split_variant(row_id)
     table = tables.get(table_id)

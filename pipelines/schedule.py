@@ -93,7 +93,7 @@ def run(
     ordered = longest_first(specs, seconds)
     if not ordered:
         return ScheduleOutcome(0, 0, 0, interrupted=False)
-    progress = Progress(ordered, done_before(plan, specs), seconds)
+    progress = Progress(ordered, done_before(plan, specs), seconds, epochs_before(plan))
     display = make_display(progress, show)
     results_dir = ordered[0].results_dir
     home = home or SharedHome(results_dir)
@@ -151,6 +151,12 @@ def done_before(plan: Plan | None, specs: Sequence[TrialSpec]) -> dict[RowKey, i
     rows = {(spec.table, spec.row) for spec in specs}
     done = [trial.spec for trial in (plan.trials if plan else ()) if trial.state == "done" and not trial.runs]
     return dict(Counter(key for spec in done if (key := (spec.table, spec.row)) in rows))
+
+
+def epochs_before(plan: Plan | None) -> dict[str, int]:
+    """Return the epochs that trials which go on from a checkpoint have behind them, by their ids."""
+    runs = plan.to_run() if plan else ()
+    return {trial.spec.trial_id: done for trial in runs if (done := trial.spec.recipe.epochs - trial.epochs_left)}
 
 
 def longest_first(specs: Sequence[TrialSpec], seconds: Mapping[RowKey, float]) -> list[TrialSpec]:

@@ -49,7 +49,7 @@ def run_search(
     specs = [one.configuration.spec for one in left]
     if not specs:
         return False
-    progress = Progress(specs)
+    progress = Progress(specs, epochs_before={one.configuration.spec.trial_id: one.epochs_done for one in left})
     display = make_display(progress, show)
 
     def say() -> None:

@@ -135,6 +135,11 @@ class Store:
                 return TrialState("failed", epochs_done, record.reason, damaged)
         return TrialState("partial" if _has_checkpoint(work) else "new", epochs_done, damaged=damaged)
 
+    def epochs_done(self, spec: TrialSpec) -> int:
+        """Return the epochs after which a trial that was begun goes on, 0 of any other; hashes nothing."""
+        folder = self.folder(spec)
+        return 0 if folder.exists() else _epochs_done(layout.work_folder(folder), spec)
+
     def states(self, specs: Sequence[TrialSpec]) -> list[TrialState]:
         """Return the states of many trials (hashing lets other threads run, so that it takes all cores)."""
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
@@ -221,9 +226,10 @@ class Store:
         Raises:
             UserError: if a newer version of this project wrote a record.
         """
-        for table_folder in _folders(self.results_dir / layout.TRIALS, table):
-            for row_folder in _folders(table_folder, row):
-                folders = [folder for fingerprint in _folders(row_folder) for folder in _folders(fingerprint)]
+        for table_folder in layout.folders_in(self.results_dir / layout.TRIALS, table):
+            for row_folder in layout.folders_in(table_folder, row):
+                recipes = layout.folders_in(row_folder)
+                folders = [folder for fingerprint in recipes for folder in layout.folders_in(fingerprint)]
                 for folder in sorted(folders, key=_order):
                     stored = _read_stored(folder)
                     if stored is not None:
@@ -232,7 +238,8 @@ class Store:
 
 def _epochs_done(work: Path, spec: TrialSpec) -> int:
     values = read_json(work / PROGRESS_FILE)
-    epoch = values.get("epoch") if isinstance(values, dict) else None
+    # where it goes on: epochs after its last checkpoint are trained once more
+    epoch = values.get("saved", values.get("epoch")) if isinstance(values, dict) else None
     return min(max(epoch, 0), spec.recipe.epochs) if isinstance(epoch, int) and _has_checkpoint(work) else 0
 
 
@@ -255,17 +262,6 @@ def _drop(work: Path) -> None:
     with contextlib.suppress(OSError):  # gone already, or in use elsewhere: it is only a copy
         work.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def _folders(folder: Path, pattern: str = "*") -> list[Path]:
-    """Return the real folders below ``folder`` (no links, nothing hidden); all, or the one called ``pattern``."""
-    if folder.is_symlink() or not folder.is_dir():
-        return []
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if (pattern in ("*", path.name)) and not path.name.startswith(".") and not path.is_symlink() and path.is_dir()
-    )
 
 
 def _order(folder: Path) -> tuple[str, int, str]:

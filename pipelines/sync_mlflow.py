@@ -20,6 +20,7 @@ if __name__ == "__main__" and not __package__:
 from dnw_core.errors import UserError
 from pipelines.cli_words import WordParser, results_location
 from pipelines.home_choice import home_at
+from pipelines.leftovers import unread_trials
 from pipelines.report_rows import all_rows
 from pipelines.store import Store
 from pipelines.tracker import Tracker, check_reachable, describe
@@ -67,13 +68,16 @@ def sync_all(place: Path | str, tracking_uri: str | None) -> int:
     with home.looking():
         if not home.results_dir.is_dir():
             raise UserError(f"there is no results folder {home}; give --results-dir")
-        rows = stored_rows(home.open_store())
+        store = home.open_store()
+        rows = stored_rows(store)
         if not rows:
             raise UserError(f"{home} holds no finished or failed trial yet; give another --results-dir")
         check_reachable(tracking_uri, home.results_dir)
         tracker = Tracker(tracking_uri, home.results_dir)
         begun = time.monotonic()
         outcome = tracker.sync(rows)
+        told = {text.partition(": ")[0] for text in outcome.skipped}
+        outcome.skipped += [f"{name}: its record cannot be read" for name in unread_trials(store) if name not in told]
     if outcome.error is not None:
         print(f"error: {tracker}: {outcome.error}; the same command goes on from there", file=sys.stderr)
         return 1

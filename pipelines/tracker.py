@@ -15,22 +15,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines.addresses import sqlite_path
 from pipelines.tracker_address import (
     artifact_root,
     be_impatient,
     check_reachable,
     first_line,
     resolve_uri,
-    sqlite_path,
     without_password,
 )
 from pipelines.tracker_content import row_content, row_identity, trial_content, trial_digest
-from pipelines.tracker_database import in_words, make_database
+from pipelines.tracker_database import in_words, make_database, make_no_folders
 from pipelines.tracker_runs import RowRuns, Written
 
 __all__ = ["SyncOutcome", "Tracker", "check_reachable"]
 
 log = logging.getLogger(__name__)
+_MOST_SKIPPED = 3
 Row = Mapping[str, Any]
 
 
@@ -138,6 +139,7 @@ class Tracker:
                 logging.getLogger(name).setLevel(logging.CRITICAL)
             path = sqlite_path(self.uri)
             if path is not None:
+                make_no_folders()
                 make_database(path)
             self._client = MlflowClient(tracking_uri=self.uri)
         return self._client
@@ -177,4 +179,7 @@ class Tracker:
 def describe(outcome: SyncOutcome, seconds: float) -> str:
     """Return one line about a sync that went through."""
     counts = f"{outcome.created} runs written, {outcome.updated} brought up to date, {outcome.unchanged} unchanged"
-    return f"{counts} in {seconds:.1f} s" + "".join(f"\nleft out: {text}" for text in outcome.skipped[:3])
+    left_out = outcome.skipped[:_MOST_SKIPPED]
+    if len(outcome.skipped) > len(left_out):
+        left_out.append(f"and {len(outcome.skipped) - len(left_out)} more")
+    return f"{counts} in {seconds:.1f} s" + "".join(f"\nleft out: {text}" for text in left_out)

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from dnw_core.errors import UserError
+from pipelines.addresses import sqlite_options, sqlite_path, sqlite_uri
 
 REACH_SECONDS = 18.0
 _DATABASES = ("postgresql", "mysql", "mssql")
@@ -39,7 +40,7 @@ def be_impatient() -> None:
 
 def default_uri(results_dir: Path) -> str:
     """Return the address of the tracker inside a results folder."""
-    return f"sqlite:///{results_dir.resolve()}/mlflow/mlflow.db"
+    return sqlite_uri(results_dir.resolve() / "mlflow" / "mlflow.db")
 
 
 def resolve_uri(uri: str | None, results_dir: Path) -> str:
@@ -61,7 +62,8 @@ def resolve_uri(uri: str | None, results_dir: Path) -> str:
             raise UserError(f"--tracking-uri {uri!r} is not an address; give for example http://127.0.0.1:5000")
         return uri.rstrip("/")
     if scheme == "sqlite" and (path := sqlite_path(uri)) is not None:
-        return f"sqlite:///{path}"
+        _refuse_unquoted(uri, path)
+        return sqlite_uri(path, sqlite_options(uri))
     if scheme in _DATABASES and "://" in uri:
         return uri
     if scheme in ("file", "") or "://" not in uri:
@@ -69,10 +71,15 @@ def resolve_uri(uri: str | None, results_dir: Path) -> str:
     raise UserError(f"--tracking-uri {uri!r} is of an unknown kind; give {_EXAMPLES}")
 
 
-def sqlite_path(uri: str) -> Path | None:
-    """Return the absolute path of a SQLite address's file; None for any other address."""
-    match = re.fullmatch(r"sqlite:///(.+)", uri)
-    return Path(match[1].partition("?")[0]).absolute() if match else None
+def _refuse_unquoted(uri: str, path: Path) -> None:
+    """Refuse a path that was pasted into an address and means another one there."""
+    pasted = Path(uri.removeprefix("sqlite:///")).absolute()
+    meant = f"write {sqlite_uri(pasted)} for {pasted}"
+    options = sqlite_options(uri)
+    if options and "=" not in options:
+        raise UserError(f"--tracking-uri {uri!r}: a ? ends the path of an address; {meant}")
+    if pasted != path and not options and pasted.parent.is_dir() and not path.parent.is_dir():
+        raise UserError(f"--tracking-uri {uri!r} means {path}, which is not there; {meant}")
 
 
 def artifact_root(uri: str, results_dir: Path) -> Path | None:

@@ -215,7 +215,7 @@ def _epochs(path: Path, started: int) -> Iterator[Point]:
             if column not in columns:  # a history older than the column
                 continue
             value = columns[column][index]
-            if value is not None:
+            if value is not None and math.isfinite(value):  # MLflow gives infinity back as 1.8e308
                 yield Point(name, factor * value, time, int(epoch))
 
 

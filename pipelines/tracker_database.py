@@ -15,6 +15,7 @@ import uuid
 from pathlib import Path
 
 from dnw_core.files import sync
+from pipelines.addresses import sqlite_uri
 from pipelines.private_folder import private_folder
 
 _HALF_MADE = re.compile(
@@ -49,11 +50,24 @@ def make_database(path: Path) -> None:
             here.unlink(missing_ok=True)
 
 
+def make_no_folders() -> None:
+    """Keep this process's MLflow from making folders for a SQLite file.
+
+    It makes those of the address as it stands, quotes and all: beside ``job%2Fmain`` a ``job%252Fmain`` with nothing
+    in it. The file's own folder is there by then.
+    """
+    from mlflow.store.db import utils
+
+    if hasattr(utils, "_make_parent_dirs_if_sqlite"):
+        utils._make_parent_dirs_if_sqlite = lambda uri: None
+
+
 def _let_mlflow_make(path: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from mlflow.tracking import MlflowClient
 
-    address = f"sqlite:///{path}"
+    make_no_folders()
+    address = sqlite_uri(path)
     try:
         MlflowClient(tracking_uri=address).search_experiments(max_results=1)
     finally:

@@ -109,9 +109,10 @@ class Watcher(_DriverOnly, tune.Callback):  # type: ignore[misc]  # Ray is not t
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Note an epoch."""
+        """Note an epoch, or the one from which the trial goes on."""
         if result.get("status") == "running":
-            self._progress.epoch(self._id(trial), result["epoch"], result["accuracy"], result["seconds"])
+            said = result.get("accuracy"), result.get("seconds")  # neither where it only says where it goes on
+            self._progress.epoch(self._id(trial), result["epoch"], *said)
 
     @_never_raise
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -16,6 +16,7 @@ from pipelines.parents import TrialBlocked
 from pipelines.preemption import DRAINED, Leaving, Preempted, at_work, why_leave
 from pipelines.sight import Sight
 from pipelines.spec import TrialSpec
+from pipelines.store import Store
 from pipelines.trial import RunTrial, run_spec
 
 KEY = "trial"
@@ -71,6 +72,8 @@ def make_trainable(depot: Depot, train: str, sight: Sight | None = None) -> Call
                 sight.check(spec)
             trainer = trainer_of(spec, depot.stop_file, train)
             with at_work(), depot.open(spec) as (here, should_stop):
+                if (epochs_done := Store(here.results_dir).epochs_done(here)) > 0:
+                    tune.report({"status": "running", "epoch": epochs_done})  # from here it goes on
                 record, all_stop = train_until_told(here, on_epoch, should_stop, trainer)
         except TrialBlocked as blocked:
             tune.report({"status": "blocked", "reason": str(blocked)})

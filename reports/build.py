@@ -16,6 +16,7 @@ from reports.export import write_results, write_trials
 from reports.figures.wiring import wiring_picture
 from reports.files import refuse_link, write_text
 from reports.layers import read_layers, write_layers
+from reports.leftovers import Leftovers, write_leftovers
 from reports.markdown import TableView, render
 from reports.pictures import table_pictures
 from reports.records import WIRING_FILE
@@ -42,6 +43,8 @@ class ReportPaths:
     costs_parquet: Path | None = None
     layers_csv: Path | None = None
     layers_parquet: Path | None = None
+    leftovers_csv: Path | None = None
+    leftovers_parquet: Path | None = None
 
 
 def build_report(
@@ -51,10 +54,11 @@ def build_report(
     scale: str,
     command: str | Callable[[Mapping[str, Any]], str] | None = None,
     costs: Costs | None = None,
+    leftovers: Leftovers = (),
     out_dir: Path | None = None,
     generated_at: str | None = None,
 ) -> ReportPaths:
-    """Write ``results.md``, ``results.*``, ``trials.*``, ``costs.*``, ``layers.*``, ``figures/``; return their paths.
+    """Write ``results.md``, its data (``results.*``, ``trials.*``, ...) and ``figures/``; return their paths.
 
     Args:
         results_dir: the results folder; it is only read, unless ``out_dir`` is left out.
@@ -62,6 +66,7 @@ def build_report(
         scale: the scale of every row that does not name its own.
         command: the command that made this report; or a function that gives the command of a row without one.
         costs: what each row's network costs (fields: ``reports.costs.COST_COLUMNS``); None leaves that out.
+        leftovers: finished trials of no row, or of another recipe (fields: ``reports.leftovers.Leftovers``).
         out_dir: where to write; the results folder itself by default.
         generated_at: the date to print; now, in UTC, by default.
 
@@ -91,14 +96,17 @@ def build_report(
         trials,
         generated_at=generated_at or datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         command=command if isinstance(command, str) else None,
+        leftovers=leftovers,
     )
     csv, parquet = write_results(summary, out)
     trials_csv, trials_parquet = write_trials(trials, out)
     cost_files = write_costs(counted, out) if len(counted) else (None, None)
     layer_files = write_layers(layers, out) if len(layers) else (None, None)
+    leftover_files = write_leftovers(leftovers, out)
     markdown = out / "results.md"
     write_text(markdown, text)  # last: what it points to is there by now
-    return ReportPaths(markdown, csv, parquet, trials_csv, trials_parquet, tuple(figures), *cost_files, *layer_files)
+    tables = (*cost_files, *layer_files, *leftover_files)
+    return ReportPaths(markdown, csv, parquet, trials_csv, trials_parquet, tuple(figures), *tables)
 
 
 def _views(

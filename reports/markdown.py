@@ -11,6 +11,7 @@ import pandas as pd
 from reports.costs import cost_section
 from reports.details import row_details
 from reports.layers import empty_layers
+from reports.leftovers import Leftovers, leftover_section
 from reports.pictures import Picture
 from reports.rows import ReportRow
 from reports.text import DASH, code, count, duration, escape, number, plus_minus, signed
@@ -60,7 +61,14 @@ class TableView:
     layers: pd.DataFrame = field(default_factory=empty_layers)
 
 
-def render(views: Sequence[TableView], trials: pd.DataFrame, *, generated_at: str, command: str | None) -> str:
+def render(
+    views: Sequence[TableView],
+    trials: pd.DataFrame,
+    *,
+    generated_at: str,
+    command: str | None,
+    leftovers: Leftovers = (),
+) -> str:
     """Return the whole report as GitHub-flavoured Markdown (plain CommonMark readers lose only the tables)."""
     rows = [row for view in views for row in view.rows]
     lines = [line for view in views for line in view.lines]
@@ -69,6 +77,7 @@ def render(views: Sequence[TableView], trials: pd.DataFrame, *, generated_at: st
         parts.append(f"Made by {code(command)}")
     for view in views:
         parts += _table(view, trials)
+    parts += leftover_section(leftovers)
     parts += [
         "---",
         "The numbers behind this page: `results.csv` and `results.parquet` (one line a row), `trials.csv` and "

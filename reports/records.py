@@ -84,6 +84,8 @@ def _finished(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
     values = _values(record)
     if values["accuracy"] is None:
         raise UnreadableError(f"{RECORD_FILE}: a finished trial without 'last' scores")
+    if values["test_loss"] is None:
+        raise UnreadableError(f"{RECORD_FILE}: last.test_loss is not finite: the network diverged, and has no score")
     _check_seconds(values)
     _check_files(folder, record.get("files"))
     return values | {"status": "done"}

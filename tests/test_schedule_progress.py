@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
-from stub_specs import spec
+from stub_specs import TRAIN, spec
+from stub_store import interrupt
 
-from pipelines.live_table import LiveTable, PlainLines, duration, make_display
+from dnw_core.record import PROGRESS_FILE
+from pipelines.depot import SharedFolder
+from pipelines.live_table import LiveTable, PlainLines, describe_running, duration, make_display
+from pipelines.planner import Plan
 from pipelines.progress import Progress
-from pipelines.schedule import longest_first
+from pipelines.schedule import epochs_before, longest_first
+from pipelines.store import Store
+from pipelines.tune_driver import Watcher
+from pipelines.tune_worker import KEY, make_trainable
 
 
 def test_longest_rows_start_first() -> None:
@@ -153,3 +162,44 @@ def test_blocked_children_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
 def test_duration(seconds: float | None, text: str) -> None:
     """Times are said in the unit a reader would choose."""
     assert duration(seconds) == text
+
+
+def test_a_trial_that_goes_on_shows_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the plan before it has a process, and from its own process, which may have lost epochs since its last
+    checkpoint: progress.json says epoch 5, and 3 were saved."""
+    one, other = (spec(tmp_path, "ok", seed, epochs=10) for seed in (0, 1))
+    store = Store.open(tmp_path, create=True)
+    interrupt(store, one, 5)
+    assert store.state(one).epochs_done == store.epochs_done(one) == 5  # of a version that did not say
+    text = (store.work_folder(one) / PROGRESS_FILE).read_text("utf-8")
+    (store.work_folder(one) / PROGRESS_FILE).write_text(text.replace("{", '{"saved": 3, '), "utf-8")
+    assert (store.state(one).epochs_done, store.epochs_done(one), store.epochs_done(other)) == (3, 3, 0)
+
+    progress = Progress([one, other], epochs_before={one.trial_id: 3})
+    progress.start(one.trial_id)
+    assert (progress.rows()[0].epoch, progress.trials[one.trial_id].epochs_left) == (3, 7)
+    assert describe_running(progress.running()[0]) == "stub/ok seed 0 epoch 3/10"
+
+    said: list[dict[str, Any]] = []
+    monkeypatch.setattr("ray.tune.report", said.append)
+    for trial in (one, other):
+        make_trainable(SharedFolder(tmp_path / "stop"), TRAIN)({KEY: trial.model_dump_json()})
+    assert said[0] == {"status": "running", "epoch": 3}
+    assert all("accuracy" in line for line in said[1:])  # the other one starts, and has nothing to say before an epoch
+    watcher = Watcher(progress, make_display(progress, "none"))
+    progress.epoch(one.trial_id, 5, 0.5, 2.0)  # told before its process died
+    trial = SimpleNamespace(trial_id="x", config={KEY: one.model_dump_json()})
+    watcher.on_trial_result(0, [], trial, said[0])
+    shown = progress.trials[one.trial_id]
+    assert (shown.epoch, shown.accuracy, shown.epoch_seconds) == (3, 0.5, 2.0)
+
+
+def test_the_plan_tells_the_run_where_trials_go_on(tmp_path: Path) -> None:
+    """A partial trial's epochs; none of one that starts, also where ``--mode force`` trains it afresh."""
+    trials = [
+        SimpleNamespace(spec=spec(tmp_path, "ok", seed, epochs=10), epochs_left=left)
+        for seed, left in ((0, 7), (1, 10))
+    ]
+    plan = cast(Plan, SimpleNamespace(to_run=lambda: trials))
+    assert epochs_before(plan) == {trials[0].spec.trial_id: 3}
+    assert epochs_before(None) == {}

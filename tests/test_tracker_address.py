@@ -13,6 +13,7 @@ import pytest
 from stub_specs import closed_address, report_row, spec
 
 from dnw_core.errors import UserError
+from pipelines.addresses import sqlite_uri
 from pipelines.tracker import SyncOutcome, check_reachable
 from pipelines.tracker_address import artifact_root, resolve_uri
 from pipelines.tracker_background import BackgroundSync
@@ -63,9 +64,9 @@ def test_unusable_files(tmp_path: Path) -> None:
     other = tmp_path / "notes.db"
     other.write_text("these are my notes, not a database")
     with pytest.raises(UserError, match=r"notes\.db is not a SQLite database"):
-        check_reachable(f"sqlite:///{other}", tmp_path)
+        check_reachable(sqlite_uri(other), tmp_path)
     with pytest.raises(UserError, match="cannot be written"):
-        check_reachable(f"sqlite:///{other}/below/mlflow.db", tmp_path)
+        check_reachable(sqlite_uri(other / "below" / "mlflow.db"), tmp_path)
     assert other.read_text() == "these are my notes, not a database"
 
 

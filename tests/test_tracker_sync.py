@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import subprocess
@@ -16,7 +17,7 @@ from stub_specs import TRAIN, closed_address, report_row, spec
 from pipelines.spec import TrialSpec
 from pipelines.store import Store
 from pipelines.sync_mlflow import main as sync_main
-from pipelines.tracker import Tracker
+from pipelines.tracker import SyncOutcome, Tracker, describe
 from pipelines.tracker_content import LONGEST_TAG, trial_content
 from pipelines.trial import run_spec
 
@@ -207,6 +208,19 @@ def test_broken_trial_is_left_out_and_named(results: Path) -> None:
     assert len(outcome.skipped) == 1
     assert "seed-0" in outcome.skipped[0]
     assert spec(results, "ok", 1).trial_id in _runs(results)
+
+
+def test_command_names_what_it_cannot_read(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A record with a setting that this version does not know is no trial of its; who rebuilds all is told."""
+    folder = Store.open(results).folder(spec(results, VARIANT))
+    record = json.loads((folder / "trial.json").read_text("utf-8"))
+    record.pop("digest", None)
+    record["recipe"]["network"]["from_last_year"] = 1
+    (folder / "trial.json").write_text(json.dumps(record), "utf-8")
+    assert sync_main(["--results-dir", str(results)]) == 0
+    name = folder.relative_to(results).as_posix()
+    assert capsys.readouterr().out.endswith(f"\nleft out: {name}: its record cannot be read\n")
+    assert describe(SyncOutcome(skipped=list("abcde")), 1.0).endswith("\nleft out: c\nleft out: and 2 more")
 
 
 def test_sync_never_raises(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,13 +127,20 @@ def test_a_killed_worker_and_a_stop_cost_no_bit(
     assert seen == list(range(20))
 
 
-def test_what_a_worker_raises_is_raised_here(tmp_path: Path) -> None:
-    """A loss that is not finite is the trial's failure, as what it is; nothing is started again."""
+def test_what_a_worker_raises_is_raised_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss that is not finite is the trial's failure, as what it is; nothing is started again.
+
+    The workers meet in a folder whose name would end an address.
+    """
+    odd = tmp_path / "odd" / "t?%2F#a"
+    odd.mkdir(parents=True)
+    monkeypatch.setattr("tempfile.tempdir", str(odd))
     with pytest.raises(TrialFailed, match=r"the training loss is not finite \(epoch 0, by step [1-3]\)"):
         train(recipe(optimiser={"learning_rate": 1e30}), tmp_path, workers=2)
     assert not (tmp_path / "trial.json").exists()
     assert log_of(tmp_path).count("workers: processes") == 1
     assert not any(runs(process) for process in processes(tmp_path))
+    assert [path.name for path in odd.parent.iterdir()] == [odd.name]
 
 
 ORPHANED = """

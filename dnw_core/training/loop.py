@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dnw_core.data.feed import Feed
-from dnw_core.errors import TrialFailed
+from dnw_core.errors import NotFinite
 from dnw_core.recipe import Recipe
 from dnw_core.training.decay import parameter_groups
 from dnw_core.training.group import LONE, WorkerGroup
@@ -69,7 +70,7 @@ def train_epoch(
             whether the device has been waited for; the answer is the same on every worker.
 
     Raises:
-        TrialFailed: if a loss is not finite.
+        NotFinite: if a loss is not finite.
     """
     assert training_step.run is not None
     total = training_step.run.steps_per_epoch
@@ -100,7 +101,7 @@ def train_epoch(
 
 def _refuse_not_finite(state: TrainingState) -> None:
     if not bool(torch.isfinite(state.loss_sum)):
-        raise TrialFailed(f"the training loss is not finite (epoch {state.epoch}, by step {state.step - 1})")
+        raise NotFinite(f"the training loss is not finite (epoch {state.epoch}, by step {state.step - 1})")
 
 
 @torch.no_grad()
@@ -110,10 +111,14 @@ def evaluate(
     """Return loss and accuracies on all test images, the same on every worker; each takes its share of every batch.
 
     Batches have the recipe's size (dopri5's steps depend on it).
+
+    Raises:
+        NotFinite: on every worker, if the loss or any logit is not finite. The largest of ten NaNs is the first, so
+            such a network would score exactly chance.
     """
     network.eval()
     top5 = recipe.network.classes > TOP
-    sums = torch.zeros(4, dtype=torch.float64)  # loss, correct, correct among the first five, images
+    sums = torch.zeros(5, dtype=torch.float64)  # loss, correct, among the first five, images, logits not finite
     with effective_weights():
         for batch in feed.evaluation(batch_size=recipe.batch_size, share=group.share(group.workers)):
             if len(batch.labels) == 0:
@@ -124,11 +129,16 @@ def evaluate(
             correct = (logits.argmax(dim=1) == batch.labels).sum()
             among = _among_first(logits, batch.labels) if top5 else correct
             images = torch.full_like(loss, len(batch.labels))
-            sums = sums.to(loss.device) + torch.stack([loss, correct.double(), among.double(), images])
+            odd = (~logits.isfinite()).sum().double()
+            sums = sums.to(loss.device) + torch.stack([loss, correct.double(), among.double(), images, odd])
     if not group.alone:
         sums = sums.to(group.device)
         group.add_up(sums)
-    loss_sum, correct_sum, among_sum, count = sums.tolist()
+    loss_sum, correct_sum, among_sum, count, odd_sum = sums.tolist()
+    if not math.isfinite(loss_sum):
+        raise NotFinite("the test loss is not finite")
+    if odd_sum:  # minus infinity for a class that is no image's own leaves the loss finite
+        raise NotFinite("a test image's logits are not finite")
     return Evaluation(
         loss=loss_sum / count,
         accuracy=int(correct_sum) / int(count),

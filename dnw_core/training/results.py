@@ -25,7 +25,12 @@ def write_history(path: Path, history: list[EpochMetrics]) -> None:
     """Write one line an epoch as Parquet, with the columns of ``record.HISTORY_COLUMNS``."""
     schema = pa.schema(list(HISTORY_COLUMNS.items()))
     table = pa.Table.from_pylist([line.model_dump() for line in history], schema=schema)
-    write_atomically(path, lambda temporary: parquet.write_table(table, temporary))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # pyarrow takes "a:b/history.parquet" for an address
+            parquet.write_table(table, file)
+
+    write_atomically(path, write)
 
 
 def write_wiring(path: Path, masks: dict[str, Tensor], liveness: dict[str, Liveness]) -> None:
@@ -58,10 +63,13 @@ def write_wiring(path: Path, masks: dict[str, Tensor], liveness: dict[str, Liven
     write_atomically(path, write)
 
 
-def write_progress(folder: Path, epoch: int, epochs: int, metrics: EpochMetrics | None, seconds: float) -> None:
-    """Write the heartbeat that ``--status`` and the live table read."""
+def write_progress(
+    folder: Path, epoch: int, epochs: int, metrics: EpochMetrics | None, seconds: float, saved: int
+) -> None:
+    """Write the heartbeat that ``--status`` and the live table read; ``saved`` is the epoch of the last checkpoint."""
     progress = {
         "epoch": epoch,
+        "saved": saved,
         "epochs": epochs,
         "metrics": metrics.model_dump() if metrics else None,
         "seconds": seconds,
@@ -70,6 +78,15 @@ def write_progress(folder: Path, epoch: int, epochs: int, metrics: EpochMetrics 
         "pid": os.getpid(),
     }
     write_text(folder / PROGRESS_FILE, json.dumps(progress))
+
+
+def in_words(line: EpochMetrics) -> str:
+    """Return an epoch's line of the log."""
+    return (
+        f"epoch {line.epoch}: rate {line.learning_rate:.4g}, train {line.train_loss:.4f} "
+        f"{line.train_accuracy:.2%}, test {line.test_loss:.4f} {line.test_accuracy:.2%}, "
+        f"{line.live_edges} live edges, {line.edges_swapped} swapped, {line.seconds:.1f} s"
+    )
 
 
 def scores_of(line: EpochMetrics) -> Scores:

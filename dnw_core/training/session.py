@@ -37,6 +37,7 @@ from dnw_core.record import (
 from dnw_core.training import results
 from dnw_core.training.batch_statistics import take_statistics_from_first
 from dnw_core.training.checkpoint import PREVIOUS_FILE, CheckpointKey, save_checkpoint
+from dnw_core.training.finite import finite_epoch
 from dnw_core.training.group import WorkerGroup
 from dnw_core.training.loop import evaluate, train_epoch
 from dnw_core.training.provenance import collect_provenance, peak_memory_bytes
@@ -112,6 +113,7 @@ class Session:
             recipe, self.network, self.state.optimiser, self.model, seed=seed, group=group, run=run
         )
         self._log_start(saved)
+        self.saved = saved["epoch"] if saved else 0  # the epoch of the last checkpoint, from which another one goes on
         self.clock = time.monotonic()
         self.last_checkpoint = self.last_heartbeat = self.last_stop_check = self.clock
 
@@ -136,25 +138,23 @@ class Session:
         return kept_edges(self.training_step.wiring, self.graphs)
 
     def train(self, on_epoch: Callable[[EpochMetrics], None], should_stop: Callable[[], bool]) -> None:
-        """Run the epochs that are left."""
+        """Run the epochs that are left; raises NotFinite if the network diverges."""
         self.heartbeat()
         while self.state.epoch < self.recipe.epochs:
-            rate = train_epoch(
-                self.recipe,
-                self.state,
-                self.feeds.train,
-                self.training_step,
-                lambda looked: self.after_step(should_stop, looked),
-            )
-            line = self.end_epoch(rate)
-            self.log.write(
-                f"epoch {line.epoch}: rate {line.learning_rate:.4g}, train {line.train_loss:.4f} "
-                f"{line.train_accuracy:.2%}, test {line.test_loss:.4f} {line.test_accuracy:.2%}, "
-                f"{line.live_edges} live edges, {line.edges_swapped} swapped, {line.seconds:.1f} s"
-            )
+            with finite_epoch(self.network, self.state.epoch):
+                rate = train_epoch(
+                    self.recipe,
+                    self.state,
+                    self.feeds.train,
+                    self.training_step,
+                    lambda looked: self.after_step(should_stop, looked),
+                )
+                line = self.end_epoch(rate)
+            self.log.write(results.in_words(line))
             if self.state.epoch == self.recipe.epochs or self.checkpoint_due():
                 self.checkpoint()
-            self.heartbeat()
+            else:
+                self.heartbeat()
             on_epoch(line)
 
     def after_step(self, should_stop: Callable[[], bool], looked: bool) -> None:
@@ -242,16 +242,19 @@ class Session:
         """Write the state."""
         self.tick()
         if self.group.first:
-            finished = self.state.epoch == self.recipe.epochs
-            save_checkpoint(self.folder, self.key, self.state.to_checkpoint(finished=finished))
+            state = self.state.to_checkpoint(finished=self.state.epoch == self.recipe.epochs)
+            save_checkpoint(self.folder, self.key, state)
+        self.saved = self.state.epoch
         self.last_checkpoint = time.monotonic()
+        self.heartbeat()
 
     def heartbeat(self) -> None:
         """Write how far the trial is."""
         self.tick()
         if self.group.first:
             last = self.state.history[-1] if self.state.history else None
-            results.write_progress(self.folder, self.state.epoch, self.recipe.epochs, last, self.state.seconds)
+            epoch, epochs = self.state.epoch, self.recipe.epochs
+            results.write_progress(self.folder, epoch, epochs, last, self.state.seconds, self.saved)
         self.last_heartbeat = time.monotonic()
 
     def finish(self) -> TrialRecord:

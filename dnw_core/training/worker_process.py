@@ -91,9 +91,12 @@ def _join(task: WorkerTask) -> WorkerGroup:
     variable = "NCCL_SOCKET_IFNAME" if device.type == "cuda" else "GLOO_SOCKET_IFNAME"
     os.environ.setdefault(variable, "lo" if sys.platform.startswith("linux") else "lo0")
     with reaching_others():
+        # by its path: torch takes an address of it (file://...) up to the first ? or # and unquotes nothing
+        store = dist.FileStore(str(task.meeting), task.execution.workers)  # type: ignore[attr-defined]
+        store.set_timeout(TIMEOUT)
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
-            init_method=f"file://{task.meeting}",
+            store=store,
             rank=task.rank,
             world_size=task.execution.workers,
             timeout=TIMEOUT,
