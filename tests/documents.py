@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+TESTS = Path(__file__).resolve().parent
+DOCS = TESTS.parent / "docs"
 
 
 def python_blocks(document: str, heading: str = "") -> list[str]:
@@ -36,3 +37,9 @@ def table_rows(document: str, first_cell: str) -> list[list[str]]:
             break
         rows.append([cell.strip().replace("`", "") for cell in line.strip("|").split("|")])
     return rows
+
+
+def names_of_tests() -> set[str]:
+    """The names of all test functions."""
+    found = (re.findall(r"^def (test_\w+)", file.read_text("utf-8"), re.MULTILINE) for file in TESTS.glob("test_*.py"))
+    return {name for names in found for name in names}

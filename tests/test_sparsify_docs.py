@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from documents import python_blocks, run, table_rows
+from documents import names_of_tests, python_blocks, run, table_rows
 from torch import nn
 
 from dnw_core.library.settings import registered
@@ -40,3 +40,14 @@ def test_the_table_of_rules_is_the_codes() -> None:
         takes += [field for field, info in fields.items() if field != "rule" and info.is_required()]
         moments = hooks_of(load_class(RULE_CLASSES[name]))
         assert written[name] == (", ".join(takes) or "–", ", ".join(moments) or "–"), name
+
+
+def test_what_is_said_to_work_is_tested() -> None:
+    """Each cell of tests in the table "works with" names tests that there are."""
+    rows = table_rows("sparsify.md", "works with")
+    known = names_of_tests()
+    assert len(rows) > 15
+    for subject, _, tests in rows:
+        named = tests.split(", ")
+        assert named, subject
+        assert [name for name in named if name not in known] == [], subject

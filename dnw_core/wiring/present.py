@@ -63,11 +63,12 @@ def keep_largest_together(rules: Sequence[PresentEdges], values: Sequence[Tensor
         rules: of the weights.
         values: of each weight's slots, in its shape.
     """
-    flat = torch.cat([value.reshape(-1) for value in values])
+    device = values[0].device  # a network may lie on several
+    flat = torch.cat([value.reshape(-1).to(device) for value in values])
     usable = None
     if any(rule.usable is not None for rule in rules):
         starts = [torch.ones_like(rule.present) if rule.usable is None else rule.usable for rule in rules]
-        usable = torch.cat([start.reshape(-1) for start in starts])
+        usable = torch.cat([start.reshape(-1).to(device) for start in starts])
     chosen = largest_magnitudes(flat, sum(rule.kept_edges for rule in rules), usable)
     for rule, mask in zip(rules, torch.split(chosen, [rule.slots.numel for rule in rules]), strict=True):
         rule.keep(mask.view(rule.slots.shape), mask.count_nonzero())

@@ -32,13 +32,13 @@ from torch.nn.utils import parametrize
 
 from dnw_core.seeds import derive_seed
 from dnw_core.wiring.budget import EdgeBudget
-from dnw_core.wiring.masks import KeepsMasks
+from dnw_core.wiring.masks import KeepsMasks, mask_buffer
 from dnw_core.wiring.momenta import keep_resting, l2_decay, momentum_of
 from dnw_core.wiring.once import effective_weights, once
 from dnw_core.wiring.sharded import refuse_sharded
 from dnw_core.wiring.slots import Slots
 
-__all__ = ["Attached", "Origin", "Run", "WiringRule", "attach", "attached_rules", "effective_weights"]
+__all__ = ["Attached", "Origin", "Run", "WiringRule", "attach", "attached_rules", "effective_weights", "mask_buffer"]
 
 
 @dataclass(frozen=True)
