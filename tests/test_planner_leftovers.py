@@ -161,6 +161,7 @@ def test_plan_status_and_report_say_it(
     """The command, at each of its places; the report lists every trial in leftovers.csv, until there is none."""
     quick_command(monkeypatch)
     monkeypatch.setattr("reports.build_report", build_report)
+    monkeypatch.setattr("reports.build.table_pictures", lambda *_: [])
     store = Store.open(tmp_path, create=True)
     have(store, "tiny/static-random", 0)
     have(store, "tiny/static-dnw", 0, 3, name="gone")

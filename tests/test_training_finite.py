@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from worker_steps import feed_of, recipe_of
 
 from dnw_core.config import fingerprint
-from dnw_core.errors import NotFinite
+from dnw_core.errors import CheckpointRefused, NotFinite
 from dnw_core.record import EpochMetrics, Scores
+from dnw_core.training.checkpoint_fit import refuse_unfit
 from dnw_core.training.finite import finite_epoch
 from dnw_core.training.loop import evaluate
 from pipelines.store import Store
@@ -117,3 +118,15 @@ def test_no_record_holds_a_loss_that_is_not_finite(value: float, tmp_path: Path)
     trials = read_trials(tmp_path, [given])
     assert trials["status"].tolist() == ["unreadable"]
     assert "diverged" in trials["reason"][0]
+
+
+def test_a_folder_of_before_is_mended(tmp_path: Path) -> None:
+    """An older version left a checkpoint whose last epoch scored chance on NaN: it is refused, not counted."""
+    recipe = small_recipe(data=ONE_STEP, epochs=1)
+    train(recipe, tmp_path)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    state["history"][-1] |= {"test_loss": math.nan, "test_accuracy": 0.1}
+    with pytest.raises(CheckpointRefused, match="history holds no epoch's figures"):
+        refuse_unfit(state, recipe, 0)
+    state["history"][-1] |= {"test_loss": 2.0}
+    refuse_unfit(state, recipe, 0)
