@@ -39,7 +39,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         """
         if not self._sums_here(input):
             return super().forward(input)
-        made = _BatchNorm.apply(input, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
+        made = _BatchNorm.apply(input, self.weight, self.bias, self.eps)
         maps, mean, variance = cast(tuple[Tensor, Tensor, Tensor], made)
         if self.training and self.track_running_stats:
             rows = input.numel() // self.num_features
@@ -52,7 +52,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         return (
             by_own_statistics
             and not torch.compiler.is_compiling()
-            and not torch.jit.is_tracing()
+            and torch._C._get_tracing_state() is None
             and not torch._C._are_functorch_transforms_active()  # as torch.autograd.Function itself asks
             and type(maps) is Tensor
             and maps.dim() == 4
@@ -139,7 +139,7 @@ class _Rows:
         """Return views of the memory: the pieces, [n, wide * c] each, and what is over, [n, c]."""
         rows = maps.permute(0, 2, 3, 1).view(self.count, self.channels)
         whole = rows[: self.count - self.over].view(-1, self.wide * self.channels)
-        return whole.split(self.height), rows[self.count - self.over :]
+        return torch.split(whole, self.height), rows[self.count - self.over :]
 
     def sums(self, piece: Tensor) -> Tensor:
         """Return sums of a piece's rows, [n, c], still to be added up. Exact however many the rows: torch.sum's are."""
