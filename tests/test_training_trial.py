@@ -172,8 +172,10 @@ def test_golden_loss_curve(kind: str, rule: str, tmp_path: Path) -> None:
     """
     found = curve(kind, rule, tmp_path)
     golden = json.loads(GOLDEN.read_text("utf-8"))
-    for made_on, curves in golden.items():
-        expected = curves[f"{kind} {rule}"]
+    # a curve that was meant to change is there for the machine alone that it was made on since
+    known = {made_on: curves[f"{kind} {rule}"] for made_on, curves in golden.items() if f"{kind} {rule}" in curves}
+    assert known
+    for made_on, expected in known.items():
         if machine().startswith(made_on):
             assert found == expected
         else:
