@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from dnw_core.models import batch_norm
-from dnw_core.models.batch_norm import LONGEST_SUM, BatchNorm2d
+from dnw_core.models.batch_norm import EXACT_ROWS, BatchNorm2d
 from dnw_core.models.channel_major import node_operations
 from dnw_core.models.config import NETWORK_CLASSES, NetworkConfig
 from dnw_core.registry import load_class
@@ -68,7 +68,7 @@ SHAPES = [
     (3, 5, 31, 33),  # rows that are no multiple of anything
     (1, 7, 60, 60),  # one image
     (700, 24, 1, 1),  # one pixel, where channels-last is contiguous, too
-    (LONGEST_SUM + 1, 6, 1, 1),  # the fewest rows
+    (EXACT_ROWS + 1, 6, 1, 1),  # the fewest rows
     (2, 2100, 9, 9),  # a row is wider than what is read at once
     (5, 600, 16, 15),  # several pieces, the last one short
 ]

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-LONGEST_SUM = 128  # rows, wide or not, that a thread's float32 sum of squares goes over
-WIDE_ROW = 2048  # floats, there; LONGEST_SUM of them take 1 MB, which the cache keeps from one pass to the next
+EXACT_ROWS = 128  # rows that PyTorch's float32 sums are left to go over: there is little to gain
+LONGEST_SUM = 256  # rows, wide or not, that a thread's float32 sum of squares goes over
+WIDE_ROW = 2048  # floats, there; LONGEST_SUM of them take 2 MB, which the cache keeps from one pass to the next
 LONGEST_GRADIENT_SUM = 1024  # rows; terms of both signs may be added up for longer
 WIDE_GRADIENT_ROW = 512  # floats; this kernel keeps four such rows at hand
 NARROW_ROW = 128  # floats: torch.sum is twice as fast over such rows
@@ -57,7 +58,7 @@ class BatchNorm2d(nn.BatchNorm2d):
             and type(maps) is Tensor
             and maps.dim() == 4
             and maps.shape[1] == self.num_features
-            and maps.numel() > LONGEST_SUM * self.num_features
+            and maps.numel() > EXACT_ROWS * self.num_features
             and _channels_last(maps)
             and all(x is None or _plain(x) for x in (maps, self.weight, self.bias, self.running_mean, self.running_var))
         )
@@ -131,7 +132,7 @@ class _Rows:
     def __init__(self, maps: Tensor, width: int, longest: int) -> None:
         self.channels = maps.shape[1]
         self.count = maps.numel() // self.channels
-        self.wide = max(1, min(width // self.channels, self.count // LONGEST_SUM))
+        self.wide = max(1, min(width // self.channels, self.count // EXACT_ROWS))
         self.over = self.count % self.wide
         self.height = longest * torch.get_num_threads()  # one piece for all threads: they need not meet as often
 
