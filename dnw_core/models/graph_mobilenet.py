@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dnw_core.models import channel_major
+from dnw_core.models.batch_norm import BatchNorm2d
 from dnw_core.models.config import CLASSIFIER_LAW, GRAPH_BLOCKS, GraphBlock, GraphMobileNetConfig
 from dnw_core.models.graph import EdgeWeight, Graph, Liveness
 from dnw_core.models.mobilenet_cost import Chain, Stage, chain_cost
@@ -37,7 +38,7 @@ class NodeGroup(nn.Module):
 
     def __init__(self, nodes: int, stride: int = 1) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(nodes)
+        self.norm = BatchNorm2d(nodes)
         self.node_op = nn.Conv2d(nodes, nodes, 3, stride=stride, padding=1, groups=nodes, bias=False)
 
     def forward(self, received_bchw: Tensor) -> Tensor:
@@ -153,7 +154,7 @@ class GraphMobileNet(nn.Module):
         self.outputs = blocks[-1].outputs
         self.stem = nn.Conv2d(3, blocks[0].inputs, 3, stride=self.stem_stride, padding=1, bias=False)
         self.blocks = nn.ModuleList(GraphMobileNetBlock(shape) for shape in blocks)
-        self.norm = nn.BatchNorm2d(self.outputs)
+        self.norm = BatchNorm2d(self.outputs)
         self.classifier: nn.Linear | EdgeWeight = (
             nn.Linear(self.outputs, config.classes)
             if config.classifier == "linear"

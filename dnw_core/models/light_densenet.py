@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dnw_core.models.batch_norm import BatchNorm2d
 from dnw_core.models.ordinary import OrdinaryNetwork, conv_norm, pooled_stem
 from dnw_core.models.ordinary_config import LightDenseNetConfig
 
@@ -30,7 +31,7 @@ class DenseLayer(nn.Module):
     def __init__(self, inputs: int, growth: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.BatchNorm2d(inputs),
+            BatchNorm2d(inputs),
             nn.ReLU(inplace=True),
             conv_norm(inputs, BOTTLENECK * growth, 1, activation=nn.ReLU(inplace=True)),
             nn.Conv2d(BOTTLENECK * growth, growth, 3, padding=1, bias=False),
@@ -44,7 +45,7 @@ class DenseLayer(nn.Module):
 def transition(inputs: int, outputs: int) -> nn.Sequential:
     """Half the pixels a side, ``outputs`` channels."""
     return nn.Sequential(
-        nn.BatchNorm2d(inputs), nn.ReLU(inplace=True), nn.AvgPool2d(2), nn.Conv2d(inputs, outputs, 1, bias=False)
+        BatchNorm2d(inputs), nn.ReLU(inplace=True), nn.AvgPool2d(2), nn.Conv2d(inputs, outputs, 1, bias=False)
     )
 
 
@@ -61,6 +62,6 @@ class LightDenseNet(OrdinaryNetwork):
                 layers.append(DenseLayer(channels, config.growth))
                 channels += config.growth
             kept = channels * KEPT_PERCENT // 100
-        layers += [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+        layers += [BatchNorm2d(channels), nn.ReLU(inplace=True)]
         layers.append(conv_norm(channels, HEAD_CHANNELS, 1, activation=nn.ReLU(inplace=True)))
         super().__init__(config, nn.Sequential(*layers), nn.Linear(HEAD_CHANNELS, config.classes))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dnw_core.models.batch_norm import BatchNorm2d
 from dnw_core.models.config import MobileNetV1Config, PointwiseLayer
 from dnw_core.models.graph import Graph, Liveness
 from dnw_core.models.mobilenet_cost import Chain, Stage, chain_cost
@@ -30,9 +31,9 @@ class DepthwisePointwise(nn.Module):
         self.depthwise = nn.Conv2d(
             layer.inputs, layer.inputs, 3, stride=layer.stride, padding=1, groups=layer.inputs, bias=False
         )
-        self.depthwise_norm = nn.BatchNorm2d(layer.inputs)
+        self.depthwise_norm = BatchNorm2d(layer.inputs)
         self.pointwise = nn.Conv2d(layer.inputs, layer.outputs, 1, bias=False)
-        self.pointwise_norm = nn.BatchNorm2d(layer.outputs)
+        self.pointwise_norm = BatchNorm2d(layer.outputs)
 
     def forward(self, maps_bchw: Tensor) -> Tensor:
         """Return the next layer's maps, [b, outputs, h / stride, w / stride]."""
@@ -57,7 +58,7 @@ class MobileNetV1(nn.Module):
         layers = config.layers()
         self.stem_stride = 1 if config.image_size <= LARGEST_UNSTRIDED_IMAGE else 2
         self.stem = nn.Conv2d(3, layers[0].inputs, 3, stride=self.stem_stride, padding=1, bias=False)
-        self.stem_norm = nn.BatchNorm2d(layers[0].inputs)
+        self.stem_norm = BatchNorm2d(layers[0].inputs)
         self.pairs = nn.ModuleList(DepthwisePointwise(layer) for layer in layers)
         self.classifier = nn.Linear(layers[-1].outputs, config.classes)
 

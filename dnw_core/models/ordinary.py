@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dnw_core.models.batch_norm import BatchNorm2d, take_over_norms
 from dnw_core.models.graph import Graph, Liveness
 from dnw_core.models.ordinary_config import OrdinaryNetworkConfig
 from dnw_core.models.ordinary_cost import network_cost
@@ -30,6 +31,7 @@ class OrdinaryNetwork(nn.Module):
         super().__init__()
         assert classifier.out_features == config.classes
         self.config = config
+        take_over_norms(features)
         self.features = features
         self.classifier = classifier
 
@@ -59,7 +61,7 @@ def conv_norm(
 ) -> nn.Sequential:
     """Convolution without a bias, padded to keep the pixels that its stride leaves; batch norm; activation, if any."""
     convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-    layers = [convolution, nn.BatchNorm2d(outputs)]
+    layers = [convolution, BatchNorm2d(outputs)]
     return nn.Sequential(*layers) if activation is None else nn.Sequential(*layers, activation)
 
 

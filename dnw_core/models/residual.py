@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dnw_core.models.batch_norm import BatchNorm2d
 from dnw_core.models.graph import Graph, Liveness
 from dnw_core.models.precision import at_least_float32
 from dnw_core.models.residual_config import KernelLayer, ResidualConfig
@@ -72,7 +73,7 @@ class Shortcut(nn.Module):
     def __init__(self, layer: KernelLayer, *, affine: bool) -> None:
         super().__init__()
         self.conv = convolution(layer)
-        self.norm = nn.BatchNorm2d(layer.outputs, affine=affine)
+        self.norm = BatchNorm2d(layer.outputs, affine=affine)
 
     def forward(self, maps_bchw: Tensor) -> Tensor:
         """Return maps of the block's shape."""

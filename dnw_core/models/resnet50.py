@@ -12,6 +12,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dnw_core.models.batch_norm import BatchNorm2d
 from dnw_core.models.residual import ResidualNetwork, Shortcut, convolution, in_fast_order, initialise, normalised
 from dnw_core.models.residual_config import BlockLayers, ResNet50Config
 
@@ -23,11 +24,11 @@ class Bottleneck(nn.Module):
         super().__init__()
         reduce, filter_, expand = layers.path
         self.conv1 = convolution(reduce)
-        self.norm1 = nn.BatchNorm2d(reduce.outputs, affine=affine)
+        self.norm1 = BatchNorm2d(reduce.outputs, affine=affine)
         self.conv2 = convolution(filter_)
-        self.norm2 = nn.BatchNorm2d(filter_.outputs, affine=affine)
+        self.norm2 = BatchNorm2d(filter_.outputs, affine=affine)
         self.conv3 = convolution(expand)
-        self.norm3 = nn.BatchNorm2d(expand.outputs, affine=affine)
+        self.norm3 = BatchNorm2d(expand.outputs, affine=affine)
         self.shortcut = Shortcut(layers.shortcut, affine=affine) if layers.shortcut else None
 
     def forward(self, maps_bchw: Tensor) -> Tensor:
@@ -47,7 +48,7 @@ class ResNet50(ResidualNetwork):
         super().__init__(config)
         stem, read_out = config.stem(), config.read_out()
         self.conv1 = convolution(stem)
-        self.norm1 = nn.BatchNorm2d(stem.outputs, affine=config.norm_affine)
+        self.norm1 = BatchNorm2d(stem.outputs, affine=config.norm_affine)
         self.layer1, self.layer2, self.layer3, self.layer4 = (
             nn.Sequential(*(Bottleneck(block, affine=config.norm_affine) for block in stage))
             for stage in config.stages()

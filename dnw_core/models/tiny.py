@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dnw_core.models.batch_norm import BatchNorm2d
 from dnw_core.models.config import TinyConfig
 from dnw_core.models.graph import EdgeWeight, Graph, Liveness
 from dnw_core.models.precision import at_least_float32
@@ -31,11 +32,11 @@ class TinyStem(nn.Sequential):
     def __init__(self, nodes: int) -> None:
         super().__init__(
             nn.Conv2d(3, STEM_WIDTH, 3, stride=2, padding=1),
-            nn.BatchNorm2d(STEM_WIDTH),
+            BatchNorm2d(STEM_WIDTH),
             nn.ReLU(),
             nn.Conv2d(STEM_WIDTH, STEM_WIDTH, 3, stride=2, padding=1, groups=STEM_WIDTH),
             nn.Conv2d(STEM_WIDTH, nodes, 1),
-            nn.BatchNorm2d(nodes),
+            BatchNorm2d(nodes),
         )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dnw_core.models.batch_norm import BatchNorm2d
 from dnw_core.models.precision import at_least_float32
 from dnw_core.models.residual import ResidualNetwork, convolution, in_fast_order, initialise, normalised
 from dnw_core.models.residual_config import BlockLayers, WideResNetConfig
@@ -22,9 +23,9 @@ class PreActivated(nn.Module):
     def __init__(self, layers: BlockLayers, *, affine: bool) -> None:
         super().__init__()
         first, second = layers.path
-        self.norm1 = nn.BatchNorm2d(first.inputs, affine=affine)
+        self.norm1 = BatchNorm2d(first.inputs, affine=affine)
         self.conv1 = convolution(first)
-        self.norm2 = nn.BatchNorm2d(second.inputs, affine=affine)
+        self.norm2 = BatchNorm2d(second.inputs, affine=affine)
         self.conv2 = convolution(second)
         self.shortcut = convolution(layers.shortcut) if layers.shortcut else None
 
@@ -50,7 +51,7 @@ class WideResNet(ResidualNetwork):
             nn.Sequential(*(PreActivated(block, affine=config.norm_affine) for block in stage))
             for stage in config.stages()
         )
-        self.norm = nn.BatchNorm2d(read_out.inputs, affine=config.norm_affine)
+        self.norm = BatchNorm2d(read_out.inputs, affine=config.norm_affine)
         self.classifier = nn.Linear(read_out.inputs, read_out.outputs)
         initialise(self.classifier.weight)
 
