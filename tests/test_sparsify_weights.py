@@ -72,6 +72,22 @@ def train_counted(made: nn.Module, dtype: torch.dtype) -> None:
         made.train()
 
 
+@pytest.mark.parametrize("default", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("rule", ["edge-popup", "soft-threshold"])
+def test_the_default_precision_is_not_that_of_scores(rule: str, default: torch.dtype) -> None:
+    """Under ``set_default_dtype`` a rule has the numbers that it has without it, and the default stays."""
+    expected = [own.clone() for place in attached_rules(sparse(rule)) for own in place.rule.parameters()]
+    made = network()
+    torch.set_default_dtype(default)
+    try:
+        sparsify(made, **arguments(rule))
+        assert torch.get_default_dtype() is default
+    finally:
+        torch.set_default_dtype(torch.float32)
+    found = [own for place in attached_rules(made) for own in place.rule.parameters()]
+    assert all(own.dtype is torch.float32 and torch.equal(own, one) for own, one in zip(found, expected, strict=True))
+
+
 def test_what_a_rule_trains_itself_is_as_precise_as_its_weight() -> None:
     """In float64 scores and thresholds are, too; they are never less precise than float32."""
     for dtype, own in [(torch.float64, torch.float64), (torch.float16, torch.float32), (torch.float32, torch.float32)]:

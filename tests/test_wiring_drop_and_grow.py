@@ -264,6 +264,22 @@ def test_unusable_slots_never_become_edges(rule: str) -> None:
         Trial(rule, [(8, 4)], Run(1, 8), usable=usable, density=0.75)
 
 
+@pytest.mark.parametrize("rule", CONFIGS)
+def test_edges_move_once_in_a_step_of_several_closures(rule: str) -> None:
+    """LBFGS calls ``before_step`` several times with one step: the later calls mask the gradient and move nothing."""
+    trial = Trial(rule, [(8, 8)], Run(2, 20))
+    place, found = trial.places[0], []
+    before = place.edges()
+    for _ in range(3):
+        place.weight.grad = torch.randn(8, 8, dtype=torch.float64)
+        trial.wiring.before_step(10)
+        found.append(place.edges())
+    assert not torch.equal(before, found[0])
+    assert all(torch.equal(found[0], later) for later in found[1:])
+    assert place.weight.grad is not None
+    assert not place.weight.grad[~found[0]].any()
+
+
 def test_without_begin_the_schedule_is_unknown() -> None:
     """A clear sentence, not a guess."""
     rule = build_rule(RigLConfig(rule="rigl", density=0.5), Slots((4, 4)), 0, "w")

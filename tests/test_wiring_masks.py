@@ -188,3 +188,35 @@ def test_a_copy_of_a_copy_asks_the_copy() -> None:
     for _ in range(6):
         loop.step()
     assert all(torch.equal(own, Wiring(third).edges()[name]) for name, own in before.items())
+
+
+@pytest.mark.filterwarnings("ignore:the masks of a copied network were averaged")
+@pytest.mark.parametrize("rule", MOVING)
+def test_buffers_averaged_through_data_are_noticed(rule: str) -> None:
+    """Such writes move no version: an average that was used before is looked at again when it is set to ``eval``."""
+    made = little(rule)
+    loop, mean = Loop(made, sgd(made)), copy.deepcopy(made)
+    for step in range(12):
+        loop.step()
+        for one, new in zip(mean.parameters(), made.parameters(), strict=True):
+            one.data.mul_(0.5).add_(new.data, alpha=0.5)
+        for mine, its in zip(mean.buffers(), made.buffers(), strict=True):
+            mine.data.copy_(0.5 * mine.data + 0.5 * its.data)
+        mean.eval()
+        own, theirs = Wiring(made).edges(), Wiring(mean).edges()
+        assert all(torch.equal(own[name], theirs[name]) for name in own), step
+
+
+@pytest.mark.filterwarnings("ignore:the masks of a copied network were averaged")
+@pytest.mark.parametrize("rule", MOVING)
+def test_an_average_can_be_saved_before_it_is_used(rule: str) -> None:
+    """Saving is a use: the file of an average that nobody evaluated has the network's masks, and can be loaded."""
+    made = little(rule)
+    loop, mean = Loop(made, sgd(made)), AVERAGES["AveragedModel, EMA"](made)
+    for _ in range(12):
+        loop.step()
+        mean.update(made)
+    fresh = little(rule)
+    fresh.load_state_dict(copy.deepcopy(mean.network.state_dict()))
+    own, theirs = Wiring(made).edges(), Wiring(fresh).edges()
+    assert all(torch.equal(own[name], theirs[name]) for name in own)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -135,3 +138,104 @@ def test_modes_and_masks_are_told_apart() -> None:
         assert made[0].weight is trained  # type: ignore[index, union-attr]
         rule.steps += 1  # type: ignore[operator]
         assert not torch.equal(made[0].weight, trained)  # type: ignore[index, union-attr, arg-type]
+
+
+class _Older(torch.optim.Optimizer):
+    """An optimiser of the old school, which writes through ``.data``."""
+
+    def __init__(self, given: list[nn.Parameter]) -> None:
+        super().__init__(given, {})
+
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        """Halve everything."""
+        for group in self.param_groups:
+            for one in group["params"]:
+                one.data.mul_(0.5)
+
+
+def _replaced(made: nn.Module) -> None:
+    """As averages are swapped in; twice, so that the second values may lie where the first ones lay."""
+    for one in made.parameters():
+        one.data = one.data * 2
+        one.data = one.data * 3
+
+
+def _from_vector(made: nn.Module) -> None:
+    vector = nn.utils.parameters_to_vector(made.parameters())
+    nn.utils.vector_to_parameters(vector * 2, made.parameters())
+
+
+CHANGES = {
+    "replaced": _replaced,
+    "from a vector": _from_vector,
+    "optimiser through .data": lambda made: _Older(list(made.parameters())).step(),
+    "other type and back": lambda made: made.half().float(),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("change", CHANGES)
+def test_changes_without_a_version_are_noticed(change: str, rule: str) -> None:
+    """What moves weights past autograd's count of writes is seen within the context."""
+    made = little(rule).eval()
+    with torch.no_grad():
+        with effective_weights():
+            first = made(x())
+            CHANGES[change](made)
+            found = made(x())
+        assert torch.equal(found, made(x()))
+        assert not torch.equal(found, first)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_accumulated_batches_within_one_context(rule: str) -> None:
+    """Several forward and backward passes give the gradients that they give without it, and fill no spent graph."""
+    grads = []
+    for context in (nullcontext, effective_weights):
+        made = little(rule)
+        with context():
+            for scale in (1.0, 2.0, 3.0):
+                made(scale * x()).square().mean().backward()
+        grads.append([one.grad for one in made.parameters()])
+    assert any(one is not None and one.any() for one in grads[0])
+    for one, other in zip(*grads, strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or torch.equal(one, other)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_frozen_and_thawed_within_one_context(rule: str) -> None:
+    """As a GAN's discriminator is: what was computed of a frozen weight does not train the thawed one."""
+    made = little(rule)
+    trained = [one for one in made.parameters() if one.requires_grad]
+    with effective_weights():
+        for one in trained:
+            one.requires_grad_(False)
+        made(x())
+        for one in trained:
+            one.requires_grad_(True)
+        made(x()).square().mean().backward()
+    assert all(one.grad is not None for one in trained)
+
+
+def test_what_is_written_into_an_effective_weight_is_not_kept() -> None:
+    """``nn.init`` on a sparse layer changes nothing, as without the context; above all it fills no mask."""
+    made = little("rigl").eval()
+    with torch.no_grad(), effective_weights():
+        first = made(x())
+        nn.init.ones_(made[0].weight)  # type: ignore[index, arg-type]
+        assert torch.equal(made(x()), first)
+
+
+def test_a_context_leaves_no_memory_behind() -> None:
+    """Kept weights are freed with the context, without waiting for the garbage collector."""
+    made = little("top-edges")
+    gc.disable()
+    try:
+        with effective_weights():
+            made(x()).sum().backward()
+            kept = weakref.ref(made[0].weight)  # type: ignore[index, arg-type]
+            assert kept() is not None
+        assert kept() is None
+    finally:
+        gc.enable()

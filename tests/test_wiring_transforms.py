@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from every_rule import RULES
+from every_rule import RULES, sparse
 from sparse_rules import little
 from torch import Tensor, nn
 from torch.autograd import forward_ad
@@ -133,6 +133,28 @@ def test_second_derivatives(rule: str) -> None:
     curved = hessian(loss)(values.detach())
     torch.testing.assert_close(torch.tensordot(curved, direction, dims=values.dim()), second)
     assert second.any()
+
+
+@EVERY_RULE
+def test_transforms_in_half_precision(rule: str) -> None:
+    """What a rule trains itself in single precision makes the effective weight no more precise than the weight."""
+    made, x = sparse(rule, made=nn.Sequential(nn.Linear(10, 16), nn.Tanh(), nn.Linear(16, 4)).bfloat16()), batch()
+    plain = torch.autograd.functional.jacobian(made.eval(), x[0].bfloat16())
+    found = jacrev(made)(x[0].bfloat16())
+    assert found.dtype is torch.bfloat16
+    torch.testing.assert_close(found, plain, rtol=0.05, atol=0.005)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore:.*deprecated")
+@EVERY_RULE
+def test_a_trace_follows_the_weights(rule: str) -> None:
+    """``torch.jit.trace`` (TensorBoard's ``add_graph`` calls it): no choice of the traced moment is frozen into it."""
+    made, x = little(rule).eval(), batch()
+    traced = torch.jit.trace(made, (x,))  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.copy_(torch.randn_like(parameter).mul(4).round())  # with ties
+        assert torch.equal(traced(x), made(x))
 
 
 def test_what_is_asked_of_pytorch_is_answered() -> None:

@@ -74,8 +74,8 @@ def _build(chosen: ChosenRule, targets: list[Target], seed: int) -> list[WiringR
     rules = []
     for target, slots in zip(targets, settle(chosen.settings, [Slots(one.shape) for one in targets]), strict=True):
         try:
-            # the generator is the CPU's, whatever device the user has made the default
-            with torch.device("cpu"):
+            # the generator is the CPU's, whatever device the user has made the default; scores need single precision
+            with torch.device("cpu"), _single_precision():
                 built = chosen.build(chosen.settings, slots, generator_for(seed, target.name))
         except UserError:
             raise
@@ -84,6 +84,17 @@ def _build(chosen: ChosenRule, targets: list[Target], seed: int) -> list[WiringR
         precise = torch.float64 if target.weight.dtype is torch.float64 else None
         rules.append(built.to(target.device, precise))
     return rules
+
+
+@contextmanager
+def _single_precision() -> Iterator[None]:
+    """Within this context new tensors are float32, whatever the user has made the default."""
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(usual)
 
 
 @contextmanager

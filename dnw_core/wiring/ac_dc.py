@@ -72,6 +72,10 @@ class AcDc(PresentEdges):
     def begin(self, run: Run) -> None:
         """Learn the length of the run, which the phases depend on."""
         self.run, self.phases = run, sparse_epochs(self.config, run.epochs)
+        self.resumed()
+
+    def resumed(self) -> None:
+        """Which epoch it is, the count of steps says."""
         self.epoch = self._settled = None
 
     def forward(self, weight: Tensor) -> Tensor:

@@ -54,9 +54,13 @@ class DropAndGrow(MovingEdges):
 
     def begin(self, run: Run) -> None:
         """Learn the length of the run, which the schedule depends on."""
-        self._moved_at = None
+        self.resumed()
         self.end = Fraction(repr(self.config.updates_end)) * run.steps
         self.updates = min(self.config.updates, max(2, int(self.end / LEAST_STEPS)))
+
+    def resumed(self) -> None:
+        """Any step may move edges."""
+        self._moved_at = None
 
     def before_step(self, here: Attached, step: int) -> None:
         """Move edges if it is time to, in place of the weight's gradient step; a weight that learned nothing rests.

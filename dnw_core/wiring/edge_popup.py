@@ -80,6 +80,6 @@ class EdgePopup(WiringRule):
         """The frozen weight with all but the edges at zero; its gradient goes to the scores."""
         mask = self.edges(weight)
         if differentiating_by_transform():
-            return valued(plainly_masked(weight, mask).detach(), self.scores.abs() * weight.detach())
+            return valued(plainly_masked(weight, mask).detach(), self.scores.abs().to(weight.dtype) * weight.detach())
         effective: Tensor = _Popup.apply(self.scores, weight, mask)
         return effective

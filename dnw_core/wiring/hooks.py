@@ -24,7 +24,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from dnw_core.wiring.needs import check_optimiser, refuse_missing_momentum
+from dnw_core.errors import UserError
+from dnw_core.wiring.needs import check_optimiser, refuse_missing_momentum, warn_of_no_gradient
 from dnw_core.wiring.rule import Attached, Run, WiringRule, attached_rules
 from dnw_core.wiring.sharded import refuse_sharded
 
@@ -39,16 +40,24 @@ class Wiring:
 
     def __init__(self, network: nn.Module, optimiser: torch.optim.Optimizer | None = None) -> None:
         self.places = list(attached_rules(network, optimiser))
-        self.optimiser = optimiser
+        self.network, self.optimiser = network, optimiser
         self._checked = False
+        self._told = False
 
     def begin(self, run: Run) -> None:
         """Tell the rules how long the run is; also on resume. A run that outlasts it stays as it then is.
 
         Raises:
-            UserError: if a rule cannot act with this optimiser, or without one, or on shards (FSDP2).
+            UserError: if a rule cannot act with this optimiser, or without one, or on shards (FSDP2), if rules were
+                attached or taken off since the ``Wiring`` was made, or the edges are those of a state with another
+                number of them.
         """
+        if [place.rule for place in self.places] != [place.rule for place in attached_rules(self.network)]:
+            raise UserError(
+                "rules were attached or taken off after this Wiring was made, so make a new one: Wiring(...)"
+            )
         self._check()
+        self._refuse_other_counts()
         self.announce(run)
 
     def announce(self, run: Run) -> None:
@@ -67,6 +76,8 @@ class Wiring:
             UserError: as ``begin``.
         """
         self._check()
+        if not self._told:
+            self._told = warn_of_no_gradient(self.places)
         deciding = [place for place in self.places if place.rule.decides_at(step)]
         void = bool(deciding) and not self._gradients_are_finite()
         for place in self.places:
@@ -119,13 +130,30 @@ class Wiring:
                 check_optimiser(kind, places, self.optimiser)
             self._checked = True
 
+    def _refuse_other_counts(self) -> None:
+        """``load_state_dict`` sees one weight at a time; a promise over all of them is looked at here."""
+        for kind, places in self._by_class():
+            promised = kind.promised_together([place.rule for place in places])
+            present = sum(place.rule.promised_edges or 0 for place in places)
+            if promised is not None and present != promised:
+                raise UserError(
+                    f"the weights with {kind.__name__} have {present:,} edges in all, and {promised:,} are promised; "
+                    "was a state loaded of a network with another density?"
+                )
+
     def _gradients_are_finite(self) -> bool:
         trained = [place.weight for place in self.places]
         if self.optimiser is not None:
             trained += [one for group in self.optimiser.param_groups for one in group["params"]]
-        return all(bool(one.grad.isfinite().all()) for one in trained if one.grad is not None)
+        return all(_is_finite(one.grad) for one in trained if one.grad is not None)
 
     def _by_class(self) -> Iterator[tuple[type[WiringRule], list[Attached]]]:
         kinds = dict.fromkeys(type(place.rule) for place in self.places)
         for kind in kinds:
             yield kind, [place for place in self.places if type(place.rule) is kind]
+
+
+def _is_finite(gradient: Tensor) -> bool:
+    """Also of a sparse gradient, as ``nn.Embedding(sparse=True)`` has one."""
+    values = gradient.coalesce().values() if gradient.layout is torch.sparse_coo else gradient
+    return bool(values.isfinite().all())

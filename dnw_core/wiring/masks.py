@@ -2,10 +2,10 @@
 
 An average of a network (an EMA, SWA) that also averages buffers makes a union, an intersection or noise of masks. But
 a mask is no quantity. So a mask is kept as bytes, beside a stamp that moves with it, and whatever somebody else wrote
-there is looked at once, at the next use: as many entries as promised, nothing but zeros and ones, a stamp that is no
-mean of others. What fails is an average. The network it belongs to then takes the masks of the one that it was copied
-from (``copy.deepcopy``, as every common EMA does), with a warning; if that one is gone, or there is none, using the
-network is an error of one sentence. It never computes with more edges than promised.
+there is looked at once, at the next use (saving is one): as many entries as promised, nothing but zeros and ones, a
+stamp that is no mean of others. What fails is an average. The network it belongs to then takes the masks of the one
+that it was copied from (``copy.deepcopy``, as every common EMA does), with a warning; if that one is gone, or there is
+none, using the network is an error of one sentence. It never computes with more edges than promised.
 
 ``state_dict`` holds boolean masks.
 """
@@ -191,7 +191,18 @@ class KeepsMasks(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_seen": {}, "_copied_from": None}
 
+    def resumed(self) -> None:
+        """Forget what is known of a moment in training, as a state of another one has been loaded. Default: nothing."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode. Masks are looked at anew at the next use: what was written through ``.data`` has no version."""
+        self._seen.clear()
+        return super().train(mode)
+
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        # saving is a use, too: an average that was never evaluated must not be what is loaded later
+        for name in self._persistent_masks:
+            self.read_mask(name)
         super()._save_to_state_dict(destination, prefix, keep_vars)
         for name in self._persistent_masks:
             saved = destination[prefix + name]
@@ -214,6 +225,7 @@ class KeepsMasks(nn.Module):
             if isinstance(given[key], Tensor):
                 given[key] = given[key].to(torch.uint8)
         super()._load_from_state_dict(given, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        self.resumed()
         for key in () if error_msgs else keys:
             stored = self._buffers[key.removeprefix(prefix)]
             assert stored is not None

@@ -31,6 +31,12 @@ def check_optimiser(
         refuse_without_momentum(optimiser, name)
     decay = {id(one): group.get("weight_decay", 0.0) for group in optimiser.param_groups for one in group["params"]}
     for place in places:
+        if kind.changes_optimiser and place.weight.requires_grad and id(place.weight) not in decay:
+            warnings.warn(
+                f"the optimiser does not train {place.name}, so {name} finds nothing of it there; where several "
+                "optimisers train a network, give each a Wiring of its part, or else freeze the weight",
+                stacklevel=4,
+            )
         for own_name, own in place.rule.named_parameters(recurse=False):
             if own.requires_grad:
                 _warn_of_parameter(place, own_name, decay.get(id(own)))
@@ -65,3 +71,21 @@ def refuse_missing_momentum(places: Sequence[Attached]) -> None:
         # without any state the step may be one that a GradScaler passed over
         if place.optimiser.state.get(place.weight) and place.momentum is None:
             raise UserError(no_momentum(type(place.rule).__name__))
+
+
+def warn_of_no_gradient(places: Sequence[Attached]) -> bool:
+    """Warn if rules act on gradients and not one is there; return whether that was so."""
+    acting = [place for place in places if _acts_on_gradients(type(place.rule)) and place.weight.requires_grad]
+    if not acting or any(place.gradient is not None for place in acting):
+        return False
+    warnings.warn(
+        f"before_step finds no gradient, and {type(acting[0].rule).__name__} acts on gradients; call it between "
+        "backward() and the optimiser's step, before gradients are cleared",
+        stacklevel=5,
+    )
+    return True
+
+
+def _acts_on_gradients(kind: type[WiringRule]) -> bool:
+    names = ("before_step", "before_step_together")
+    return any(getattr(kind, name).__qualname__ != f"WiringRule.{name}" for name in names)

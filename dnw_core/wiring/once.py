@@ -3,7 +3,7 @@
 PyTorch's own way, ``parametrize.cached``, takes a deep copy for its original, a weight that was computed without a
 gradient or for evaluation for one that has to train, and other parameters (``functional_call``) for those it knows.
 Here what is kept belongs to one thread (or task), one rule in one mode, and the very tensors, in the very version, of
-which it was computed.
+which it was computed, up to the first backward pass through it.
 """
 
 from __future__ import annotations
@@ -11,29 +11,43 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from dnw_core.wiring.transforms import differentiating_by_transform, in_backward_pass, version_of
+from dnw_core.wiring.transforms import address_of, differentiating_by_transform, in_backward_pass, version_of
 
 
-@dataclass(frozen=True)
 class _Kept:
     """An effective weight, and what it was computed of."""
 
-    sources: tuple[Tensor, ...]
-    versions: tuple[int, ...]
-    effective: Tensor
+    def __init__(self, sources: tuple[Tensor, ...], effective: Tensor) -> None:
+        self.effective = effective
+        self._sources = sources
+        # their memory stays taken, so that an address is not that of other values later
+        self._memory = tuple(source.detach() for source in sources)
+        self._states = _states(sources)
+        self._version = version_of(effective)
+        self._spent: list[bool] = []
+        if effective.grad_fn is not None and all(effective is not source for source in sources):
+            # the hook must not hold this object: the two would keep each other alive
+            spent = self._spent
+            effective.register_hook(lambda _: spent.append(True))  # type: ignore[no-untyped-call]
 
     def is_of(self, sources: tuple[Tensor, ...]) -> bool:
-        """Whether it was computed of just these tensors, and none has been written to since."""
+        """Whether it is still what these tensors give.
+
+        So it is if they are the same, nobody has written to them or to it since, they are trained as they were, and no
+        backward pass has gone through it, which spends its graph.
+        """
         return (
-            len(sources) == len(self.sources)
-            and all(one is other for one, other in zip(sources, self.sources, strict=True))
-            and _versions(sources) == self.versions
+            not self._spent
+            and len(sources) == len(self._sources)
+            and all(one is other for one, other in zip(sources, self._sources, strict=True))
+            and _states(sources) == self._states
+            and version_of(self.effective) == self._version
         )
 
 
@@ -45,17 +59,22 @@ _kept: ContextVar[dict[_Mode, _Kept] | None] = ContextVar("effective_weights", d
 def effective_weights() -> Iterator[None]:
     """Within this context each effective weight is computed at its first use and then kept.
 
-    Wrap one training step's forward and backward pass, or one evaluation, in it. Other threads, other parameters
-    (``functional_call``, ``load_state_dict``), recomputation by activation checkpointing and ``torch.func`` see what
-    they would see without it.
+    Wrap one training step's forward and backward passes, or one evaluation, in it. Other threads, other parameters
+    (``functional_call``, ``load_state_dict``, ``.data = ...``, an optimiser's step), weights that are frozen or thawed,
+    several backward passes, recomputation by activation checkpointing and ``torch.func`` see what they would see
+    without it. Only a write into a weight's memory through ``.data`` that is no optimiser's is not noticed.
     """
     if _kept.get() is not None:
         yield
         return
-    token = _kept.set({})
+    kept: dict[_Mode, _Kept] = {}
+    token = _kept.set(kept)
+    # an optimiser that writes through ``.data`` moves no tensor's version
+    moved = register_optimizer_step_post_hook(lambda *_: kept.clear())
     try:
         yield
     finally:
+        moved.remove()
         _kept.reset(token)
 
 
@@ -73,7 +92,7 @@ def once(rule: nn.Module, compute: Callable[[Tensor], Tensor], weight: Tensor) -
     if found is None or not found.is_of(sources):
         effective = _apart(compute, weight)
         # what was computed of must be read after computing: a rule may write to its own buffers
-        found = kept[mode] = _Kept(sources, _versions(sources), effective)
+        found = kept[mode] = _Kept(sources, effective)
     return found.effective
 
 
@@ -96,5 +115,5 @@ def _sources(rule: nn.Module, weight: Tensor) -> tuple[Tensor, ...]:
     return (weight, *(tensor for tensor in own if tensor is not None))
 
 
-def _versions(sources: tuple[Tensor, ...]) -> tuple[int, ...]:
-    return tuple(version_of(tensor) for tensor in sources)
+def _states(sources: tuple[Tensor, ...]) -> tuple[tuple[object, ...], ...]:
+    return tuple((version_of(one), address_of(one), one.dtype, one.requires_grad) for one in sources)

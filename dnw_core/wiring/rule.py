@@ -30,33 +30,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from dnw_core.errors import UserError
 from dnw_core.seeds import derive_seed
 from dnw_core.wiring.budget import EdgeBudget
 from dnw_core.wiring.masks import KeepsMasks, mask_buffer
 from dnw_core.wiring.momenta import keep_resting, l2_decay, momentum_of
 from dnw_core.wiring.once import effective_weights, once
+from dnw_core.wiring.run import Run
 from dnw_core.wiring.sharded import refuse_sharded
 from dnw_core.wiring.slots import Slots
 
 __all__ = ["Attached", "Origin", "Run", "WiringRule", "attach", "attached_rules", "effective_weights", "mask_buffer"]
-
-
-@dataclass(frozen=True)
-class Run:
-    """How long a run is.
-
-    Attributes:
-        epochs: of the whole run.
-        steps_per_epoch: optimiser steps in each.
-    """
-
-    epochs: int
-    steps_per_epoch: int
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of the whole run."""
-        return self.epochs * self.steps_per_epoch
 
 
 @dataclass(frozen=True)
@@ -203,7 +187,13 @@ class Attached:
 
     @property
     def weight(self) -> nn.Parameter:
-        """The dense, trained weight."""
+        """The dense, trained weight.
+
+        Raises:
+            UserError: if the rule has been taken off since.
+        """
+        if not parametrize.is_parametrized(self.module, self.weight_name):
+            raise UserError(f"the rule of {self.name} has been taken off; make a new Wiring, or call its hooks no more")
         parametrizations = self.module.parametrizations
         assert isinstance(parametrizations, nn.ModuleDict)
         weight = parametrizations[self.weight_name].original

@@ -28,8 +28,8 @@ class Snip(PresentEdges):
     computes a constant. The method is like that at small densities, and an edge put there by force would be another
     method's; the table of layers shows it.
 
-    No weight with this rule moves in the step that chooses, the first one whose gradients are all finite. Afterwards
-    decay alone moves those without an edge, which nothing reads.
+    No weight with this rule moves in the step that chooses, the first one whose gradients are all finite and not all
+    zero. Afterwards decay alone moves those without an edge, which nothing reads.
 
     Raises:
         ValueError: if fewer slots are usable than edges are to be kept.
@@ -59,8 +59,10 @@ class Snip(PresentEdges):
 
     @classmethod
     def before_step_together(cls, places: Sequence[Attached], step: int) -> None:
-        """Choose the edges, once, at the first step; a weight whose gradient is None scores zero everywhere."""
+        """Choose the edges, once, at the first step with a gradient; a weight that has none scores zero everywhere."""
         if all(isinstance(place.rule, Snip) and bool(place.rule.chosen) for place in places):
+            return
+        if not any(place.gradient is not None and bool(place.gradient.any()) for place in places):
             return
         rules, scores = [], []
         for place in places:
@@ -84,5 +86,7 @@ class Snip(PresentEdges):
             raise RuntimeError("SNIP chooses its edges before the first step, which it was not told of")
         if not self.chosen:
             warnings.warn(
-                f"SNIP keeps all edges of {here.name} until a step has finite gradients, and none had yet", stacklevel=3
+                f"SNIP keeps all edges of {here.name} until a step has finite gradients that are not zero, and none "
+                "had yet",
+                stacklevel=3,
             )

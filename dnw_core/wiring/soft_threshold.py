@@ -78,6 +78,6 @@ class SoftThreshold(WiringRule):
     def forward(self, weight: Tensor) -> Tensor:
         """The weight, nearer to zero by the threshold."""
         if differentiating_by_transform():
-            return (weight.abs() - self.s.sigmoid()).relu() * weight.sign()
+            return (weight.abs() - self.s.sigmoid()).to(weight.dtype).relu() * weight.sign()
         effective: Tensor = _SoftThreshold.apply(weight, self.s)
         return effective

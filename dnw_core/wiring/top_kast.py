@@ -67,6 +67,7 @@ class TopKast(WiringRule):
             self.register_mask(name, torch.zeros(slots.shape, dtype=torch.bool), count=count)
         # what must not move, between before_step and after_step alone: when activations no longer take memory
         self._unmoved: Tensor | None = None
+        self._unmoved_at: int | None = None  # the step that it belongs to
 
     def adopt(self, weight: nn.Parameter) -> None:
         """Select both sets for the first time."""
@@ -83,6 +84,10 @@ class TopKast(WiringRule):
         effective: Tensor = _TwoMasks.apply(weight, self.forward_mask, self.backward_mask)
         return effective
 
+    def resumed(self) -> None:
+        """Nothing is between two hooks."""
+        self._unmoved = None
+
     def before_step(self, here: Attached, step: int) -> None:
         """Add the penalty's gradient, less the decay that the optimiser is about to add."""
         if here.gradient is None:
@@ -91,9 +96,9 @@ class TopKast(WiringRule):
         outer = self.decay * self.slots.numel / self.kept_edges
         here.gradient.add_(masked_values(weight, self.forward_mask), alpha=self.decay - here.weight_decay)
         here.gradient.add_(masked_values(weight, rest), alpha=outer - here.weight_decay)
-        # a closure may be called more than once in a step
-        if self._unmoved is None:
-            self._unmoved = masked_values(weight, ~self.backward_mask)
+        # a closure may be called more than once in a step, and a step may be given up after this
+        if self._unmoved is None or step != self._unmoved_at:
+            self._unmoved, self._unmoved_at = masked_values(weight, ~self.backward_mask), step
 
     def after_step(self, here: Attached, step: int) -> None:
         """Take back what decay and momentum did outside the larger set, then select both sets anew."""

@@ -28,10 +28,19 @@ def version_of(tensor: Tensor) -> int:
     return -1 if tensor.is_inference() else tensor._version
 
 
+def address_of(tensor: Tensor) -> int:
+    """Where the tensor's values begin in memory; 0 for one whose values may not be read here.
+
+    ``tensor.data = other`` changes the address and no version.
+    """
+    return tensor.data_ptr() if is_concrete(tensor) else 0
+
+
 def is_concrete(tensor: Tensor) -> bool:
     """Whether the tensor's values may be read here: not traced, transformed, on the meta device or a subclass."""
     return (
         not torch.compiler.is_compiling()
+        and not torch._C._is_tracing()
         and type(tensor) in (Tensor, torch.nn.Parameter)
         and not tensor.is_meta
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
