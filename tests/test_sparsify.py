@@ -278,3 +278,14 @@ def test_a_rule_that_fails_while_it_is_attached_leaves_no_trace() -> None:
         sparsify(made, Refusing, 0.5)
     assert list(made.state_dict()) == list(network().state_dict())
     assert all(torch.equal(a, b) for a, b in zip(made.parameters(), network().parameters(), strict=True))
+
+
+@pytest.mark.parametrize("rule", ["snip", "ac-dc", "sparse-momentum"])
+def test_each_call_divides_its_own_edges(rule: str) -> None:
+    """Two densities in one network: the rules of a call share theirs and take none of the other's."""
+    made = network()
+    sparsify(made, rule, 0.1, skip=["2", "5"])
+    sparsify(made, rule, 0.5, skip="0")
+    train(made, *batch())
+    kept = [row.kept for row in layer_table(made).rows]
+    assert (kept[0], kept[1] + kept[2]) == (22, 576 + 160)

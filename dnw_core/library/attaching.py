@@ -19,7 +19,7 @@ from dnw_core.library.table import LayerTable, layer_table
 from dnw_core.library.targets import Target, find_targets
 from dnw_core.wiring.config_base import Layers, RuleConfig
 from dnw_core.wiring.layers import settle
-from dnw_core.wiring.rule import Attached, WiringRule, attach, generator_for
+from dnw_core.wiring.rule import Attached, WiringRule, attach, attached_rules, generator_for
 from dnw_core.wiring.slots import Slots
 
 
@@ -61,6 +61,9 @@ def sparsify(
     # tensors that are made in inference mode cannot be trained with
     with torch.inference_mode(False):
         rules = _build(chosen, targets, seed)
+        pool = 1 + max((place.rule.pool for place in attached_rules(module)), default=-1)
+        for built in rules:
+            built.pool = pool
         choose_start(module, chosen.name, targets, rules, start)
         with _all_or_nothing(targets, rules):
             for target, built in zip(targets, rules, strict=True):

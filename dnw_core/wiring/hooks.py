@@ -83,7 +83,7 @@ class Wiring:
         for place in self.places:
             if not (void and place in deciding):
                 place.rule.before_step(place, step)
-        for kind, places in self._by_class():
+        for kind, places in self._pools():
             if not (void and any(place.rule.decides_at(step) for place in places)):
                 kind.before_step_together(places, step)
 
@@ -97,7 +97,7 @@ class Wiring:
         refuse_missing_momentum(self.places)
         for place in self.places:
             place.rule.after_step(place, step)
-        for kind, places in self._by_class():
+        for kind, places in self._pools():
             kind.after_step_together(places, step)
 
     @torch.no_grad()
@@ -105,7 +105,7 @@ class Wiring:
         """At the end of epoch ``epoch``, before anything is evaluated."""
         for place in self.places:
             place.rule.after_epoch(place, epoch)
-        for kind, places in self._by_class():
+        for kind, places in self._pools():
             kind.after_epoch_together(places, epoch)
 
     def edges(self) -> dict[str, Tensor]:
@@ -115,7 +115,7 @@ class Wiring:
             AssertionError: if a rule, or all rules of a class together, break their promise of a count.
         """
         found = {place.name: place.edges() for place in self.places}
-        for kind, places in self._by_class():
+        for kind, places in self._pools():
             promised = kind.promised_together([place.rule for place in places])
             if promised is not None:
                 edges = sum(int(found[place.name].count_nonzero()) for place in places)
@@ -126,13 +126,13 @@ class Wiring:
         for place in self.places:
             refuse_sharded(place.weight, place.name)
         if not self._checked:
-            for kind, places in self._by_class():
+            for kind, places in self._pools():
                 check_optimiser(kind, places, self.optimiser)
             self._checked = True
 
     def _refuse_other_counts(self) -> None:
         """``load_state_dict`` sees one weight at a time; a promise over all of them is looked at here."""
-        for kind, places in self._by_class():
+        for kind, places in self._pools():
             promised = kind.promised_together([place.rule for place in places])
             present = sum(place.rule.promised_edges or 0 for place in places)
             if promised is not None and present != promised:
@@ -147,10 +147,11 @@ class Wiring:
             trained += [one for group in self.optimiser.param_groups for one in group["params"]]
         return all(_is_finite(one.grad) for one in trained if one.grad is not None)
 
-    def _by_class(self) -> Iterator[tuple[type[WiringRule], list[Attached]]]:
-        kinds = dict.fromkeys(type(place.rule) for place in self.places)
-        for kind in kinds:
-            yield kind, [place for place in self.places if type(place.rule) is kind]
+    def _pools(self) -> Iterator[tuple[type[WiringRule], list[Attached]]]:
+        """The rules that act together: of one class, and attached by one call of ``sparsify``."""
+        pools = dict.fromkeys((type(place.rule), place.rule.pool) for place in self.places)
+        for kind, pool in pools:
+            yield kind, [one for one in self.places if type(one.rule) is kind and one.rule.pool == pool]
 
 
 def _is_finite(gradient: Tensor) -> bool:

@@ -8,7 +8,7 @@ reads the effective weight under the weight's own name, and the dense one stays 
 * is told which weight it is attached to (``adopt``), how long the run is (``begin``) and, if it needs one, what its
   parent trial found (``inherit``),
 * may act between the gradients and the optimiser's step, after the step, and at an epoch's end, alone
-  (``before_step``, ``after_step``, ``after_epoch``) or for all weights of its class at once (``..._together``),
+  (``before_step``, ``after_step``, ``after_epoch``) or for all of its class and call at once (``..._together``),
 * keeps everything it must remember in buffers, so that ``state_dict`` carries it into the checkpoint, masks in those of
   ``masks.KeepsMasks``; what it trains itself is a parameter.
 
@@ -68,6 +68,7 @@ class WiringRule(KeepsMasks, ABC):
     """
 
     origin: Origin  # known once it is attached
+    pool: int = 0  # rules of one class that share their edges: those that one call of sparsify attached
     reads_momentum: ClassVar[bool] = False  # it cannot act at all where the optimiser keeps none
     changes_optimiser: ClassVar[bool] = False  # it reads or resets what the optimiser keeps of the weight
     decayed_parameters: ClassVar[tuple[str, ...]] = ()  # its own that weight decay must draw, or nothing happens
@@ -164,15 +165,15 @@ class WiringRule(KeepsMasks, ABC):
 
     @classmethod
     def before_step_together(cls, places: Sequence[Attached], step: int) -> None:
-        """As ``before_step``, once for all weights that have a rule of this class. Default: nothing."""
+        """As ``before_step``, once for all weights that have a rule of this class and pool. Default: nothing."""
 
     @classmethod
     def after_step_together(cls, places: Sequence[Attached], step: int) -> None:
-        """As ``after_step``, once for all weights that have a rule of this class. Default: nothing."""
+        """As ``after_step``, once for all weights that have a rule of this class and pool. Default: nothing."""
 
     @classmethod
     def after_epoch_together(cls, places: Sequence[Attached], epoch: int) -> None:
-        """As ``after_epoch``, once for all weights that have a rule of this class. Default: nothing."""
+        """As ``after_epoch``, once for all weights that have a rule of this class and pool. Default: nothing."""
 
 
 @dataclass(frozen=True)
