@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,11 +57,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Take what is loaded by now out of every later garbage collection.
+    """Refuse a Ray that was imported too early; take what is loaded by now out of every later garbage collection.
 
-    Each trial collects garbage before it starts, and among the objects of all test modules that takes longer than many
-    a trial of these tests.
+    Ray reads its environment as it is imported, and a local run sets that first: after an early import every Ray that
+    a test of this process starts would be refused its own token. Each trial collects garbage before it starts, and
+    among the objects of all test modules that takes longer than many a trial of these tests.
     """
+    if "ray" in sys.modules:
+        raise pytest.UsageError("a test module imports ray as it is collected; import it within the test")
     gc.collect()
     gc.freeze()
 

@@ -19,8 +19,6 @@ from pipelines.planner import Plan
 from pipelines.progress import Progress
 from pipelines.schedule import epochs_before, longest_first
 from pipelines.store import Store
-from pipelines.tune_driver import Watcher
-from pipelines.tune_worker import KEY, make_trainable
 
 
 def test_longest_rows_start_first() -> None:
@@ -167,6 +165,9 @@ def test_duration(seconds: float | None, text: str) -> None:
 def test_a_trial_that_goes_on_shows_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the plan before it has a process, and from its own process, which may have lost epochs since its last
     checkpoint: progress.json says epoch 5, and 3 were saved."""
+    from pipelines.tune_driver import Watcher
+    from pipelines.tune_worker import KEY, make_trainable
+
     one, other = (spec(tmp_path, "ok", seed, epochs=10) for seed in (0, 1))
     store = Store.open(tmp_path, create=True)
     interrupt(store, one, 5)

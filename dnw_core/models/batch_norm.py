@@ -11,15 +11,16 @@ rows are read as one *wide* row, [r / wide, wide * c]: the same memory, shorter 
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from dnw_core.wiring.transforms import differentiating_by_transform
 
 EXACT_ROWS = 128  # rows that PyTorch's float32 sums are left to go over: there is little to gain
 LONGEST_SUM = 256  # rows, wide or not, that a thread's float32 sum of squares goes over
-WIDE_ROW = 2048  # floats, there; LONGEST_SUM of them take 2 MB, which the cache keeps from one pass to the next
+WIDE_ROW = 1024  # floats, there; LONGEST_SUM of them take 1 MB, which the cache keeps from one pass to the next
 LONGEST_GRADIENT_SUM = 1024  # rows; terms of both signs may be added up for longer
 WIDE_GRADIENT_ROW = 512  # floats; this kernel keeps four such rows at hand
 NARROW_ROW = 128  # floats: torch.sum is twice as fast over such rows
@@ -54,7 +55,7 @@ class BatchNorm2d(nn.BatchNorm2d):
             by_own_statistics
             and not torch.compiler.is_compiling()
             and torch._C._get_tracing_state() is None
-            and not torch._C._are_functorch_transforms_active()  # as torch.autograd.Function itself asks
+            and not differentiating_by_transform()
             and type(maps) is Tensor
             and maps.dim() == 4
             and maps.shape[1] == self.num_features
@@ -99,11 +100,24 @@ class _BatchNorm(torch.autograd.Function):
     def forward(
         ctx: Any, maps: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        mean, variance = (found.float() for found in statistics(maps))
+        made = torch.empty_like(maps)  # before anything small that would lie in the memory it could have had
+        read = _Rows(maps, WIDE_ROW, LONGEST_SUM)
+        cut = read.cut(maps)
+        mean, variance = statistics(read, cut)
+        scale = torch.rsqrt(variance + eps)
         ctx.eps = eps
-        ctx.save_for_backward(maps, weight, mean, torch.rsqrt(variance + eps))
+        ctx.save_for_backward(maps, weight, mean.float(), scale.float())
+        factor = scale if weight is None else scale * weight
+        shift = mean * -factor if bias is None else bias - mean * factor
+        (factor, shift), (factor_w, shift_w) = read.for_rows(factor, shift)
+        outs = read.cut(made)
+        for out, x in reversed(list(zip(outs.pieces, cut.pieces, strict=True))):  # the last is still in the cache
+            torch.addcmul(shift_w, x, factor_w, out=out)
+        if read.over:
+            torch.addcmul(shift, cut.over, factor, out=outs.over)
+        mean, variance = mean.float(), variance.float()
         ctx.mark_non_differentiable(mean, variance)
-        return F.batch_norm(maps, mean, variance, weight, bias, training=False, eps=eps), mean, variance
+        return made, mean, variance
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
@@ -114,10 +128,23 @@ class _BatchNorm(torch.autograd.Function):
                 grads[0], maps, weight, None, None, mean, scale, True, ctx.eps, wanted
             )
             return of_maps, of_weight, of_bias, None
-        grad = grads[0].contiguous(memory_format=torch.channels_last)
-        by_maps, alone = gradient_sums(grad, maps, mean, scale)
-        of_maps = gradient_of_maps(grad, maps, weight, (mean, scale), (by_maps, alone)) if wanted[0] else None
-        return of_maps, by_maps.float() if wanted[1] else None, alone.float() if wanted[2] else None, None
+        of_maps = torch.empty_like(maps) if wanted[0] else None  # first, as above
+        read = _Rows(maps, WIDE_GRADIENT_ROW, LONGEST_GRADIENT_SUM)
+        grad = read.cut(grads[0].contiguous(memory_format=torch.channels_last))
+        cut = read.cut(maps)
+        sums = gradient_sums(read, grad, cut, mean, scale)
+        if of_maps is not None:
+            of_grad = scale.double() if weight is None else scale.double() * weight
+            write_gradient(read, read.cut(of_maps), grad, cut, (of_grad, mean, scale), sums)
+        of_weight, of_bias = (found.float() if one else None for found, one in zip(sums, wanted[1:], strict=True))
+        return of_maps, of_weight, of_bias, None
+
+
+class _Cut(NamedTuple):
+    """Views of the memory of maps."""
+
+    pieces: tuple[Tensor, ...]  # [n, wide * c] each
+    over: Tensor  # [n, c], n less than wide
 
 
 class _Rows:
@@ -135,88 +162,88 @@ class _Rows:
         self.wide = max(1, min(width // self.channels, self.count // EXACT_ROWS))
         self.over = self.count % self.wide
         self.height = longest * torch.get_num_threads()  # one piece for all threads: they need not meet as often
+        narrow = self.channels * max(1, NARROW_ROW // self.channels)
+        self.narrow = self.channels if self.wide * self.channels % narrow else narrow
 
-    def cut(self, maps: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Return views of the memory: the pieces, [n, wide * c] each, and what is over, [n, c]."""
+    def cut(self, maps: Tensor) -> _Cut:
+        """Return the pieces of maps, or of what has their shape and order, and what is over."""
         rows = maps.permute(0, 2, 3, 1).view(self.count, self.channels)
         whole = rows[: self.count - self.over].view(-1, self.wide * self.channels)
-        return torch.split(whole, self.height), rows[self.count - self.over :]
+        return _Cut(torch.split(whole, self.height), rows[self.count - self.over :])
 
     def sums(self, piece: Tensor) -> Tensor:
         """Return sums of a piece's rows, [n, c], still to be added up. Exact however many the rows: torch.sum's are."""
-        narrow = self.channels * max(1, NARROW_ROW // self.channels)
-        if piece.numel() % narrow:
-            narrow = self.channels
-        return piece.view(-1, narrow).sum(0).view(-1, self.channels)
+        return piece.view(-1, self.narrow).sum(0).view(-1, self.channels)
+
+    def for_rows(self, *of_channels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the values of channels in float32, [k, c], and what they are along a wide row, [k, wide * c]."""
+        values = torch.stack(of_channels).float()
+        return values, values if self.wide == 1 else values.repeat(1, self.wide)
 
 
-def statistics(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean and the biased variance of each channel of channels-last maps, [c] each, in float64."""
-    read = _Rows(maps, WIDE_ROW, LONGEST_SUM)
-    pieces, over = read.cut(maps)
+def statistics(read: _Rows, cut: _Cut) -> tuple[Tensor, Tensor]:
+    """Return the mean and the biased variance of each channel, [c] each, in float64."""
     sums, means, variances = [], [], []
-    for piece in pieces:
+    for piece in cut.pieces:
         mean, variance = torch.batch_norm_update_stats(piece, None, None, 0.0)
         means.append(mean)
         variances.append(variance)
         sums.append(read.sums(piece))  # after the kernel, which brought the piece into the cache
     total = torch.cat(sums).sum(0, dtype=torch.float64)
     if read.over:
-        total += over.sum(0, dtype=torch.float64)
+        total += cut.over.sum(0, dtype=torch.float64)
     mean = total / read.count
     # of each sum of squares the kernel knows the mean that it went around; float32 does for what that adds
-    squares = torch.stack(means).view(len(pieces), -1, read.channels).sub_(mean.float()).square_()
+    squares = torch.stack(means).view(len(means), -1, read.channels).sub_(mean.float()).square_()
     squares += torch.stack(variances).view_as(squares)
-    squares *= torch.tensor([float(len(piece)) for piece in pieces]).view(-1, 1, 1)
+    squares *= torch.tensor([float(len(piece)) for piece in cut.pieces]).view(-1, 1, 1)
     square = squares.sum((0, 1), dtype=torch.float64)
     if read.over:
-        square += (over - mean).square_().sum(0)
+        square += (cut.over - mean).square_().sum(0)
     return mean, square / read.count
 
 
-def gradient_sums(grad: Tensor, maps: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+def gradient_sums(read: _Rows, grad: _Cut, cut: _Cut, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """Return, in float64, the sums over all rows of gradient times normalised map, and of the gradient, [c] each."""
-    read = _Rows(maps, WIDE_GRADIENT_ROW, LONGEST_GRADIENT_SUM)
-    (grads, grad_over), (pieces, over) = read.cut(grad), read.cut(maps)
-    mean_w, scale_w = mean.repeat(read.wide), scale.repeat(read.wide)
+    _, (mean_w, scale_w) = read.for_rows(mean, scale)
     found = [
         torch.ops.aten.native_batch_norm_backward(
             dy, x, None, None, None, mean_w, scale_w, True, 0.0, (False, True, True)
         )
-        for dy, x in zip(grads, pieces, strict=True)
+        for dy, x in zip(grad.pieces, cut.pieces, strict=True)
     ]
     by_maps, alone = (
         torch.cat([one[index] for one in found]).view(-1, read.channels).sum(0, dtype=torch.float64) for index in (1, 2)
     )
     if read.over:
-        by_maps += (grad_over * (over.double() - mean)).sum(0) * scale
-        alone += grad_over.sum(0, dtype=torch.float64)
+        by_maps += (grad.over * (cut.over.double() - mean)).sum(0) * scale
+        alone += grad.over.sum(0, dtype=torch.float64)
     return by_maps, alone
 
 
-def gradient_of_maps(
-    grad: Tensor, maps: Tensor, weight: Tensor | None, moments: tuple[Tensor, Tensor], sums: tuple[Tensor, Tensor]
-) -> Tensor:
-    """Return weight * scale * (gradient - its mean - normalised map * mean of their product), [b, c, h, w].
+def write_gradient(
+    read: _Rows,
+    made: _Cut,
+    grad: _Cut,
+    cut: _Cut,
+    channels: tuple[Tensor, Tensor, Tensor],
+    sums: tuple[Tensor, Tensor],
+) -> None:
+    """Write the maps' gradient: factor * (gradient - its mean - normalised map * mean of their product).
 
     Args:
-        grad: of the normalised maps; channels last, as are the maps.
-        maps: what was normalised.
-        weight: of the norm, [c]; None for ones.
-        moments: mean and scale (one over the standard deviation) of the maps, [c] each.
+        read: how all of these are read.
+        made: of what is written.
+        grad: of the gradient of the normalised maps.
+        cut: of the maps.
+        channels: each one's factor (weight over standard deviation), mean, and scale (one over standard deviation).
         sums: as ``gradient_sums`` returns them.
     """
-    read = _Rows(maps, WIDE_GRADIENT_ROW, LONGEST_GRADIENT_SUM)
-    mean, scale = moments
-    of_grad = scale.double() if weight is None else scale.double() * weight
+    of_grad, mean, scale = channels
     of_maps = of_grad * scale * sums[0] / -read.count
     constant = of_grad * sums[1] / -read.count - of_maps * mean
-    made = torch.empty_like(maps)
-    factors = torch.stack((of_grad, of_maps, constant)).float()
-    a, b, c = factors.repeat(1, read.wide)
-    (outs, out_over), (grads, grad_over), (pieces, over) = (read.cut(x) for x in (made, grad, maps))
-    for out, dy, x in zip(outs, grads, pieces, strict=True):
-        torch.addcmul(c, x, b, out=out).addcmul_(dy, a)
+    (a, b, c), (a_w, b_w, c_w) = read.for_rows(of_grad, of_maps, constant)
+    for out, dy, x in zip(made.pieces, grad.pieces, cut.pieces, strict=True):
+        torch.addcmul(c_w, x, b_w, out=out).addcmul_(dy, a_w)
     if read.over:
-        torch.addcmul(factors[2], over, factors[1], out=out_over).addcmul_(grad_over, factors[0])
-    return made
+        torch.addcmul(c, cut.over, b, out=made.over).addcmul_(grad.over, a)
