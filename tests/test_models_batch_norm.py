@@ -230,8 +230,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def test_every_network_has_this_norm(kind: str) -> None:
     """Also those that others build: whatever runs channels-last on a CPU."""
     config = TypeAdapter(NetworkConfig).validate_python({"kind": kind, **SETTINGS.get(kind, {})})
+    make = load_class(NETWORK_CLASSES[kind])  # imported here: torchdiffeq makes tensors as it is imported
     with torch.device("meta"):
-        network = load_class(NETWORK_CLASSES[kind])(config)
+        network = make(config)
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     assert norms
     assert {type(norm) for norm in norms} == {BatchNorm2d}
