@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from dnw_core.wiring.transforms import differentiating_by_transform
 
-EXACT_ROWS = 128  # rows that PyTorch's float32 sums are left to go over: there is little to gain
+EXACT_ROWS = 512  # rows that PyTorch's float32 sums are left to go over: little to gain, and calls cost most there
+LEAST_WIDE_ROWS = 128  # that are left where rows are read as wide ones
 LONGEST_SUM = 256  # rows, wide or not, that a thread's float32 sum of squares goes over
 WIDE_ROW = 1024  # floats, there; LONGEST_SUM of them take 1 MB, which the cache keeps from one pass to the next
 LONGEST_GRADIENT_SUM = 1024  # rows; terms of both signs may be added up for longer
@@ -159,7 +160,7 @@ class _Rows:
     def __init__(self, maps: Tensor, width: int, longest: int) -> None:
         self.channels = maps.shape[1]
         self.count = maps.numel() // self.channels
-        self.wide = max(1, min(width // self.channels, self.count // EXACT_ROWS))
+        self.wide = max(1, min(width // self.channels, self.count // LEAST_WIDE_ROWS))
         self.over = self.count % self.wide
         self.height = longest * torch.get_num_threads()  # one piece for all threads: they need not meet as often
         narrow = self.channels * max(1, NARROW_ROW // self.channels)
