@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import s3_server
+from stub_command import StubSchedule, quick_command
 
 import tune_configs
 from pipelines import heartbeat, status, stop_command
@@ -94,3 +95,16 @@ def quick_hearts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "_LOOK_SECONDS", 0.02)
     monkeypatch.setattr(status, "_POLL_SECONDS", 0.01)
     monkeypatch.setattr(stop_command, "_POLL_SECONDS", 0.02)
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> StubSchedule:
+    """The command's scheduling, which trains nothing and writes results in milliseconds."""
+    return quick_command(monkeypatch)
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder, with results/ in it."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "results"

@@ -5,24 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from stub_command import StubSchedule, quick_command
+from stub_command import StubSchedule
 
 from pipelines import placement
 from pipelines.cli import main
-
-
-@pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch) -> StubSchedule:
-    """The scheduling that trains nothing."""
-    return quick_command(monkeypatch)
-
-
-@pytest.fixture
-def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in an empty folder, with results/ in it."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "results"
-
 
 MISTAKES = [
     (["--tabel", "tiny"], "unknown option --tabel; did you mean '--table'?"),
