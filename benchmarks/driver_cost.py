@@ -35,18 +35,17 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines import schedule
-from pipelines.commands import row_command
-from pipelines.modes import Mode
-from pipelines.overrides import parse_overrides
-from pipelines.placement import Placement
-from pipelines.planner import Plan, PlannedRow, make_plan, plan_rows
-from pipelines.preflight import make_room
-from pipelines.report_rows import report_rows
-from pipelines.selection import select_rows
-from pipelines.store import Store
-from pipelines.tracker_background import BackgroundSync
-from pipelines.tracker_beside import TrackerBeside
+from pipelines.commands.reproduction import row_command
+from pipelines.plan.data_checks import make_room
+from pipelines.plan.placement import Placement
+from pipelines.plan.planner import Plan, PlannedRow, make_plan, plan_rows
+from pipelines.plan.reported_rows import report_rows
+from pipelines.plan.rows import parse_overrides, select_rows
+from pipelines.plan.trial_states import Mode
+from pipelines.schedule import run as schedule
+from pipelines.store.folder import Store
+from pipelines.tracking.background import BackgroundSync
+from pipelines.tracking.process import TrackerBeside
 from tune_configs import Table, load_tables
 
 TRAIN = "benchmarks.no_op:run_trial"
@@ -114,7 +113,9 @@ def run(trials: int, seeds: int, results: Path) -> Measured:
     assert len(specs) == trials, f"{len(specs)} trials instead of {trials}"
     with TrackerBeside(None, results) as tracker:
         with measured.counting("schedule"), BackgroundSync(tracker, entries, limit=3600) as sync:
-            outcome = schedule.run(specs, plan=plan, store=store, show="plain", on_finished=sync.finished, train=TRAIN)
+            outcome = schedule.run_schedule(
+                specs, plan=plan, store=store, show="plain", on_finished=sync.finished, train=TRAIN
+            )
         assert outcome.done == trials, f"not all trials were done: {outcome}"
         with measured.counting("track"):
             synced = tracker.sync(entries)

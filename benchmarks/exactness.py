@@ -26,9 +26,9 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.plain_mobilenet import PlainGraphMobileNet
+from dnw_core.config.recipe import Recipe
 from dnw_core.models.build import build_wired
-from dnw_core.models.graph_mobilenet import GraphMobileNet
-from dnw_core.recipe import Recipe
+from dnw_core.models.mobilenet.graph_mobilenet import GraphMobileNet
 from dnw_core.wiring.rule import attached_rules, effective_weights
 
 # network and wiring of a row, and the pixels a side it is compared at: ResNet-50 in float64 takes long at more

@@ -28,15 +28,15 @@ from torchvision.datasets import ImageFolder
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dnw_core.data.encoded import EncodedSplit, FolderFiles
-from dnw_core.data.folder_listing import FolderListing, SplitListing, list_folder
-from dnw_core.data.jpeg import decode_rgb
-from dnw_core.data.loader import make_loader
-from dnw_core.data.packed import SplitWriter, read_packed, write_packed
-from dnw_core.data.share import WHOLE
-from dnw_core.data.streamed_feed import MEAN, STD, StreamedFeed
-from dnw_core.recipe import DataConfig
-from dnw_core.training.memory import keep_freed_memory
+from dnw_core.config.recipe import DataConfig
+from dnw_core.data.feeds.share import WHOLE
+from dnw_core.data.formats.encoded import EncodedSplit, FolderFiles
+from dnw_core.data.formats.folder_listing import FolderListing, SplitListing, list_folder
+from dnw_core.data.formats.jpeg import decode_rgb
+from dnw_core.data.formats.packed import SplitWriter, read_packed, write_packed
+from dnw_core.data.streaming.feed import MEAN, STD, StreamedFeed
+from dnw_core.data.streaming.loader import make_loader
+from dnw_core.training.engine.numerics import keep_freed_memory
 
 SIZE = 224
 BATCH = 128

@@ -20,13 +20,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pipelines.placement import Placement
-from pipelines.planner import Plan, make_plan, plan_rows
-from pipelines.schedule import estimates, longest_first
-from pipelines.selection import select_rows
+from pipelines.plan.placement import Placement
+from pipelines.plan.planner import Plan, make_plan, plan_rows
+from pipelines.plan.rows import select_rows
+from pipelines.schedule.queue import TrialQueue
+from pipelines.schedule.run import estimates, longest_first
 from pipelines.spec import TrialSpec
-from pipelines.store import Store
-from pipelines.trial_queue import TrialQueue
+from pipelines.store.folder import Store
 from tune_configs import load_tables
 
 CPUS_A_GPU = 16

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dnw_core.execution import Execution
+from dnw_core.config.execution import Execution
+from dnw_core.config.recipe import Recipe
 from dnw_core.files import sha256_of, write_text
-from dnw_core.recipe import Recipe
 from dnw_core.record import (
     CHECKPOINT_FILE,
     HISTORY_COLUMNS,

@@ -26,15 +26,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from dnw_core.config import fingerprint
-from dnw_core.execution import Execution
+from dnw_core.config.base import fingerprint
+from dnw_core.config.execution import Execution
 from dnw_core.record import HISTORY_FILE, TrialRecord
-from pipelines import schedule
+from pipelines.schedule import run as schedule
 from pipelines.spec import Resources, TrialSpec
-from pipelines.store import Store
-from pipelines.tracker import Tracker
-from pipelines.tracker_background import BackgroundSync
-from pipelines.trial import run_spec
+from pipelines.store.folder import Store
+from pipelines.tracking.background import BackgroundSync
+from pipelines.tracking.tracker import Tracker
+from pipelines.trial.run import run_spec
 from tune_configs import load_tables
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the workers find this module by its name
@@ -110,7 +110,7 @@ def run_scheduled(specs: Sequence[TrialSpec], store: Store) -> None:
         for spec in specs[:1]
     ]
     with BackgroundSync(tracker, rows) as sync:
-        outcome = schedule.run(specs, store=store, show="none", on_finished=sync.finished, train=TRAIN)
+        outcome = schedule.run_schedule(specs, store=store, show="none", on_finished=sync.finished, train=TRAIN)
     error = tracker.sync(rows).error
     assert outcome.done == len(specs), f"not all trials were done: {outcome}"
     assert error is None, f"the tracker failed: {error}"

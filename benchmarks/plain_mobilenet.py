@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.plain_tiny import KeepLargest
-from dnw_core.models.graph_mobilenet import GraphMobileNet
+from dnw_core.models.mobilenet.graph_mobilenet import GraphMobileNet
 from dnw_core.wiring.rule import Attached
 
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchdiffeq import odeint
 
-from dnw_core.models.tiny import NORM_EPS, TinyNetwork
-from dnw_core.models.tiny_continuous import TinyContinuous
-from dnw_core.models.tiny_discrete import TinyDiscrete
-from dnw_core.models.tiny_static import TinyStatic
+from dnw_core.models.tiny.base import NORM_EPS, TinyNetwork
+from dnw_core.models.tiny.continuous import TinyContinuous
+from dnw_core.models.tiny.discrete import TinyDiscrete
+from dnw_core.models.tiny.static import TinyStatic
 
 
 class KeepLargest(torch.autograd.Function):

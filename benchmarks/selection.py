@@ -21,8 +21,8 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from dnw_core.config.residual_networks import ResNet50Config
 from dnw_core.models.build import build_network
-from dnw_core.models.residual_config import ResNet50Config
 from dnw_core.wiring.selection import largest_magnitudes
 
 DENSITIES = (0.1, 0.2, 0.3, 0.5, 0.9)

@@ -18,10 +18,10 @@ from torch.nn.functional import cross_entropy
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from dnw_core.config.residual_networks import ResNet50Config
 from dnw_core.library.attaching import sparsify
 from dnw_core.library.settings import registered
 from dnw_core.models.build import build_network
-from dnw_core.models.residual_config import ResNet50Config
 from dnw_core.wiring.hooks import Wiring
 from dnw_core.wiring.rule import Run, effective_weights
 

@@ -26,14 +26,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.plain_mobilenet import PlainGraphMobileNet
 from benchmarks.plain_tiny import plain_version
-from dnw_core.data.feed import Batch
+from dnw_core.config.recipe import Recipe
+from dnw_core.data.feeds.feed import Batch
 from dnw_core.models.build import build_wired
-from dnw_core.models.graph_mobilenet import GraphMobileNet
-from dnw_core.models.tiny import TinyNetwork
-from dnw_core.recipe import Recipe
-from dnw_core.training.loop import make_optimiser
-from dnw_core.training.numerics import autocast, set_numerics
-from dnw_core.training.step import TrainingStep
+from dnw_core.models.mobilenet.graph_mobilenet import GraphMobileNet
+from dnw_core.models.tiny.base import TinyNetwork
+from dnw_core.training.engine.loop import make_optimiser
+from dnw_core.training.engine.numerics import autocast, set_numerics
+from dnw_core.training.engine.step import TrainingStep
 from dnw_core.wiring.rule import attached_rules, effective_weights
 
 # network -> its row's wiring, and the batch of its recipe

@@ -23,18 +23,18 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-import reports_store
 import test_reports_raster
-from stub_specs import report_row, spec
-from stub_store import write_finished
+from support.stubs import reports_store
+from support.stubs.specs import report_row, spec
+from support.stubs.store import write_finished
 
+from dnw_core.config.execution import Execution
 from dnw_core.data import load_dataset
-from dnw_core.execution import Execution
 from dnw_core.files import sha256_of
 from dnw_core.record import CHECKPOINT_FILE, RECORD_FILE
-from pipelines.store import Store
-from pipelines.tracker import SyncOutcome
-from pipelines.tracker_background import BackgroundSync
+from pipelines.store.folder import Store
+from pipelines.tracking.background import BackgroundSync
+from pipelines.tracking.tracker import SyncOutcome
 from reports import build_report, wiring_picture
 
 CHECKPOINT_BYTES = 48_000_000

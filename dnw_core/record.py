@@ -17,9 +17,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from dnw_core.config import Config
+from dnw_core.config import Config, Recipe
 from dnw_core.files import read_text
-from dnw_core.recipe import Recipe
 
 RECORD_VERSION = 4  # 3: scores have a top-5 accuracy, and wiring.npz may hold bits; 4: a digest of the record itself
 

@@ -5,13 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from pathlib import Path
-
-if __name__ == "__main__" and not __package__:
-    # run as a script, Python puts this folder first, where `import pipelines` finds nothing and `import lock`
-    # finds ours: the repository's root takes its place
-    here = Path(__file__).resolve().parent
-    sys.path[:] = [str(here.parent), *(entry for entry in sys.path if Path(entry or ".").resolve() != here)]
 
 INTERRUPTED = 130
 
@@ -20,7 +13,9 @@ if __name__ == "__main__":
     if hears is signal.default_int_handler:
         # reading the modules takes a moment, in which libraries turn a Ctrl-C into errors of their own
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
-    from pipelines.cli import main
+    import _script  # noqa: F401 - first: it mends sys.path
+
+    from pipelines.commands.reproduce_all import main
 
     signal.signal(signal.SIGINT, hears)
     code = main()

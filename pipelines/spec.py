@@ -5,13 +5,14 @@ Plain, picklable, JSON-able and free of torch, ray and mlflow.
 
 from __future__ import annotations
 
+import argparse
+import math
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import Field
 
-from dnw_core.config import Config
-from dnw_core.execution import Execution
-from dnw_core.recipe import Recipe
+from dnw_core.config import Config, Execution, Recipe
 
 
 class Resources(Config):
@@ -61,3 +62,31 @@ class TrialSpec(Config):
     def trial_id(self) -> str:
         """``table/row/fingerprint/seed-N``: the trial's name everywhere, and its folder in the store."""
         return f"{self.table}/{self.row}/{self.fingerprint}/seed-{self.seed}"
+
+
+Room = tuple[float, float]
+"""CPUs and GPUs of all machines together."""
+
+
+class NodeType(NamedTuple):
+    """The shape of one machine."""
+
+    cpus: float
+    gpus: float = 0.0
+
+
+def parse_node_type(text: str) -> NodeType:
+    """Read ``CPU=16,GPU=4`` (the GPUs may be left out)."""
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, value = part.strip().partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not equals or name not in ("CPU", "GPU") or name in found or not 0 <= number < math.inf:
+            raise argparse.ArgumentTypeError(f"{text!r} is no machine; give CPU=NUMBER or CPU=NUMBER,GPU=NUMBER")
+        found[name] = number
+    if not found.get("CPU"):
+        raise argparse.ArgumentTypeError(f"{text!r} has no CPU; give CPU=NUMBER or CPU=NUMBER,GPU=NUMBER")
+    return NodeType(found["CPU"], found.get("GPU", 0.0))

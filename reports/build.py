@@ -10,21 +10,21 @@ from typing import Any
 
 import pandas as pd
 
-from reports.costs import Costs, cost_frame, write_costs
 from reports.epochs import with_wiring
 from reports.export import write_results, write_trials
 from reports.figures.wiring import wiring_picture
-from reports.files import refuse_link, write_text
-from reports.layers import read_layers, write_layers
-from reports.leftovers import Leftovers, write_leftovers
 from reports.markdown import TableView, render
 from reports.pictures import table_pictures
-from reports.records import WIRING_FILE
+from reports.reading.files import refuse_link, write_text
+from reports.reading.records import WIRING_FILE
 from reports.rows import ReportRow, Rows, parse_rows
+from reports.sections.costs import Costs, cost_frame, write_costs
+from reports.sections.layers import read_layers, write_layers
+from reports.sections.leftovers import Leftovers, write_leftovers
+from reports.sections.wiring_end import wiring_end
 from reports.summary import summarise, trials_of
 from reports.text import plain, slug
 from reports.trials import Histories, read_history, read_trials
-from reports.wiring_end import wiring_end
 
 FIGURES = "figures"
 
@@ -65,8 +65,8 @@ def build_report(
         rows: one entry per row to be shown, in order (fields: ``reports.rows.ReportRow``).
         scale: the scale of every row that does not name its own.
         command: the command that made this report; or a function that gives the command of a row without one.
-        costs: what each row's network costs (fields: ``reports.costs.COST_COLUMNS``); None leaves that out.
-        leftovers: finished trials of no row, or of another recipe (fields: ``reports.leftovers.Leftovers``).
+        costs: what each row's network costs (fields: ``reports.sections.costs.COST_COLUMNS``); None leaves that out.
+        leftovers: finished trials of no row, or of another recipe (fields: ``reports.sections.leftovers.Leftovers``).
         out_dir: where to write; the results folder itself by default.
         generated_at: the date to print; now, in UTC, by default.
 

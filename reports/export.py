@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reports.files import write_bytes, write_text
+from reports.reading.files import write_bytes, write_text
 from reports.summary import SUMMARY_COLUMNS
 from reports.text import spreadsheet_safe
 from reports.trials import TRIAL_COLUMNS

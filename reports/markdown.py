@@ -8,15 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from reports.costs import cost_section
-from reports.details import row_details
-from reports.layers import empty_layers
-from reports.leftovers import Leftovers, leftover_section
 from reports.pictures import Picture
 from reports.rows import ReportRow
+from reports.sections.costs import cost_section
+from reports.sections.details import row_details
+from reports.sections.layers import empty_layers
+from reports.sections.leftovers import Leftovers, leftover_section
+from reports.sections.wiring_end import WiringEnd
 from reports.text import DASH, code, count, duration, escape, number, plus_minus, signed
 from reports.verdicts import ASSUMPTION, EXPLANATIONS, PAPER_SCALE, Kind
-from reports.wiring_end import WiringEnd
 
 Line = Mapping[str, Any]
 

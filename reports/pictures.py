@@ -9,13 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from reports.edge_points import edge_points
-from reports.figures.curves import draw_curves
 from reports.figures.dots import draw_dots
 from reports.figures.edges import draw_edges
 from reports.figures.layers import LOWEST, draw_layers
-from reports.figures.lines import draw_lines
+from reports.figures.lines import DEAD, LIVE, SWAPPED, draw_curves, draw_lines
 from reports.figures.style import row_colours
-from reports.figures.wiring_progress import DEAD, LIVE, SWAPPED
 from reports.rows import ReportRow
 from reports.text import slug
 

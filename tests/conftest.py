@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import s3_server
-from stub_command import StubSchedule, quick_command
+from support.services import s3_server
+from support.stubs.command import StubSchedule, quick_command
 
 import tune_configs
-from pipelines import heartbeat, status, stop_command
-from pipelines.bucket_trials import BucketTrials
+from pipelines.driver import heartbeat, status, stop_command
+from pipelines.storage.bucket.trials import BucketTrials
 from tune_configs import Table
 
 # before torch is imported: the processes of pytest-xdist have a core each, and two threads on it wait for each other

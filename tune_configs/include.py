@@ -17,11 +17,10 @@ from typing import Any
 
 from pydantic import Field
 
-from dnw_core.config import Config, flatten
+from dnw_core.config import Config, Recipe, flatten
 from dnw_core.errors import UserError
-from dnw_core.recipe import Recipe
 from tune_configs.located import Located, parse_yaml, read_yaml
-from tune_configs.schema import Scale
+from tune_configs.scales import Scale
 from tune_configs.validation import nearest, validate
 
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.@=,+-]*"

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dnw_core.config import Recipe
 from dnw_core.errors import UserError
-from dnw_core.recipe import Recipe
 from tune_configs.include import Included, read_include
 from tune_configs.located import Located, parse_yaml, read_yaml
 from tune_configs.needs import Need, RowName, refuse_written_parent, resolve_needs
-from tune_configs.schema import SCALES, Row, RowFile, RowResources, Scale, ScaleFile, Table, TableFile
+from tune_configs.scales import SCALES, Scale
+from tune_configs.schema import Row, RowFile, RowResources, ScaleFile, Table, TableFile
 from tune_configs.search_space import SearchSettings, check_search, parse_search
 from tune_configs.validation import merge, nearest, validate
 

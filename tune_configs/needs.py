@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dnw_core.config import Recipe
 from dnw_core.errors import UserError
-from dnw_core.recipe import Recipe
 from tune_configs.located import Located
 from tune_configs.validation import nearest
 

@@ -12,18 +12,15 @@ that row's recipe at the same scale as its parent (needs.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from dnw_core.config import Config, fingerprint
-from dnw_core.recipe import Recipe
+from dnw_core.config import Config, Recipe, fingerprint
 
 if TYPE_CHECKING:
-    from tune_configs.search_space import SearchSettings
-
-Scale = Literal["smoke", "short", "paper"]
-SCALES: tuple[Scale, ...] = get_args(Scale)
+    from tune_configs.scales import Scale
+from tune_configs.search_space import SearchSettings
 
 
 class RowResources(Config):

@@ -14,11 +14,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from dnw_core.config import TO_BE_TRAINED, Config, flatten
+from dnw_core.config import TO_BE_TRAINED, Config, Recipe, flatten
 from dnw_core.errors import UserError
-from dnw_core.recipe import Recipe
 from tune_configs.located import Located
-from tune_configs.schema import SCALES, Scale
+from tune_configs.scales import SCALES, Scale
 from tune_configs.validation import DISCRIMINATORS, nearest, plain_message, validate
 
 TRAINING_IMAGES = {"cifar10": 50_000, "digits": 1_437}

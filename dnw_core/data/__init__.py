@@ -10,12 +10,12 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
-from dnw_core.data import cifar10, digits, image_folder, imagenet
-from dnw_core.data.base import DatasetModule, ImageDataset, ResidentModule, StreamedModule
+from dnw_core.data.datasets import cifar10, digits, image_folder, imagenet
+from dnw_core.data.sources.base import DatasetModule, ImageDataset, ResidentModule, StreamedModule
 from dnw_core.errors import UserError
 
 if TYPE_CHECKING:
-    from dnw_core.execution import Execution
+    from dnw_core.config import Execution
 
 RESIDENT_DATASETS: dict[str, ResidentModule] = {
     "cifar10": cifar10,

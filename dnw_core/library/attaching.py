@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from dnw_core.config import Layers, RuleConfig
 from dnw_core.errors import UserError
 from dnw_core.library.chains import own_class, take_off
 from dnw_core.library.settings import ChosenRule, choose_rule
@@ -17,7 +18,6 @@ from dnw_core.library.skipping import Skip
 from dnw_core.library.starting import Start, choose_start
 from dnw_core.library.table import LayerTable, layer_table
 from dnw_core.library.targets import Target, find_targets
-from dnw_core.wiring.config_base import Layers, RuleConfig
 from dnw_core.wiring.layers import settle
 from dnw_core.wiring.rule import Attached, WiringRule, attach, attached_rules, generator_for
 from dnw_core.wiring.slots import Slots

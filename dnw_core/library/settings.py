@@ -9,12 +9,11 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 from pydantic import ValidationError
 
+from dnw_core.config import RULE_CLASSES, Layers, RuleConfig, WiringConfig
 from dnw_core.errors import UserError
 from dnw_core.library.density import as_written, checked_density, instead_of_sparsity
 from dnw_core.library.names import ALIASES, nearest, own_name
 from dnw_core.registry import load_class
-from dnw_core.wiring.config import RULE_CLASSES, WiringConfig
-from dnw_core.wiring.config_base import Layers, RuleConfig
 from dnw_core.wiring.rule import WiringRule
 from dnw_core.wiring.slots import Slots
 

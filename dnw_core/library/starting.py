@@ -12,10 +12,9 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from dnw_core.errors import UserError
 from dnw_core.library.targets import Target
-from dnw_core.wiring.constant_fan import ConstantFan
-from dnw_core.wiring.fixed_random import FixedRandom
-from dnw_core.wiring.moving import MovingEdges
 from dnw_core.wiring.rule import WiringRule
+from dnw_core.wiring.rules.fixed import ConstantFan, FixedRandom
+from dnw_core.wiring.rules.stored_mask import MovingEdges
 from dnw_core.wiring.selection import largest_magnitudes
 
 Start = Literal["drawn", "largest"]

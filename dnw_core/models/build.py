@@ -7,11 +7,10 @@ from typing import cast
 import torch
 from torch import nn
 
-from dnw_core.models.config import NETWORK_CLASSES, NetworkConfig
+from dnw_core.config import NETWORK_CLASSES, RULE_CLASSES, NetworkConfig, WiringConfig
 from dnw_core.models.graph import Graph, GraphNetwork
 from dnw_core.registry import load_class
 from dnw_core.seeds import derive_seed
-from dnw_core.wiring.config import RULE_CLASSES, WiringConfig
 from dnw_core.wiring.layers import settle
 from dnw_core.wiring.rule import WiringRule, attach, generator_for
 from dnw_core.wiring.slots import Slots

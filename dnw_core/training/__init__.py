@@ -1,6 +1,6 @@
 """One training run: the loop, schedules, checkpoints, workers, and what is written at the end."""
 
-from dnw_core.training.group import LONE, PeerLost, WorkerGroup
+from dnw_core.training.engine.group import LONE, PeerLost, WorkerGroup
 from dnw_core.training.trial import TrialIdentity, TrialStopped, run_trial
 from dnw_core.training.worker import run_worker
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from dnw_core.config import STREAMED, Execution, Recipe
 from dnw_core.data import ImageDataset, load_dataset
-from dnw_core.data.batches import DeviceImages, check_whole_batch
-from dnw_core.data.feed import Feeds
-from dnw_core.data.resident import ResidentFeed
+from dnw_core.data.feeds.batches import DeviceImages, ResidentFeed, check_whole_batch
+from dnw_core.data.feeds.feed import Feeds
 from dnw_core.errors import UserError
-from dnw_core.execution import Execution
-from dnw_core.recipe import STREAMED, Recipe
 
 
 def open_feeds(recipe: Recipe, execution: Execution, device: torch.device) -> Feeds:
@@ -20,7 +18,7 @@ def open_feeds(recipe: Recipe, execution: Execution, device: torch.device) -> Fe
         UserError: if the data set is missing or broken, or does not fit the network.
     """
     if recipe.data.dataset in STREAMED:
-        from dnw_core.data.streamed import open_streamed
+        from dnw_core.data.streaming.streamed import open_streamed
 
         return open_streamed(recipe, execution, device)
     dataset = load_images(recipe, execution)

@@ -15,14 +15,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from dnw_core.config import Config
-from dnw_core.data.batches import steps_per_epoch
-from dnw_core.data.feed import Feeds
+from dnw_core.config import Config, Execution, Recipe
+from dnw_core.data.feeds.batches import steps_per_epoch
+from dnw_core.data.feeds.feed import Feeds
 from dnw_core.errors import TrialFailed
-from dnw_core.execution import Execution
 from dnw_core.files import sha256_of, write_text
 from dnw_core.models.graph import GraphNetwork
-from dnw_core.recipe import Recipe
 from dnw_core.record import (
     CHECKPOINT_FILE,
     HISTORY_FILE,
@@ -34,16 +32,16 @@ from dnw_core.record import (
     TrialRecord,
     record_text,
 )
-from dnw_core.training import results
-from dnw_core.training.batch_statistics import take_statistics_from_first
-from dnw_core.training.checkpoint import PREVIOUS_FILE, CheckpointKey, save_checkpoint
-from dnw_core.training.finite import finite_epoch
-from dnw_core.training.group import WorkerGroup
-from dnw_core.training.loop import evaluate, train_epoch
-from dnw_core.training.provenance import collect_provenance, peak_memory_bytes
+from dnw_core.training.checkpoints import results
+from dnw_core.training.checkpoints.checkpoint import PREVIOUS_FILE, CheckpointKey, save_checkpoint
+from dnw_core.training.checkpoints.provenance import collect_provenance, peak_memory_bytes
+from dnw_core.training.checkpoints.trial_log import TrialLog
+from dnw_core.training.engine.batch_statistics import take_statistics_from_first
+from dnw_core.training.engine.finite import finite_epoch
+from dnw_core.training.engine.group import WorkerGroup
+from dnw_core.training.engine.loop import evaluate, train_epoch
+from dnw_core.training.engine.step import TrainingStep
 from dnw_core.training.start import kept_edges, now, start_or_resume
-from dnw_core.training.step import TrainingStep
-from dnw_core.training.trial_log import TrialLog
 from dnw_core.wiring.rule import Run
 
 SECONDS_BETWEEN_STOP_CHECKS = 0.5

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dnw_core.config import Recipe
 from dnw_core.models.build import build_wired
 from dnw_core.models.graph import Graph
-from dnw_core.recipe import Recipe
 from dnw_core.seeds import derive_seed
-from dnw_core.training.group import LONE, WorkerGroup
-from dnw_core.training.loop import make_optimiser
-from dnw_core.training.parent import load_parent, start_from, state_digest
-from dnw_core.training.state import TrainingState
+from dnw_core.training.checkpoints.parent import load_parent, start_from, state_digest
+from dnw_core.training.engine.group import LONE, WorkerGroup
+from dnw_core.training.engine.loop import make_optimiser
+from dnw_core.training.engine.state import TrainingState
 from dnw_core.wiring.hooks import Wiring
 from dnw_core.wiring.rule import Run
 

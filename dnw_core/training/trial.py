@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from dnw_core.execution import Execution
-from dnw_core.recipe import Recipe
+from dnw_core.config import Execution, Recipe
 from dnw_core.record import CHECKPOINT_FILE, LOG_FILE, EpochMetrics, TrialRecord
-from dnw_core.training.checkpoint import PREVIOUS_FILE, CheckpointKey
-from dnw_core.training.group import LONE, check_workers
-from dnw_core.training.parent import check_parent_given
+from dnw_core.training.checkpoints.checkpoint import PREVIOUS_FILE, CheckpointKey
+from dnw_core.training.checkpoints.parent import check_parent_given
+from dnw_core.training.checkpoints.resume import take_over
+from dnw_core.training.checkpoints.trial_log import TrialLog
+from dnw_core.training.engine.group import LONE, check_workers
 from dnw_core.training.session import TrialIdentity, TrialStopped
-from dnw_core.training.take_over import take_over
-from dnw_core.training.trial_log import TrialLog
 from dnw_core.training.worker import run_worker
-from dnw_core.training.workers import run_on_workers
+from dnw_core.training.workers.supervisor import run_on_workers
 
 
 def run_trial(

@@ -8,19 +8,17 @@ from pathlib import Path
 
 import torch
 
-from dnw_core.execution import Execution
-from dnw_core.recipe import Recipe
+from dnw_core.config import Execution, Recipe
 from dnw_core.record import LOG_FILE, EpochMetrics, TrialRecord
-from dnw_core.training.checkpoint import CheckpointKey
-from dnw_core.training.group import WorkerGroup, check_workers
+from dnw_core.training.checkpoints.checkpoint import CheckpointKey
+from dnw_core.training.checkpoints.parent import check_parent_given
+from dnw_core.training.checkpoints.provenance import reset_peak_memory
+from dnw_core.training.checkpoints.resume import take_over
+from dnw_core.training.checkpoints.trial_log import TrialLog
+from dnw_core.training.engine.group import WorkerGroup, check_workers
+from dnw_core.training.engine.numerics import keep_freed_memory, set_numerics
 from dnw_core.training.images import open_feeds
-from dnw_core.training.memory import keep_freed_memory
-from dnw_core.training.numerics import set_numerics
-from dnw_core.training.parent import check_parent_given
-from dnw_core.training.provenance import reset_peak_memory
 from dnw_core.training.session import Session, TrialIdentity
-from dnw_core.training.take_over import take_over
-from dnw_core.training.trial_log import TrialLog
 
 
 def run_worker(

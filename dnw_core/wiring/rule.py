@@ -30,9 +30,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from dnw_core.config import EdgeBudget
 from dnw_core.errors import UserError
 from dnw_core.seeds import derive_seed
-from dnw_core.wiring.budget import EdgeBudget
 from dnw_core.wiring.masks import KeepsMasks, mask_buffer
 from dnw_core.wiring.momenta import keep_resting, l2_decay, momentum_of
 from dnw_core.wiring.once import effective_weights, once

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import BoolTensor, Tensor
 
-from dnw_core.wiring.budget import WidthLaw
+from dnw_core.config import WidthLaw
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Is a tensor a plain one that holds values, or does something else than eager PyTorch look at the code now?
 
-The one place that asks PyTorch for what it does not tell in public; ``tests/test_wiring_transforms.py`` holds it to
-PyTorch's behaviour.
+The one place that asks PyTorch for what it does not tell in public; ``tests/wiring/test_wiring_transforms.py``
+holds it to PyTorch's behaviour.
 """
 
 from __future__ import annotations

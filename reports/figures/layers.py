@@ -16,10 +16,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from reports.figures.labels import name_points
 from reports.figures.style import PALETTE, Looks, figure, quiet_axes, row_colours, save, scale_note
-from reports.layers import mean_layers
+from reports.reading.wiring_file import LayerCount
 from reports.rows import ReportRow
+from reports.sections.layers import mean_layers
 from reports.text import plain, share
-from reports.wiring_file import LayerCount
 
 LOWEST = 0.01  # percent; what lies below, nothing at all included, is drawn there
 _WIDTH = 10.0  # inches

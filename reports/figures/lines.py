@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from reports.epochs import by_epoch
 from reports.figures.labels import name_points
 from reports.figures.style import LineStyle, Looks, figure, quiet_axes, save, scale_note
 from reports.rows import ReportRow
-from reports.text import plain
+from reports.text import count_of, number, plain, share
 
 _WIDTH = 10.0  # inches
 _PANEL_HEIGHT = 4.1
@@ -112,3 +112,38 @@ def _draw_row(axes: Axes, measure: Measure, row: ReportRow, line: pd.DataFrame, 
     reference = measure.reference(row)
     if reference is not None:
         axes.axhline(reference, color=colour, linestyle=(0, (4, 4)), linewidth=0.9, alpha=0.8)
+
+
+def draw_curves(title: str, rows: Sequence[ReportRow], history: pd.DataFrame, looks: Looks, path: Path) -> Path | None:
+    """Draw a table's learning curves; None if there are none.
+
+    The published means stand as dashed lines at paper scale only: elsewhere they would invite a comparison
+    that means nothing.
+    """
+    return draw_lines(ACCURACY, title, rows, history, looks, path)
+
+
+def _published(row: ReportRow) -> float | None:
+    return row.published_mean if row.comparable else None
+
+
+ACCURACY = Measure("test_accuracy", "test accuracy (%)", number, reference=_published)
+
+
+def count_scale(axes: Axes, highest: float) -> None:
+    """Show 0 and 50,000 on one axis: logarithmic from 1 on, linear below, 0 a little above the edge."""
+    axes.set_yscale("symlog", linthresh=1, linscale=0.5)
+    axes.set_ylim(-0.3, max(2.0 * highest, 10.0))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def share_scale(axes: Axes, highest: float) -> None:
+    """Show 100 % at the top and at least one percent below it."""
+    low = min(axes.get_ylim()[0], 99.0)
+    axes.set_ylim(max(low, -2.0), 100 + 0.03 * (100 - low))
+
+
+SWAPPED = Measure("edges_swapped", "edges swapped in the epoch", count_of, "edges swapped", count_scale)
+LIVE = Measure("live_share", "live edges (% of the kept)", share, "live edges", share_scale)
+DEAD = Measure("dead_nodes", "dead nodes", count_of, "dead nodes", count_scale)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.wiring_file import Graph
+from reports.reading.wiring_file import Graph
 
 LIVE = "#0072B2"
 DEAD = "#D55E00"

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reports.files import write_bytes
+from reports.reading.files import write_bytes
 from reports.rows import ReportRow
 from reports.text import plain
 from reports.verdicts import PAPER_SCALE

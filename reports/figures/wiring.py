@@ -22,8 +22,8 @@ from matplotlib.ticker import MaxNLocator
 from reports.figures.layers import layer_picture
 from reports.figures.raster import DEAD, LIVE, Raster, pixels_of, raster_of
 from reports.figures.style import QUIET, Pixels, canvas_pixels, figure, save, write_png
+from reports.reading.wiring_file import MOST_PICTURED, Graph, read_counts, read_wiring
 from reports.text import plain
-from reports.wiring_file import MOST_PICTURED, Graph, read_counts, read_wiring
 
 _DPI = 200
 _PIXELS = {1: 1600, 2: 800, 3: 768, 4: 520}  # of the longer side of a matrix, by the number of matrices in a line

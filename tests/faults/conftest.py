@@ -9,7 +9,7 @@ import secrets
 from pathlib import Path
 
 import pytest
-from command import complete
+from support.faults.command import complete
 
 _SEED = "DNW_FAULT_SEED"
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import corpus_checkpoints
-import corpus_trials
 import pytest
-from corpus import no_hang
-from corpus_command import Command, lay_out, quicken, spec_of
-from test_corpus_checkpoints import KEY, RECIPE, interrupted, same
-from tiny_trials import train
+from security.test_corpus_checkpoints import KEY, RECIPE, interrupted, same
+from support.corpus import checkpoints as corpus_checkpoints
+from support.corpus import trials as corpus_trials
+from support.corpus.command import Command, lay_out, quicken, spec_of
+from support.corpus.damage import no_hang
+from support.stubs.tiny_trials import train
 
 from dnw_core.record import CHECKPOINT_FILE
-from dnw_core.training.checkpoint import read_checkpoint
-from pipelines.store import Store
+from dnw_core.training.checkpoints.checkpoint import read_checkpoint
+from pipelines.store.folder import Store
 
 pytestmark = pytest.mark.faults
 __all__ = ["interrupted"]  # a fixture

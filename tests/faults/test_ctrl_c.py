@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import s3_server
-from command import TRIALS, Command, command, complete
-from in_a_bucket import finished_in, plain_copy
-from processes import marked, wait_for
-from proof import check_nothing_is_left_to_do, check_results, records
+from support.faults.command import TRIALS, Command, command, complete
+from support.faults.in_a_bucket import finished_in, plain_copy
+from support.faults.processes import marked, wait_for
+from support.faults.proof import check_nothing_is_left_to_do, check_results, records
+from support.services import s3_server
 
-from pipelines.mirror_place import mirror_folder
+from pipelines.storage.bucket.mirror import mirror_folder
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 INTERRUPTED = 130

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import s3_server
-from command import TRIALS, Command, command, complete
-from in_a_bucket import finished_in, plain_copy
-from processes import quiet
-from proof import check_nothing_is_left_to_do, check_results, records
+from support.faults.command import TRIALS, Command, command, complete
+from support.faults.in_a_bucket import finished_in, plain_copy
+from support.faults.processes import quiet
+from support.faults.proof import check_nothing_is_left_to_do, check_results, records
+from support.services import s3_server
 
-from pipelines.mirror_place import mirror_folder
+from pipelines.storage.bucket.mirror import mirror_folder
 
 pytestmark = [
     pytest.mark.faults,

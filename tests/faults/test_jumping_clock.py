@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-import s3_server
-from command import EPOCHS, command
-from in_a_bucket import plain_copy
-from processes import wait_for
-from proof import check_nothing_is_left_to_do, check_results, finished
+from support.faults.command import EPOCHS, command
+from support.faults.in_a_bucket import plain_copy
+from support.faults.processes import wait_for
+from support.faults.proof import check_nothing_is_left_to_do, check_results, finished
+from support.services import s3_server
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 SHIM = Path(__file__).parent / "jumping_clock"

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from command import TRIALS, command, complete
-from processes import kill
-from proof import check_nothing_is_left_to_do, check_results, records
+from support.faults.command import TRIALS, command, complete
+from support.faults.processes import kill
+from support.faults.proof import check_nothing_is_left_to_do, check_results, records
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 KILLS = 10

@@ -8,9 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from command import EPOCHS, Command, command
-from processes import kill, wait_for
-from proof import check_nothing_is_left_to_do, check_results, place_of
+from support.faults.command import EPOCHS, Command, command
+from support.faults.processes import kill, wait_for
+from support.faults.proof import check_nothing_is_left_to_do, check_results, place_of
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 KILLS = 20

@@ -7,18 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from processes import kill, wait_for
-from stub_specs import TRAIN, spec
+from support.faults.processes import kill, wait_for
+from support.stubs.specs import TRAIN, spec
 
-from pipelines.store import Store
-from pipelines.trial import run_spec
-from pipelines.trial_lock import LOCK_FILE, only_one
+from pipelines.store.folder import Store
+from pipelines.trial.run import LOCK_FILE, only_one, run_spec
 
 _TRAIN = """
 import sys
 from pathlib import Path
-from stub_specs import TRAIN, spec
-from pipelines.trial import run_spec
+from support.stubs.specs import TRAIN, spec
+from pipelines.trial.run import run_spec
 record = run_spec(spec(Path(sys.argv[1]), epochs=100), train=TRAIN)
 assert record is not None and record.status == "done", record
 """

@@ -12,32 +12,32 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
-from command import ROOT, Command, command
-from processes import kill, wait_for
-from stub_specs import spec
-from stub_training import run_trial  # with torch, once for all the processes that are forked here
-from tiny_trials import small_recipe
+from support.faults.command import ROOT, Command, command
+from support.faults.processes import kill, wait_for
+from support.stubs.specs import spec
+from support.stubs.tiny_trials import small_recipe
+from support.stubs.training import run_trial  # with torch, once for all the processes that are forked here
 
-from dnw_core.config import fingerprint
+from dnw_core.config.base import fingerprint
 from dnw_core.errors import UserError
-from pipelines.lock import driver_lock
+from pipelines.driver.lock import driver_lock
 from pipelines.spec import TrialSpec
-from pipelines.store import Store
-from pipelines.trial import run_spec
+from pipelines.store.folder import Store
+from pipelines.trial.run import run_spec
 
 _DRIVER = """
 import sys
 from pathlib import Path
-from stub_specs import TRAIN, spec
+from support.stubs.specs import TRAIN, spec
 from pipelines import schedule
-from pipelines.lock import driver_lock
-from pipelines.store import Store
+from pipelines.driver.lock import driver_lock
+from pipelines.store.folder import Store
 results = Path(sys.argv[2])
 store = Store.open(results, create=True)
 with driver_lock(results):
     specs = [spec(results, "ok", seed, epochs=300) for seed in range(4)]
     missing = [one for one in specs if store.state(one).kind != "done"]
-    print(schedule.run(missing, store=store, show="plain", train=TRAIN))
+    print(schedule.run_schedule(missing, store=store, show="plain", train=TRAIN))
 """
 
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import s3_server
-from command import EPOCHS, TRIALS, command, complete
-from in_a_bucket import EPOCHS_LOST, finished_in, plain_copy
-from processes import kill, kill_marked, wait_for
-from proof import check_results
+from support.faults.command import EPOCHS, TRIALS, command, complete
+from support.faults.in_a_bucket import EPOCHS_LOST, finished_in, plain_copy
+from support.faults.processes import kill, kill_marked, wait_for
+from support.faults.proof import check_results
+from support.services import s3_server
 
-from pipelines.bucket import Stored
+from pipelines.storage.bucket.client import Stored
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import ROOT, TRIALS, command
-from free_ports import free_port
-from processes import MARK, kill_marked, wait_for
-from proof import check_results
+from support.faults.command import ROOT, TRIALS, command
+from support.faults.processes import MARK, kill_marked, wait_for
+from support.faults.proof import check_results
+from support.services.free_ports import free_port
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from command import TRIALS, command
-from proof import check_results
+from support.faults.command import TRIALS, command
+from support.faults.proof import check_results
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 

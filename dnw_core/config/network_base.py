@@ -1,0 +1,30 @@
+"""The base of every network's settings (free of torch)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from dnw_core.config.base import Config
+from dnw_core.config.budget import GraphSize
+
+
+class ImageNetworkConfig(Config):
+    """What the settings of every network tell: the images it takes and the graphs it holds.
+
+    Attributes:
+        norms_counted: whether papers count norms and biases among the network's parameters; of graph networks they
+            count neither, nor what is dead (facts 2.3).
+        counts_suffice: whether parameters and multiply-adds follow from the number of edges of each graph, whichever
+            edges they are.
+    """
+
+    norms_counted: ClassVar[bool] = False
+    counts_suffice: ClassVar[bool] = False
+    classes: int = Field(default=10, gt=1)
+    image_size: int = Field(default=32, gt=0, description="pixels a side")
+
+    def graph_sizes(self) -> list[GraphSize]:
+        """The graphs and their slots, in the order of the forward pass."""
+        raise NotImplementedError

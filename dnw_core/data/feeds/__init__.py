@@ -1,0 +1,1 @@
+"""Batches of images in memory, each worker with its share."""

@@ -1,0 +1,1 @@
+"""File formats: encoded images, Parquet shards, their manifest, packed images."""

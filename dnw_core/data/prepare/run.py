@@ -1,0 +1,164 @@
+"""A folder of images becomes Parquet shards with a manifest: checked image by image, in parallel, resumable.
+
+Every image is decoded in full before anything is trained on it; those that cannot be are all named at the end, and the
+shards without one are kept, so that the same call goes on after the repair. What comes out depends on the images and
+the settings alone. The caller holds a lock on the target folder.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+from dnw_core.data.formats.folder_listing import TRAIN_FOLDER, list_folder
+from dnw_core.data.formats.manifest import Manifest, Settings, Shard
+from dnw_core.data.prepare.plan import ShardPlan, plan_shards
+from dnw_core.data.prepare.shard import BadImage, Place, read_prepared
+from dnw_core.data.prepare.state import Begun, State, strangers
+from dnw_core.data.prepare.workers import Ended, Task, Word, run_tasks
+from dnw_core.errors import DataBroken, DataMissing, UserError
+
+_SAMPLE = 48  # images from which the room that the rest will take is estimated
+_MARGIN = 1.1
+
+
+class Watch(Protocol):
+    """Whoever looks on."""
+
+    def begin(self, images: int, room: float) -> None:
+        """Hear how many images there are, and about how many bytes those not yet prepared will take."""
+
+    def prepared(self, images: int) -> None:
+        """Hear that so many more were prepared."""
+
+    def kept(self, images: int) -> None:
+        """Hear that so many more lie in a shard that is there already."""
+
+
+class BadImages(DataBroken):
+    """Images that cannot be used; ``images`` names all of them."""
+
+    def __init__(self, images: list[BadImage], message: str) -> None:
+        super().__init__(message)
+        self.images = images
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A finished preparation: the manifest, and how many shards this call made."""
+
+    manifest: Manifest
+    made: int
+
+
+def check_places(source: Path, out: Path) -> None:
+    """Refuse, before anything is made, folders that cannot be meant.
+
+    Raises:
+        UserError: if there is no image folder ``source``, or ``out`` lies in it or holds files of another kind.
+    """
+    if not source.is_dir():
+        raise DataMissing(f"there is no folder {source}")
+    if not (source / TRAIN_FOLDER).is_dir():
+        raise DataMissing(f"{source} is no image folder: it has no train/<class>/ and val/<class>/")
+    if out.resolve().is_relative_to(source.resolve()):
+        raise UserError(f"{out} lies in {source}; give a folder outside of the images")
+    found = strangers(out) if out.is_dir() else []
+    if found:
+        raise UserError(
+            f"{out} holds what is no part of a preparation ({', '.join(found[:3])}); give a new or an empty folder"
+        )
+
+
+def prepare(source: Path, out: Path, settings: Settings, *, processes: int, overwrite: bool, watch: Watch) -> Prepared:
+    """Make the shards of ``source`` in ``out``, but for those that are there and whole; then write the manifest.
+
+    Args:
+        source: image folder, ``train/<class>/*`` and ``val/<class>/*``.
+        out: an existing folder, empty or of an earlier preparation; nobody else works on it.
+        settings: size, quality, images a shard.
+        processes: how many work at once.
+        overwrite: whether an earlier preparation of something else may be replaced.
+        watch: hears how it goes on.
+
+    Raises:
+        BadImages: if images cannot be used; the other shards are finished and kept.
+        DataMissing: if the source lacks a split.
+        DataBroken: if its splits have different classes, a class is empty, or a file is no image.
+        UserError: if ``out`` holds something else, has no room, or cannot be written.
+    """
+    listing = list_folder(source)
+    plans = plan_shards(listing, settings)
+    place = Place(source, out, listing.classes, settings)
+    state = State(out, Begun(settings=settings, source=str(source.resolve()), listing=listing.digest()))
+    try:
+        known = state.enter(plans, overwrite=overwrite)
+        watch.begin(len(listing.train) + len(listing.test), _check_room(place, plans, known))
+        work = _Work(state, watch)
+        try:
+            run_tasks(place, [Task(plan, known.get(plan.name)) for plan in plans], processes, work.hear)
+        finally:
+            state.remove_temporaries()
+        if work.bad:
+            raise BadImages(
+                sorted(work.bad, key=lambda image: image.path),
+                f"{len(work.bad):,} of {len(listing.train) + len(listing.test):,} images cannot be used; repair or "
+                f"remove them, then the same command makes the {len(plans) - len(work.shards)} of {len(plans)} "
+                "shards that are missing",
+            )
+        return Prepared(state.conclude(listing.classes, plans, work.shards), work.made)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written: {error.strerror or error}") from None
+
+
+class _Work:
+    """What the workers have said so far."""
+
+    def __init__(self, state: State, watch: Watch) -> None:
+        self._state = state
+        self._watch = watch
+        self.shards: dict[str, Shard] = {}
+        self.bad: list[BadImage] = []
+        self.made = 0
+
+    def hear(self, word: Word) -> None:
+        if not isinstance(word, Ended):
+            self._watch.prepared(word.images)
+            return
+        self.bad += word.bad
+        if word.shard is None:
+            return
+        self.shards[word.plan.name] = word.shard
+        self._state.finished(word.plan, word.shard)
+        if word.made:
+            self.made += 1
+        else:
+            self._watch.kept(word.shard.images)
+
+
+def _check_room(place: Place, plans: list[ShardPlan], known: dict[str, Shard]) -> float:
+    """Return about how many bytes the shards that are not ``known`` will take; raises UserError if there is less room.
+
+    A sample says by how much images become smaller. Its bad images are left to the preparation itself.
+    """
+    missing = [plan for plan in plans if plan.name not in known]
+    images = sum(len(plan.paths) for plan in missing)
+    rows = ((plan, row) for plan in missing for row in range(len(plan.paths)))
+    before = after = 0
+    for plan, row in islice(rows, 0, None, max(1, images // _SAMPLE)):
+        try:
+            after += len(read_prepared(place, plan, row))
+        except ValueError:
+            continue
+        before += plan.sizes[row]
+    needed = _MARGIN * sum(sum(plan.sizes) for plan in missing) * (after / before if before else 1.0)
+    free = shutil.disk_usage(place.out).free
+    if needed > free:
+        raise UserError(
+            f"{place.out} has {free / 1e9:,.1f} GB of room, and the shards will take about {needed / 1e9:,.1f} GB; "
+            "give a folder with more, or a smaller --short-side"
+        )
+    return needed

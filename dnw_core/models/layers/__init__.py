@@ -1,0 +1,1 @@
+"""Layers and numerics that several networks share."""

@@ -1,0 +1,1 @@
+"""MobileNetV1, and the graph network of the same stages."""

@@ -1,0 +1,1 @@
+"""Ordinary networks of the ImageNet table, built without a graph."""

@@ -1,0 +1,1 @@
+"""The small classifiers of the first table: static, discrete-time and continuous-time."""

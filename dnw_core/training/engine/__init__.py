@@ -1,0 +1,1 @@
+"""Steps and epochs: the optimiser, the learning rate, the numerics, and workers that sum their gradients."""

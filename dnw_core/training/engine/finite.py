@@ -1,0 +1,64 @@
+"""A network that has diverged is a failed trial, whatever it would score: what is not finite is found and said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import torch
+from torch import Tensor, nn
+
+from dnw_core.errors import NotFinite
+from dnw_core.training.engine.batch_statistics import batch_norms
+
+
+@contextmanager
+def finite_epoch(network: nn.Module, epoch: int) -> Iterator[None]:
+    """Hold a part of an epoch to what can be counted: losses, logits, weights and running statistics that are finite.
+
+    A solver or a rule that meets a NaN raises what it likes (a step of no length, a count that is not kept); the
+    weights tell whether that is why. Weights that reach no logit leave every loss finite, and are looked at all the
+    same: another trial may start from them.
+
+    Raises:
+        NotFinite: naming what is not, and the epoch.
+    """
+    try:
+        yield
+    except NotFinite as error:
+        raise NotFinite(_in_epoch(str(error), epoch)) from None
+    except Exception as error:
+        reason = None
+        with suppress(Exception):  # on a device that is broken nothing can be looked at
+            reason = _not_finite(network) or _no_solution(error)
+        if reason is None:
+            raise
+        raise NotFinite(_in_epoch(reason, epoch)) from error
+    reason = _not_finite(network)
+    if reason is not None:
+        raise NotFinite(_in_epoch(reason, epoch))
+
+
+def _in_epoch(text: str, epoch: int) -> str:
+    return text if "(epoch " in text else f"{text} (epoch {epoch})"
+
+
+def _not_finite(network: nn.Module) -> str | None:
+    """Say which weight or running statistic is not finite, the first one; waits for the device once."""
+    held = dict(network.named_parameters())
+    norms = batch_norms(network)
+    for name, module in network.named_modules():
+        if module in norms:
+            held |= {f"{name}.{key}": value for key, value in module.named_buffers(recurse=False)}
+    found: list[Tensor] = [value.detach().isfinite().all() for value in held.values()]
+    if not found or bool(torch.stack(found).all()):
+        return None
+    return next(f"{name} is not finite" for name, fine in zip(held, found, strict=True) if not fine)
+
+
+def _no_solution(error: Exception) -> str | None:
+    """Say what torchdiffeq's failed assertions mean: the state grows beyond what numbers, or steps, can follow."""
+    text = str(error)
+    if isinstance(error, AssertionError) and text.startswith(("underflow in dt", "non-finite values in state")):
+        return f"the network's equation has no finite solution: {text.splitlines()[0][:100]}"
+    return None

@@ -1,0 +1,142 @@
+"""The workers of a trial, and all that they tell each other.
+
+A worker computes its share of every batch (``Share``), and does every optimiser step itself, on the sum of all workers'
+gradients: the weights stay equal without ever being sent, and a checksum at each epoch's end proves it. What is
+exchanged goes through the default process group of ``torch.distributed``, which whoever started the processes has
+initialised. A process alone is ``LONE``: nothing is exchanged then, and nothing waits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from dnw_core.config import Recipe
+from dnw_core.data.feeds.share import Share
+from dnw_core.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+class PeerLost(RuntimeError):
+    """Another worker could not be reached: it died, or failed before it got here."""
+
+
+@dataclass(frozen=True)
+class WorkerGroup:
+    """This process among its trial's workers.
+
+    Attributes:
+        rank: the worker, from 0. The first one alone writes into the trial's folder.
+        workers: how many there are.
+        device: where a tensor must lie to be exchanged: the worker's own GPU with nccl, else the CPU.
+    """
+
+    rank: int = 0
+    workers: int = 1
+    device: torch.device = CPU
+
+    @classmethod
+    def joined(cls, device: torch.device) -> WorkerGroup:
+        """Return the group of the initialised ``torch.distributed`` for a process that trains on ``device``."""
+        exchanged_on = device if dist.get_backend() == "nccl" else CPU
+        return cls(dist.get_rank(), dist.get_world_size(), exchanged_on)
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is nobody to exchange anything with."""
+        return self.workers == 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this worker writes the trial's files."""
+        return self.rank == 0
+
+    def share(self, groups: int) -> Share:
+        """Return this worker's share of a batch that is cut into ``groups`` parts."""
+        return Share(self.rank, self.workers, groups)
+
+    def add_up(self, values: Tensor) -> None:
+        """Replace ``values`` by their sum over all workers."""
+        if not self.alone:
+            with reaching_others():
+                dist.all_reduce(values)
+
+    def take_from_first(self, values: Tensor) -> None:
+        """Replace ``values`` by the first worker's."""
+        if not self.alone:
+            with reaching_others():
+                dist.broadcast(values, src=0)
+
+    def state_from_first(self, state: dict[str, Any] | None) -> dict[str, Any]:
+        """Return the first worker's ``state``, tensors and plain values only, its tensors on the CPU.
+
+        Args:
+            state: on the first worker; not looked at on the others.
+        """
+        if self.alone:
+            assert state is not None
+            return state
+        buffer = io.BytesIO()
+        if self.first:
+            torch.save(state, buffer)
+        size = torch.tensor(buffer.tell(), device=self.device)
+        self.take_from_first(size)
+        content = torch.frombuffer(bytearray(buffer.getvalue()) or bytearray(int(size)), dtype=torch.uint8)
+        content = content.to(self.device)
+        self.take_from_first(content)
+        received = io.BytesIO(content.cpu().numpy().tobytes())
+        values: dict[str, Any] = torch.load(received, map_location="cpu", weights_only=True)
+        return values
+
+    def agree(self, tensors: Iterable[Tensor]) -> bool:
+        """Whether these tensors are equal to the bit on all workers; the answer is the same everywhere."""
+        if self.alone:
+            return True
+        digest = hashlib.sha256()
+        for tensor in tensors:
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        digests = torch.zeros(self.workers, dtype=torch.int64, device=self.device)
+        digests[self.rank] = int.from_bytes(digest.digest()[:8], "big") >> 1
+        self.add_up(digests)
+        return bool((digests == digests[0]).all())
+
+
+LONE = WorkerGroup()
+
+
+def check_workers(recipe: Recipe, workers: int) -> None:
+    """Check that this many workers can share the recipe's batches.
+
+    Raises:
+        UserError: if not; says what would do.
+    """
+    groups = recipe.batch_groups
+    if workers > 1 and groups == 1:
+        raise UserError(
+            f"workers is {workers}, but the recipe takes batch statistics over the whole batch of {recipe.batch_size}, "
+            "which one worker must hold; set batch_norm_images to a part of it, or workers to 1"
+        )
+    if groups % workers:
+        fitting = ", ".join(str(number) for number in range(1, groups + 1) if groups % number == 0)
+        raise UserError(
+            f"workers is {workers}, but the recipe's batch has {groups} groups of {recipe.batch_norm_images} images, "
+            f"which {workers} workers cannot share evenly; choose {fitting}"
+        )
+
+
+@contextmanager
+def reaching_others() -> Iterator[None]:
+    """Turn what gloo and nccl raise when a peer is gone into ``PeerLost``."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise PeerLost(str(error).strip().splitlines()[0][:300] or type(error).__name__) from error

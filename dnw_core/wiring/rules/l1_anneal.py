@@ -1,0 +1,81 @@
+"""L1 + anneal: from the complete graph down to k edges by magnitude while training, with an L1 penalty.
+
+Nothing was published beyond that (facts 4.1), so the schedule is ours. At the end of epoch e of E the progress is
+
+    p = ((e + 1) / E - anneal_start) / (anneal_end - anneal_start), limited to 0 ... 1 (1 after the last epoch),
+
+and k + (usable - k) * (1 - p)**exponent edges stay: the largest magnitudes among those that are left. A pruned edge
+never comes back.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dnw_core.config import L1AnnealConfig
+from dnw_core.wiring.masking import masked, masked_values
+from dnw_core.wiring.rule import Attached, Run
+from dnw_core.wiring.rules.stored_mask import PresentEdges
+from dnw_core.wiring.selection import largest_magnitudes
+from dnw_core.wiring.slots import Slots
+
+
+class L1Anneal(PresentEdges):
+    """Starts with every usable slot as an edge and prunes at the ends of epochs; only edges get a gradient.
+
+    The penalty l1_weight * sum of |w| over the edges enters as its gradient, once a step, so that the reported loss
+    stays the cross entropy. It is added when all workers' gradients are summed, or it would count once a worker.
+
+    Raises:
+        ValueError: if fewer slots are usable than edges are to be kept.
+    """
+
+    def __init__(self, config: L1AnnealConfig, slots: Slots, generator: torch.Generator) -> None:
+        super().__init__(config, slots)
+        self.config = config
+        self.epochs: int | None = None
+
+    def begin(self, run: Run) -> None:
+        """Learn the length of the run, which the schedule depends on."""
+        self.epochs = run.epochs
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight with all but the present edges at zero, in value and in gradient."""
+        return masked(weight, self.present)
+
+    def before_step(self, here: Attached, step: int) -> None:
+        """Add the penalty's gradient, l1_weight * sign(w), on the edges."""
+        if here.gradient is not None:
+            here.gradient.add_(masked_values(here.weight.sign().mul_(self.config.l1_weight), self.present))
+
+    @torch.no_grad()
+    def after_epoch(self, here: Attached, epoch: int) -> None:
+        """Prune the smallest magnitudes, down to what the schedule leaves after this epoch.
+
+        Raises:
+            RuntimeError: if ``begin`` was never called.
+        """
+        left = min(self.edges_after(epoch), self.promised_edges)
+        if left < self.promised_edges:
+            self.keep(largest_magnitudes(here.weight, left, self.present), left)
+
+    def edges_after(self, epoch: int) -> int:
+        """Return how many edges the schedule leaves at the end of ``epoch`` (counted from 0).
+
+        Raises:
+            RuntimeError: if ``begin`` was never called.
+        """
+        if self.epochs is None:
+            raise RuntimeError("L1Anneal does not know how long the run is: call begin(run) first")
+        prunable = self.slots.usable_count - self.kept_edges
+        to_go: float = (1.0 - self._progress(epoch + 1)) ** self.config.exponent
+        return self.kept_edges + round(prunable * to_go)
+
+    def _progress(self, finished: int) -> float:
+        assert self.epochs is not None
+        share, start, end = finished / self.epochs, self.config.anneal_start, self.config.anneal_end
+        if start == end:
+            return float(share >= start)
+        # exactly 1 after the last epoch: the share is then 1, and the quotient cannot be rounded to below 1
+        return min(1.0, max(0.0, (share - start) / (end - start)))

@@ -1,0 +1,108 @@
+"""The machines of the connected Ray, as the scheduler sees them: what fits, what they lack, how much room there is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from dnw_core.errors import DataMissing, UserError
+from pipelines.cluster.connection import is_loopback
+from pipelines.cluster.nodes import check_nodes, check_resources, future_nodes, living_nodes
+from pipelines.cluster.visibility import Sight
+from pipelines.driver import Display
+from pipelines.plan import missing_line, worker_lines
+from pipelines.spec import NodeType, Room, TrialSpec
+
+_ROOM_SECONDS = 5.0
+
+
+def check_machines(
+    specs: Sequence[TrialSpec],
+    cluster: str | None,
+    sight: Sight,
+    display: Display,
+    node_types: Sequence[NodeType] | None = None,
+) -> tuple[list[TrialSpec], dict[str, str]]:
+    """Return the trials, each with the way it goes on the machines of the connected Ray, and what data no node has.
+
+    Trials without data are left out. Says so, says how trials with several workers go, and warns of a cluster without
+    authentication.
+
+    Args:
+        specs: the trials to come.
+        cluster: None for this machine.
+        sight: what every machine must see.
+        display: told what is to be said.
+        node_types: machines that an autoscaler can start; they count for what fits, and are asked when they are there.
+            None where the command cannot name any.
+
+    Raises:
+        UserError: if a trial fits nowhere, a node lacks code, folders or data that others have, or none has its data.
+    """
+    import ray
+
+    nodes = living_nodes(ray.nodes())
+    try:
+        placed = check_resources(specs, [*nodes, *future_nodes(node_types or ())])
+    except UserError as error:
+        if cluster is None or node_types is None or node_types:
+            raise
+        hint = "if the cluster starts machines by itself, name their shape with --node-type CPU=NUMBER,GPU=NUMBER"
+        raise UserError(f"{error}; {hint}") from None
+    for line in worker_lines(placed):
+        display.note(line)
+    if cluster is None:
+        return placed, {}
+    sight.leave()
+    unguarded, missing = check_nodes(placed, nodes, sight)
+    address = str(ray.get_runtime_context().gcs_address)
+    if unguarded and not is_loopback(address):
+        display.note(
+            f"warning: the Ray cluster at {address} runs without token authentication: whoever reaches its ports can "
+            "run code on it; start every node with RAY_AUTH_MODE=token"
+        )
+    return leave_out(placed, missing, display.note), missing
+
+
+def leave_out(specs: Sequence[TrialSpec], missing: Mapping[str, str], say: Callable[[str], None]) -> list[TrialSpec]:
+    """Return the trials whose data are there.
+
+    Raises:
+        DataMissing: if none is left.
+    """
+    left = [spec for spec in specs if spec.recipe.data.dataset not in missing]
+    for dataset, why in missing.items():
+        rows = {(spec.table, spec.row) for spec in specs if spec.recipe.data.dataset == dataset}
+        if not left:
+            raise DataMissing(why)
+        say(missing_line(len(rows), why))
+    return left
+
+
+def room_of_all(node_types: Sequence[NodeType] = ()) -> Callable[[], Room]:
+    """Return a function that tells the CPUs and GPUs of all machines, asked of Ray now and then: nodes may join.
+
+    An autoscaler starts machines for what waits to be placed, so with ``node_types`` there is room for twice what is
+    there and one machine of each type: the cluster may double, and trials that come late still overtake most others.
+    """
+    import ray
+
+    last: tuple[float, Room] | None = None
+
+    def room() -> Room:
+        nonlocal last
+        if last is None or time.monotonic() - last[0] > _ROOM_SECONDS:
+            there = ray.cluster_resources()
+            cpus, gpus = float(there.get("CPU", 0.0)), float(there.get("GPU", 0.0))
+            last = time.monotonic(), room_to_come((cpus, gpus), node_types)
+        return last[1]
+
+    return room
+
+
+def room_to_come(there: Room, node_types: Sequence[NodeType]) -> Room:
+    """Return the room to hand trials out for: what is there, or more where an autoscaler can start machines."""
+    if not node_types:
+        return there
+    cpus, gpus = there
+    return 2 * cpus + sum(kind.cpus for kind in node_types), 2 * gpus + sum(kind.gpus for kind in node_types)

@@ -1,0 +1,116 @@
+"""Clears this machine for its end: ``python pipelines/leave_node.py --help``.
+
+Run on a machine of a cluster that is about to be taken away (a Kubernetes ``preStop`` hook, the trap of a SLURM job):
+Ray is told to place nothing here any more, and every trial of this machine is asked to write its checkpoint and leave,
+so that it goes on elsewhere and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from dnw_core.errors import UserError
+from pipelines.cluster import cluster_environment, ray_environment, resolve_address, trial_processes, try_address
+from pipelines.commands.arguments import WordParser, whole_number
+
+DONE, NOT_LEFT, USER_ERROR = 0, 1, 2
+_POLL_SECONDS = 0.2
+_DRAIN_RPC_SECONDS = 10
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 1 if a trial is still here when the time is over."""
+    try:
+        values = make_parser().parse_words(argv, "this machine is meant, and no other")
+        return leave(values.address, values.seconds)
+    except UserError as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return USER_ERROR
+
+
+def make_parser() -> WordParser:
+    """Return the parser."""
+    parser = WordParser("leave_node.py", str(__doc__).partition("\n\n")[2], "")
+    parser.add_argument(
+        "--address",
+        default="auto",
+        metavar="ADDRESS",
+        help="the Ray cluster's HOST:PORT (default: RAY_ADDRESS or the cluster that this machine is in)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=whole_number(0),
+        default=90,
+        metavar="S",
+        help="time for the trials to write their checkpoints (default: 90)",
+    )
+    return parser
+
+
+def leave(cluster: str, seconds: float) -> int:
+    """Clear this machine; trials are asked to leave even where the cluster does not answer.
+
+    Raises:
+        UserError: if Ray cannot be told.
+    """
+    begun = time.monotonic()
+    trouble: UserError | None = None
+    try:
+        drain(cluster, seconds)
+    except UserError as error:
+        trouble = error
+    left = clear(seconds - (time.monotonic() - begun))
+    if trouble is not None:
+        raise trouble
+    return NOT_LEFT if left else DONE
+
+
+def clear(seconds: float, processes: Callable[[], list[int]] = trial_processes) -> list[int]:
+    """Ask every trial of this machine to leave, wait until they have, and return those that have not."""
+    asked = processes()
+    for process in asked:
+        with contextlib.suppress(OSError):  # it has ended
+            os.kill(process, signal.SIGTERM)
+    until = time.monotonic() + seconds
+    left = asked
+    while left and time.monotonic() < until:
+        time.sleep(_POLL_SECONDS)
+        left = sorted({*left} & {*processes()})
+    print(f"{len(asked)} trials were asked to leave this machine, {len(asked) - len(left)} have", flush=True)
+    return left
+
+
+def drain(cluster: str, seconds: float) -> None:
+    """Let Ray place nothing on this machine any more.
+
+    Raises:
+        UserError: if there is no cluster, it does not answer, or it refuses.
+    """
+    with ray_environment(cluster_environment()):
+        address = resolve_address(cluster)
+        try_address(address)
+        import ray
+        from ray.core.generated import autoscaler_pb2
+
+        with ray_environment({"RAY_ADDRESS": address}):
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        try:
+            node = ray.get_runtime_context().get_node_id()
+            taken, why = ray._raylet.GcsClient(address=address).drain_node(
+                node,
+                autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION"),
+                "this machine is about to be taken away",
+                int(1000 * (time.time() + seconds)),  # told to Ray's autoscaler; it ends nothing here
+                timeout=_DRAIN_RPC_SECONDS,
+            )
+        except Exception as error:  # gRPC's own have no name that lasts
+            raise UserError(f"Ray at {address} could not be told ({type(error).__name__}: {error})") from None
+        finally:
+            ray.shutdown()
+    if not taken:
+        raise UserError(f"Ray at {address} does not let this machine go ({why})")

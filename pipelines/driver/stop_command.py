@@ -1,0 +1,69 @@
+"""``--stop``: asks the driver of a results folder to stop as Ctrl-C does, from any machine that sees the folder.
+
+The request is a file that names one life of a driver (``heartbeat_record.Heartbeat.run``), so it never reaches another
+one; the driver's heartbeat looks for it every second.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from dnw_core.errors import UserError
+from dnw_core.files import write_text
+from pipelines.driver.status import Driver, find_driver
+from pipelines.driver.stopping import FAR_GRACE_SECONDS
+from pipelines.store import STOP_FILE
+
+WAIT_SECONDS = FAR_GRACE_SECONDS + 80.0  # for the checkpoints, the tracker, and Ray
+_SPEAK_SECONDS = 10.0  # within which a driver that has just begun says who it is
+_POLL_SECONDS = 0.3
+
+
+def stop_driver(
+    results_dir: Path, say: Callable[[str], None], wait_seconds: float = WAIT_SECONDS, place: str = ""
+) -> bool:
+    """Ask the driver at work to stop and wait until it has; return False if it is still at work after that time.
+
+    Args:
+        results_dir: the results folder, or the copy of a bucket.
+        say: told what happens.
+        wait_seconds: how long to wait.
+        place: what the user calls it; the folder by default.
+
+    Raises:
+        UserError: if it cannot be asked.
+    """
+    driver = _find_speaking(results_dir)
+    if driver.state != "at work":
+        say(f"no driver is at work on {place or results_dir}")
+        return True
+    said = driver.said
+    if said is None:
+        raise UserError(f"{driver.owner} does not say how to ask it; press Ctrl-C there, or send it SIGINT")
+    try:
+        write_text(results_dir / STOP_FILE, json.dumps({"run": said.run}) + "\n")
+    except OSError as error:
+        raise UserError(f"{results_dir} cannot be written to ({error.strerror or error}); stop {said} there") from None
+    say(f"asked {said} to stop; its trials write their checkpoints")
+    until = time.monotonic() + wait_seconds
+    while time.monotonic() < until:
+        now = find_driver(results_dir)
+        if now.state != "at work" or (now.said is not None and now.said.run != said.run):
+            say(f"it has {'ended' if now.state == 'ended' else 'stopped'}; to go on: {said.command}")
+            return True
+        time.sleep(_POLL_SECONDS)
+    say(f"{said} was asked to stop and is still at work after {wait_seconds:.0f} s; --status tells when it has ended")
+    return False
+
+
+def _find_speaking(results_dir: Path) -> Driver:
+    """Return the driver, once it has said who it is."""
+    until = time.monotonic() + _SPEAK_SECONDS
+    driver = find_driver(results_dir)
+    while driver.state == "at work" and driver.said is None and time.monotonic() < until:
+        time.sleep(_POLL_SECONDS)
+        driver = find_driver(results_dir)
+    return driver

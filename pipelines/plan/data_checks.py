@@ -1,0 +1,92 @@
+"""Everything that can be known to go wrong is looked at before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from dnw_core.data import ImageDataset
+from dnw_core.errors import DataMissing
+from pipelines.plan.planner import Plan
+from pipelines.spec import TrialSpec
+from pipelines.store import Store
+
+
+def check_data(plan: Plan, *, local: bool, say: Callable[[str], None]) -> None:
+    """Read every data set that will be needed, and hold it against every recipe; say which ones are missing.
+
+    Args:
+        plan: what will be trained.
+        local: whether trials run on this machine; a cluster's nodes are asked by the scheduler.
+        say: prints one line.
+
+    Raises:
+        UserError: if a data set is truncated or altered, does not fit a network, or if nothing has its data.
+    """
+    if not local:
+        return
+    runs = plan.to_run()
+    rows: dict[str, set[tuple[str, str]]] = {}
+    for trial in plan.without_data():
+        rows.setdefault(trial.detail, set()).add((trial.spec.table, trial.spec.row))
+    if rows and not runs:
+        raise DataMissing("; ".join(rows))
+    for detail, names in rows.items():
+        say(missing_line(len(names), detail))
+    read_data([trial.spec for trial in runs], say)
+
+
+def missing_line(rows: int, why: str) -> str:
+    """Return the warning for the rows of a data set that is not there."""
+    return f"warning: data missing, {rows} row{'s are' if rows > 1 else ' is'} left out: {why}"
+
+
+def read_data(specs: Iterable[TrialSpec], say: Callable[[str], None]) -> None:
+    """Read the trials' data sets, checksums and all (which fills the cache, too), and hold them against the recipes.
+
+    Raises:
+        UserError: if a data set is missing, truncated or altered, or does not fit a network.
+    """
+    from dnw_core.data import RESIDENT_DATASETS, STREAMED_DATASETS
+    from dnw_core.data.formats.encoded import EncodedImages
+    from dnw_core.data.streaming.streamed import check_streamed_fit
+    from dnw_core.training.images import check_fit
+
+    loaded: dict[str, ImageDataset | EncodedImages] = {}
+    for spec in specs:
+        name = spec.recipe.data.dataset
+        if name not in loaded:
+            if name != "digits":
+                first = "the first time every image" if name in STREAMED_DATASETS else "the first time takes a minute"
+                say(f"reading {name} and checking it ({first})")
+            if name in STREAMED_DATASETS:
+                loaded[name] = STREAMED_DATASETS[name].open_images(spec.execution)
+            else:
+                loaded[name] = RESIDENT_DATASETS[name].load(spec.execution)
+        images = loaded[name]
+        if isinstance(images, EncodedImages):
+            check_streamed_fit(spec.recipe, images)
+        else:
+            check_fit(spec.recipe, images)
+
+
+def make_room(plan: Plan, store: Store, say: Callable[[str], None]) -> None:
+    """Prepare the store for the trials: damaged and replaced results move aside, failures to be retried are cleared.
+
+    Args:
+        plan: what will be trained.
+        store: the store; its lock is held.
+        say: prints one line.
+    """
+    for trial in plan.to_run():
+        name = trial.spec.trial_id
+        if plan.mode == "force" and not trial.pulled_by:
+            for path in store.reset(trial.spec):
+                say(f"{name} is trained again; the old one is now {path.relative_to(store.results_dir)}")
+            continue
+        if trial.stored.damaged is not None:
+            moved = store.set_aside(trial.spec)
+            if moved is not None:
+                where = moved.relative_to(store.results_dir)
+                say(f"warning: {name} is not believed ({trial.stored.damaged}); moved to {where}, trained again")
+        if trial.state == "failed":
+            store.clear_failure(trial.spec)

@@ -1,0 +1,95 @@
+"""A folder of images is known by what it holds: its content becomes part of the recipes that train on it.
+
+Other data sets are known by name. A row that takes any folder of images (``image-folder``) says neither which nor how
+many classes, so its recipe is completed here, before anything is planned: the same row on two folders is two
+recipes with two fingerprints, and a folder that has changed is never taken for the one that was trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from dnw_core.config import Execution, Recipe
+from dnw_core.data.datasets import image_folder
+from dnw_core.errors import DataMissing
+from pipelines.store import Store
+from tune_configs import Row, Scale, Table
+
+DATASET = "image-folder"
+
+
+def complete_tables(
+    tables: Mapping[str, Table], rows: Iterable[Row], scale: Scale, data_dir: str | None, store: Store
+) -> dict[str, Table]:
+    """Return the tables with the recipes at ``scale`` completed by what the folder of images holds.
+
+    Without the folder (a report on another machine) a recipe is completed by the newest result of its row; without
+    either it stays as it is, and its data are missing.
+
+    Args:
+        tables: all tables.
+        rows: the rows that are meant; where none of them trains on a folder of images, nothing is looked for.
+        scale: the scale of the command.
+        data_dir: where the data lie, as ``Execution.data_dir``.
+        store: the results so far.
+
+    Raises:
+        DataBroken: if the folder is there and is no data set (train and val differ, a class is empty).
+    """
+    if not any(_takes_folder(row, scale) for row in rows):
+        return dict(tables)
+    try:
+        found = image_folder.describe(Execution(data_dir=data_dir))
+    except DataMissing:
+        trained = _trained_on(store)
+        return _with_recipes(tables, scale, lambda row, recipe: _complete(recipe, *trained.get(_key(row), (None, 0))))
+    return _with_recipes(tables, scale, lambda _, recipe: _complete(recipe, found.digest, found.classes))
+
+
+def _takes_folder(row: Row, scale: Scale) -> bool:
+    return scale in row.recipes and row.recipes[scale].data.dataset == DATASET
+
+
+def _with_recipes(
+    tables: Mapping[str, Table], scale: Scale, change: Callable[[Row, Recipe], Recipe]
+) -> dict[str, Table]:
+    completed = {}
+    for name, table in tables.items():
+        rows = {
+            row.id: replace(row, recipes={**row.recipes, scale: change(row, row.recipes[scale])})
+            if _takes_folder(row, scale)
+            else row
+            for row in table.rows.values()
+        }
+        completed[name] = replace(table, rows=rows)
+    return completed
+
+
+def _complete(recipe: Recipe, content: str | None, classes: int) -> Recipe:
+    if content is None:
+        return recipe
+    changes: dict[str, object] = {
+        "data": recipe.data.model_copy(update={"content": content}),
+        "network": recipe.network.model_copy(update={"classes": classes}),
+    }
+    if recipe.parent is not None:
+        changes["parent"] = _complete(recipe.parent, content, classes)
+    return recipe.model_copy(update=changes)
+
+
+def _trained_on(store: Store) -> dict[tuple[str, str], tuple[str, int]]:
+    """Return content and classes of each row's newest result."""
+    newest: dict[tuple[str, str], tuple[str, str, int]] = {}
+    for stored in store.records():
+        record = stored.record
+        content = record.recipe.data.content
+        if content is not None:
+            when = record.provenance.finished_at if record.provenance else ""
+            key = (record.table, record.row)
+            newest[key] = max(newest.get(key, ("", "", 0)), (when, content, record.recipe.network.classes))
+    return {key: (content, classes) for key, (_, content, classes) in newest.items()}
+
+
+def _key(row: Row) -> tuple[str, str]:
+    return row.table, row.id

@@ -1,0 +1,189 @@
+"""Results in a bucket, as the driver sees them: a copy to read, and what brings every change to the bucket."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from dnw_core.errors import UserError
+from pipelines.driver import StopRequest, driver_lock
+from pipelines.spec import TrialSpec
+from pipelines.storage.backends import OnFinished, refuse_across
+from pipelines.storage.bucket.client import Bucket, explain
+from pipelines.storage.bucket.heartbeat_relay import post_of_driver, post_of_looker
+from pipelines.storage.bucket.lease import Lease, hold
+from pipelines.storage.bucket.mirror import Mirror, MirrorStore
+from pipelines.storage.bucket.trials import BucketTrials, is_plain, run_folder
+from pipelines.storage.staging import Depot, FarDepot
+from pipelines.storage.transport import insist
+from pipelines.store import STORE_FILE, STORE_SCHEMA, Store
+
+_REPORT = ("results", "trials", "costs", "layers", "leftovers")
+_FIGURES = "figures"
+_PATIENCE_SECONDS = 300.0
+_PULL_SECONDS = 30.0
+_STOP_SECONDS = 0.3
+_PLACE_FILE = ".mirror-place"
+
+
+class BucketHome:
+    """A folder of a bucket.
+
+    Args:
+        bucket: the folder.
+        results_dir: for the copy.
+    """
+
+    def __init__(self, bucket: Bucket, results_dir: Path) -> None:
+        self.results_dir = results_dir
+        self._bucket = bucket
+        self._mirror = Mirror(bucket, results_dir)
+        self._trials = BucketTrials(bucket, run_folder())
+        self._lease: Lease | None = None
+
+    def __str__(self) -> str:
+        """See ``Home``."""
+        return str(self._bucket)
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[None]:
+        """See ``Home``."""
+        self._bucket.check(writes=False)
+        with self._errors():
+            self._mirror.pull()
+            looker = post_of_looker(self._bucket, self.results_dir)
+            looker.__enter__()
+        try:
+            yield
+        finally:
+            looker.__exit__(None, None, None)
+
+    @contextlib.contextmanager
+    def driving(self, say: Callable[[str], None]) -> Iterator[None]:
+        """See ``Home``."""
+        self.results_dir.mkdir(parents=True, exist_ok=True)
+        with driver_lock(self.results_dir):
+            self._bucket.check(writes=True)
+            with hold(self._bucket, self._place(), say=say) as lease:
+                self._lease = lease
+                with self._errors():
+                    self._check_layout()
+                    self._mirror.pull()
+                with post_of_driver(self._bucket, self.results_dir):
+                    yield
+
+    def open_store(self, *, create: bool = False, trust_unchanged: bool = False) -> Store:
+        """See ``Home``."""
+        return MirrorStore.over(self._mirror, self._trials, create=create, trust_unchanged=trust_unchanged)
+
+    def refuse(self, specs: Sequence[TrialSpec]) -> None:
+        """See ``Home``."""
+        refuse_across(specs, f"--results-dir {self._bucket}")
+
+    @contextlib.contextmanager
+    def depot(self, stop: StopRequest) -> Iterator[Depot]:
+        """See ``Home``; a request to stop goes to the bucket, and a lost lease is one."""
+        if self._lease is not None:
+            self._lease.when_lost(stop.request)
+        ended = threading.Event()
+
+        def pass_on() -> None:
+            while not ended.wait(_STOP_SECONDS):
+                if stop.requested:
+                    with contextlib.suppress(OSError):  # away: again in a moment
+                        self._trials.ask_to_stop()
+                        return
+
+        thread = threading.Thread(target=pass_on, name="stop", daemon=True)
+        thread.start()
+        try:
+            yield FarDepot(self._trials)
+        finally:
+            ended.set()
+            thread.join()
+            with contextlib.suppress(OSError):  # a few bytes stay
+                for key in self._bucket.list(self._trials.run):
+                    self._bucket.delete(key)
+
+    @contextlib.contextmanager
+    def following(self, on_finished: OnFinished | None) -> Iterator[OnFinished | None]:
+        """See ``Home``: a thread copies what ended and then tells of it."""
+        waiting: queue.SimpleQueue[TrialSpec | None] = queue.SimpleQueue()
+
+        def work() -> None:
+            while True:
+                spec: TrialSpec | None = None
+                try:
+                    spec = waiting.get(timeout=_PULL_SECONDS)
+                    if spec is None:
+                        return
+                    self._pull([spec])
+                except queue.Empty:
+                    self._pull(None)
+                if spec is not None and on_finished is not None:
+                    on_finished(spec)
+
+        thread = threading.Thread(target=work, name="mirror", daemon=True)
+        thread.start()
+        try:
+            yield waiting.put
+        finally:
+            waiting.put(None)
+            thread.join(_PATIENCE_SECONDS)
+
+    def refresh(self) -> None:
+        """See ``Home``."""
+        with self._errors():
+            insist(self._mirror.pull, f"reading {self._bucket}", _PATIENCE_SECONDS)
+
+    def publish(self) -> None:
+        """See ``Home``; a driver is patient with its bucket, who only looks is told at once."""
+        if self._lease is None:
+            self._bucket.check(writes=True)
+        files = [path for path in self.results_dir.iterdir() if path.stem in _REPORT and path.suffix != ".json"]
+        figures = self.results_dir / _FIGURES
+        files += list(figures.iterdir()) if figures.is_dir() else []
+        with self._errors():
+            for path in files:
+                if path.is_file() and not path.is_symlink() and is_plain(path.name):
+                    key = path.relative_to(self.results_dir).as_posix()
+                    content = path.read_bytes()
+                    insist(lambda k=key, c=content: self._bucket.put(k, c), f"writing {key}", _PATIENCE_SECONDS)  # type: ignore[misc]
+
+    def _pull(self, specs: Sequence[TrialSpec] | None) -> None:
+        with contextlib.suppress(OSError):  # away for now: the end of the run reads everything again
+            self._mirror.pull(specs)
+
+    def _place(self) -> str:
+        """Return what names this copy: a claim of the same name is of a driver that had its lock before us."""
+        path = self.results_dir / _PLACE_FILE
+        if not path.is_file():
+            path.write_text(uuid.uuid4().hex, "utf-8")
+        return path.read_text("utf-8")
+
+    def _check_layout(self) -> None:
+        try:
+            values: Any = json.loads(self._bucket.get(STORE_FILE))
+        except FileNotFoundError:
+            self._bucket.put(STORE_FILE, json.dumps({"schema": STORE_SCHEMA, "layout": "bucket"}).encode() + b"\n")
+            return
+        except (ValueError, RecursionError):
+            values = None
+        known = isinstance(values, dict) and values.get("layout") == "bucket" and isinstance(values.get("schema"), int)
+        if not known:
+            raise UserError(f"{self._bucket} holds something else (its {STORE_FILE}); give another --results-dir")
+        if values["schema"] > STORE_SCHEMA:
+            raise UserError(f"{self._bucket} was written by a newer version of this project; use that version")
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"results in {self._bucket} cannot be used: {explain(error)}") from None

@@ -1,0 +1,47 @@
+"""The results folder: its layout, the commit of a finished trial, and the check of what is there."""
+
+from pipelines.store.folder import Store, TrialState
+from pipelines.store.layout import (
+    COSTS_FILE,
+    HEARTBEAT_FILE,
+    LOCK_FILE,
+    LOG_FILE,
+    SET_ASIDE,
+    STOP_FILE,
+    STORE_FILE,
+    STORE_SCHEMA,
+    TRIALS,
+    WORK_SUFFIX,
+    check_name,
+    folders_in,
+    refuse_links,
+    seed_of,
+    trial_folder,
+    work_folder,
+)
+from pipelines.store.verify import KnownHashes, NotBelievedError, read_own_record, verify_finished
+
+__all__ = [
+    "COSTS_FILE",
+    "HEARTBEAT_FILE",
+    "LOCK_FILE",
+    "LOG_FILE",
+    "SET_ASIDE",
+    "STOP_FILE",
+    "STORE_FILE",
+    "STORE_SCHEMA",
+    "TRIALS",
+    "WORK_SUFFIX",
+    "KnownHashes",
+    "NotBelievedError",
+    "Store",
+    "TrialState",
+    "check_name",
+    "folders_in",
+    "read_own_record",
+    "refuse_links",
+    "seed_of",
+    "trial_folder",
+    "verify_finished",
+    "work_folder",
+]

@@ -1,0 +1,182 @@
+"""Is a folder really this trial's finished result? Asked before anything is believed, committed or skipped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from dnw_core.config import fingerprint
+from dnw_core.errors import UserError
+from dnw_core.files import read_json, sha256_of, write_text
+from dnw_core.record import (
+    CHECKPOINT_FILE,
+    HISTORY_FILE,
+    LOG_FILE,
+    RECORD_FILE,
+    WIRING_FILE,
+    RecordError,
+    TrialRecord,
+    read_record,
+)
+from pipelines.spec import TrialSpec
+from pipelines.store.layout import KNOWN_HASHES_FILE, TRIALS
+
+REQUIRED_FILES = (HISTORY_FILE, WIRING_FILE, CHECKPOINT_FILE, LOG_FILE)
+
+
+class NotBelievedError(Exception):
+    """The folder is not this trial's result; the message says why, in one line."""
+
+
+def read_own_record(folder: Path, spec: TrialSpec) -> TrialRecord:
+    """Read a folder's record and check that it is this trial's.
+
+    Raises:
+        NotBelievedError: if there is none, it is damaged, or it is another trial's.
+        UserError: if a newer version of this project wrote it.
+    """
+    path = folder / RECORD_FILE
+    try:
+        record = read_record(path)
+    except RecordError as error:
+        if error.newer:
+            raise UserError(str(error)) from None
+        reason = str(error).removeprefix(f"{path}: ")
+        raise NotBelievedError(f"{RECORD_FILE}: {reason}") from None
+    except OSError as error:
+        raise NotBelievedError(f"{RECORD_FILE} cannot be read ({error.strerror})") from None
+    for name in ("table", "row", "seed", "fingerprint"):
+        found, expected = getattr(record, name), getattr(spec, name)
+        if found != expected:
+            raise NotBelievedError(f"{RECORD_FILE}: {name} is {found!r}, not {expected!r}")
+    return record
+
+
+def verify_finished(folder: Path, spec: TrialSpec, sha256: Callable[[Path], str] = sha256_of) -> TrialRecord:
+    """Check record, recipe and the SHA-256 of every file; return the record.
+
+    Args:
+        folder: the finished trial's.
+        spec: the trial that it should be.
+        sha256: how a file is hashed.
+
+    Raises:
+        NotBelievedError: what is wrong with the folder.
+        UserError: if a newer version of this project wrote it.
+    """
+    record = read_own_record(folder, spec)
+    if record.status != "done" or record.last is None:
+        raise NotBelievedError(f"{RECORD_FILE}: status is {record.status!r}; a finished trial is 'done' and has scores")
+    if fingerprint(record.recipe) != record.fingerprint:
+        raise NotBelievedError(f"{RECORD_FILE}: the recipe's fingerprint is {fingerprint(record.recipe)}, not its own")
+    _check_scores(record)
+    for name in REQUIRED_FILES:
+        if name not in record.files:
+            raise NotBelievedError(f"{RECORD_FILE}: lists no {name}")
+    for name, expected in record.files.items():
+        path = folder / name
+        if path.name != name or path.is_symlink():
+            raise NotBelievedError(f"{name}: not a plain file of the folder")
+        try:
+            found = sha256(path)
+        except OSError as error:
+            raise NotBelievedError(f"{name}: cannot be read ({error.strerror})") from None
+        if found != expected:
+            raise NotBelievedError(f"{name}: truncated or altered (SHA-256 {found[:12]}…, recorded {expected[:12]}…)")
+    return record
+
+
+def _check_scores(record: TrialRecord) -> None:
+    """Check that the scores are those of all epochs; records older than their digest have nothing else to tell it."""
+    assert record.last is not None
+    epochs = record.recipe.epochs
+    if record.last.epoch != epochs - 1:
+        raise NotBelievedError(f"{RECORD_FILE}: its scores are those of epoch {record.last.epoch} of {epochs}")
+    best = record.best
+    if best is not None and (best.epoch >= epochs or best.test_accuracy < record.last.test_accuracy):
+        raise NotBelievedError(f"{RECORD_FILE}: its best scores are none of its own")
+
+
+SETTLED_NS = 2_000_000_000
+"""A file younger than that when it is hashed is not remembered: coarse clocks may not show its next change."""
+
+_VERSION = 1
+_Mark = list[int]  # size, inode, mtime and ctime in ns
+
+
+class KnownHashes:
+    """SHA-256 of files below a results folder.
+
+    Args:
+        results_dir: the results folder.
+        trust: believe what is remembered of a file that did not change. Else every call of ``sha256`` reads the file.
+    """
+
+    def __init__(self, results_dir: Path, *, trust: bool) -> None:
+        self._results_dir = results_dir
+        self._trust = trust
+        self._known: dict[str, tuple[_Mark, str]] | None = None
+        self._found: dict[str, tuple[_Mark, str]] = {}
+
+    def sha256(self, path: Path) -> str:
+        """Return the file's SHA-256 in hexadecimal.
+
+        Raises:
+            OSError: if it cannot be read.
+        """
+        name = path.relative_to(self._results_dir).as_posix()
+        before = _mark(path)
+        if self._trust:
+            mark, digest = self._load().get(name, (None, ""))
+            if mark == before:
+                return digest
+        digest = sha256_of(path)
+        settled = time.time_ns() - max(before[2:]) >= SETTLED_NS
+        if settled and _mark(path) == before:
+            self._found[name] = before, digest
+        return digest
+
+    def save(self) -> None:
+        """Remember what was hashed since this was made; files that are gone are forgotten. Under the driver's lock."""
+        found = dict(self._found)  # other threads may go on hashing
+        known = self._load()
+        if all(known.get(name) == entry for name, entry in found.items()):
+            return
+        merged = {name: entry for name, entry in sorted({**known, **found}.items()) if self._is_there(name)}
+        self._known = merged
+        text = json.dumps({"version": _VERSION, "files": merged})
+        with contextlib.suppress(OSError):  # a full disk: the next look hashes
+            write_text(self._results_dir / KNOWN_HASHES_FILE, text + "\n")
+
+    def _is_there(self, name: str) -> bool:
+        if not name.startswith(f"{TRIALS}/") or ".." in name:
+            return False  # none of ours: the file may come from anywhere
+        try:
+            return (self._results_dir / name).is_file()
+        except OSError:  # a name that is no file's
+            return False
+
+    def _load(self) -> dict[str, tuple[_Mark, str]]:
+        if self._known is None:
+            self._known = _entries(read_json(self._results_dir / KNOWN_HASHES_FILE))
+        return self._known
+
+
+def _mark(path: Path) -> _Mark:
+    status = os.stat(path, follow_symlinks=False)  # noqa: PTH116 - Path.stat is the same
+    return [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _entries(values: object) -> dict[str, tuple[_Mark, str]]:
+    """Return what the file says, or nothing if it is missing, damaged or of another version."""
+    if not isinstance(values, dict) or values.get("version") != _VERSION or not isinstance(values.get("files"), dict):
+        return {}
+    entries: dict[str, tuple[_Mark, str]] = {}
+    for name, entry in values["files"].items():
+        if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], list) and isinstance(entry[1], str):
+            entries[name] = entry[0], entry[1]
+    return entries

@@ -1,0 +1,1 @@
+"""Finished trials as they are read from the results folder."""

@@ -1,0 +1,144 @@
+"""Drives the command over a results folder of the corpora: real but for Ray, MLflow and the drawing of figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from dnw_core.record import LOG_FILE
+from dnw_core.training.checkpoints.checkpoint import CheckpointKey
+from dnw_core.training.checkpoints.resume import take_over
+from dnw_core.training.checkpoints.trial_log import TrialLog
+from pipelines.commands import reproduce_all as cli
+from pipelines.plan.placement import Placement
+from pipelines.plan.planner import make_plan, plan_rows
+from pipelines.schedule import run as schedule
+from pipelines.spec import TrialSpec
+from pipelines.store.folder import Store
+from pipelines.trial.run import run_spec
+from support.corpus import trials as corpus_trials
+from tune_configs import load_tables
+
+TABLES = load_tables()
+ROW = ["--only", "tiny/static-dnw", "--threads", "1"]
+MOST_SEEDS = 400
+_TALLIES = ("done", "failed", "running", "unreadable", "missing")  # tell a folder that is not believed from none
+
+
+@dataclass
+class Said:
+    """What a command said, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def refused(self) -> bool:
+        """Whether it ended with a user's mistake, which is one line on standard error and no traceback."""
+        if self.code != cli.USER_ERROR:
+            return False
+        assert self.err.startswith("error: ")
+        assert len(self.err.splitlines()) == 1, self.err
+        return True
+
+
+class Command:
+    """The command in this process. What it trains is written by ``corpus_trials.good_trial``, through ``run_spec``.
+
+    Args:
+        results: the results folder.
+        capsys: hears what is said.
+    """
+
+    def __init__(self, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.results = results
+        self.trained: list[int] = []
+        self.seeds: Sequence[int] = ()
+        self.capsys = capsys
+
+    def __call__(self, *words: str) -> Said:
+        """Run it."""
+        self.capsys.readouterr()
+        seeds = ",".join(map(str, self.seeds))
+        code = cli.main([*ROW, "--results-dir", str(self.results), "--seeds", seeds, *words])
+        said = self.capsys.readouterr()
+        assert "Traceback" not in said.out + said.err
+        assert all(character.isprintable() or character == "\n" for character in said.out + said.err)
+        return Said(code, said.out, said.err)
+
+    def schedule(self, specs: Sequence[TrialSpec], *, store: Store, **_: Any) -> schedule.ScheduleOutcome:
+        """Stand in for Ray, in one process."""
+        for spec in specs:
+            self.trained.append(spec.seed)
+            run_spec(spec, train=_train)
+        return schedule.ScheduleOutcome(0, 0, 0, interrupted=False)
+
+    def report(self) -> pa.Table:
+        """Return ``results.parquet``."""
+        return parquet.read_table(self.results / "results.parquet")
+
+    def statuses(self) -> dict[int, str]:
+        """Return what the report says of each seed that it found."""
+        lines = parquet.read_table(self.results / "trials.parquet").to_pylist()
+        return {line["seed"]: line["status"] for line in lines}
+
+    def figures(self) -> list[dict[str, Any]]:
+        """Return its lines without the tallies of folders."""
+        return [{name: line[name] for name in line if name not in _TALLIES} for line in self.report().to_pylist()]
+
+
+def _train(recipe: Any, seed: int, execution: Any, folder: Path, identity: Any, **_: Any) -> Any:
+    spec = SPECS[seed]
+    assert recipe == spec.recipe
+    with TrialLog(folder / LOG_FILE) as log:  # as training begins
+        take_over(folder, CheckpointKey(spec.fingerprint, seed), recipe, log)
+    return corpus_trials.good_trial(folder, spec)
+
+
+def specs_of(results: Path) -> list[TrialSpec]:
+    """Return the row's trials as the planner makes them, by seed."""
+    planned = plan_rows(TABLES, [TABLES["tiny"].rows["static-dnw"]], "smoke", seeds=tuple(range(MOST_SEEDS)))
+    plan = make_plan(planned, "smoke", Store.open(results), Placement(device="cpu"), check_data=False)
+    return [trial.spec for trial in plan.trials]
+
+
+SPECS = specs_of(Path("nowhere"))
+
+
+def lay_out(results: Path, seeds: Iterable[int]) -> None:
+    """Make a results folder with these seeds' good trials."""
+    store = Store.open(results, create=True)
+    for seed in seeds:
+        corpus_trials.good_trial(store.folder(spec_of(results, seed)), spec_of(results, seed))
+
+
+def spec_of(results: Path, seed: int) -> TrialSpec:
+    """Return a seed's trial in this results folder."""
+    return SPECS[seed].model_copy(update={"results_dir": results})
+
+
+def quicken(monkeypatch: pytest.MonkeyPatch, command: Command, *, figures: bool = False) -> None:
+    """Replace Ray and MLflow, the tables' reading and (without ``figures``) all drawing and counting."""
+    import pipelines.counts.cache
+    import pipelines.tracking.process
+    import pipelines.tracking.tracker
+    import reports.build
+
+    monkeypatch.setattr(cli, "load_tables", lambda: TABLES)
+    monkeypatch.setattr(pipelines.schedule, "run_schedule", command.schedule)
+    monkeypatch.setattr(pipelines.tracking.tracker, "check_reachable", lambda *_: None)
+    for tracker in (pipelines.tracking.tracker.Tracker, pipelines.tracking.process.TrackerBeside):
+        monkeypatch.setattr(tracker, "sync", lambda self, rows: SimpleNamespace(error=None))
+    monkeypatch.setattr(pipelines.tracking.process.TrackerBeside, "prepare", lambda self: None)
+    monkeypatch.setattr(pipelines.counts.cache, "report_costs", lambda *_: None)
+    if not figures:
+        monkeypatch.setattr(reports.build, "table_pictures", lambda *_: [])
+        monkeypatch.setattr(reports.build, "wiring_picture", lambda source, target, **_: target)

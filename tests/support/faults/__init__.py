@@ -1,0 +1,1 @@
+"""Commands, machines and processes that the fault tests harm."""

@@ -1,0 +1,1 @@
+"""Images made for the tests."""

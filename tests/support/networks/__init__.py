@@ -1,0 +1,1 @@
+"""Small networks with rules, and what the facts say of the rows."""

@@ -1,0 +1,1 @@
+"""Independent float64 references, written once more in plain numpy or PyTorch."""

@@ -1,0 +1,1 @@
+"""Quick stand-ins for training, scheduling and stores."""

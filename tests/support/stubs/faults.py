@@ -1,0 +1,85 @@
+"""Trials that meet what befalls trials on a cluster; what befalls each is in its row's name.
+
+``sigterm`` trains for real, and its process gets SIGTERM after the first epoch. ``meets-3-<name>`` goes on only when
+three such trials are at work together; one whose name ends with ``full`` runs out of a GPU's memory at first.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from dnw_core.config.execution import Execution
+from dnw_core.config.recipe import Recipe
+from dnw_core.record import EpochMetrics, TrialRecord
+from dnw_core.training import TrialIdentity
+from dnw_core.training import run_trial as run_for_real
+from dnw_core.training.session import SECONDS_BETWEEN_STOP_CHECKS
+from support.stubs import training as stub_training
+
+GIVE_UP_SECONDS = 120.0
+
+
+def run_trial(
+    recipe: Recipe,
+    seed: int,
+    execution: Execution,
+    folder: Path,
+    identity: TrialIdentity,
+    *,
+    parent: Path | None = None,
+    on_epoch: Callable[[EpochMetrics], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> TrialRecord:
+    """Meet what the row's name says, then train or pretend to."""
+    kind, *rest = identity.row.split("-")
+    if identity.row.endswith("-full") and _first_time(folder / "full"):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    if kind == "meets":
+        _meet(folder.parents[2] / f"met-{rest[0]}", int(rest[0]), identity.row)
+
+    def tell(line: EpochMetrics) -> None:
+        if kind == "sigterm" and _first_time(folder / "told"):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1.2 * SECONDS_BETWEEN_STOP_CHECKS)  # so that the next step asks
+        if on_epoch is not None:
+            on_epoch(line)
+
+    train = run_for_real if kind == "sigterm" else stub_training.run_trial
+    return train(recipe, seed, execution, folder, identity, parent=parent, on_epoch=tell, should_stop=should_stop)
+
+
+def look_at_gpu() -> tuple[str, int]:
+    """Return what there is to be seen of a GPU."""
+    return "A GPU", 16 * 2**30
+
+
+def peak_bytes(recipe: Recipe, execution: Execution) -> int:
+    """Measure 2 GiB; recipes of three epochs are too large to be measured."""
+    if recipe.epochs == 3:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    return 2 * 2**30
+
+
+def _first_time(mark: Path) -> bool:
+    if mark.exists():
+        return False
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    return True
+
+
+def _meet(place: Path, number: int, name: str) -> None:
+    """Wait until so many are here at once."""
+    place.mkdir(parents=True, exist_ok=True)
+    (place / name).touch()
+    until = time.monotonic() + GIVE_UP_SECONDS
+    while len(list(place.iterdir())) < number:
+        if time.monotonic() > until:
+            raise RuntimeError(f"{name} met {sorted(path.name for path in place.iterdir())} only")
+        time.sleep(0.02)
