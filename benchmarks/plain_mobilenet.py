@@ -1,6 +1,6 @@
 """The MobileNetV1-like graph network written plainly, as the yardstick of ``training_step.py``.
 
-As the facts describe it: a full sort of each block's weights in each step, dense 1x1 convolutions from each group to
+As facts 1.1, 2.1 have it: a full sort of each block's weights in each step, dense 1x1 convolutions from each group to
 all later ones, PyTorch's own norms, everything in the default memory order. Takes its parameters from our network, so
 that both compute the same function; ``training_step.py`` checks that before it measures.
 """

@@ -74,7 +74,7 @@ class ResidualConfig(ImageNetworkConfig):
         default=0, ge=0, le=1, description="first weights that are no graphs: no rule makes them sparse"
     )
     norm_affine: bool = Field(
-        default=True, description="whether norms learn a scale and a shift; without them as in edge-popup (facts 7)"
+        default=True, description="whether norms learn a scale and a shift; without them as in edge-popup (facts 7.2)"
     )
 
     def stem(self) -> KernelLayer:

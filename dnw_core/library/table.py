@@ -1,4 +1,4 @@
-"""What every layer of a sparse network keeps: the table that users of sparse training ask for first (facts 7)."""
+"""What every layer of a sparse network keeps: the table that users of sparse training ask for first (facts 7.1)."""
 
 from __future__ import annotations
 

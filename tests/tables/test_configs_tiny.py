@@ -16,7 +16,7 @@ from tune_configs.validation import validate
 
 TINY = load_tables()["tiny"]
 
-PUBLISHED = {  # paper_tables.md
+PUBLISHED = {  # facts 8.1
     "static-random": (76.1, 0.5, "tiny-static", "fixed-random"),
     "static-dnw": (80.9, 0.6, "tiny-static", "top-edges"),
     "discrete-random": (77.3, 0.7, "tiny-discrete", "fixed-random"),

@@ -9,7 +9,7 @@ from tune_configs import SCALES, load_tables
 
 WIRINGS = load_tables()["wirings"]
 
-PUBLISHED = {  # paper_tables.md; the rule that builds the row (facts 4.1)
+PUBLISHED = {  # facts 8.2; the rule that builds the row (facts 4.1)
     "mobilenet-x0.25": (86.3, 0.2, "complete"),
     "random-x0.225": (87.2, 0.1, "fixed-random"),
     "no-update": (86.7, 0.5, "no-update"),
