@@ -12,13 +12,13 @@ from torch.nn import functional as F
 
 from benchmarks.plain_tiny import KeepLargest
 from dnw_core.models.mobilenet.graph_mobilenet import GraphMobileNet
-from dnw_core.wiring.rule import Attached
+from dnw_core.wiring.rule import AttachedRule
 
 
 class PlainGraphMobileNet(nn.Module):
     """Stem, blocks, read-out."""
 
-    def __init__(self, ours: GraphMobileNet, attached: list[Attached]) -> None:
+    def __init__(self, ours: GraphMobileNet, attached: list[AttachedRule]) -> None:
         super().__init__()
         self.stem, self.norm, self.classifier = ours.stem, ours.norm, ours.classifier
         self.blocks = ours.blocks

@@ -36,8 +36,8 @@ def load_dataset(name: str, execution: Execution) -> ImageDataset:
     One that is streamed is opened by ``streamed.open_streamed`` instead.
 
     Raises:
-        DataMissing: if its files are not in the folders looked in, or could not be downloaded.
-        DataBroken: if they are truncated or altered.
+        DataMissingError: if its files are not in the folders looked in, or could not be downloaded.
+        DataBrokenError: if they are truncated or altered.
         UserError: if the name is unknown or the cache folder cannot be written.
     """
     _check_name(name)
@@ -51,7 +51,7 @@ def check_dataset(name: str, execution: Execution) -> None:
     With ``execution.download`` missing files are no error: they will be fetched.
 
     Raises:
-        DataMissing: if files are missing; names the folders looked in and what to do.
+        DataMissingError: if files are missing; names the folders looked in and what to do.
         UserError: if the name is unknown.
     """
     _check_name(name)

@@ -19,7 +19,7 @@ from dnw_core.library.starting import Start, choose_start
 from dnw_core.library.table import LayerTable, layer_table
 from dnw_core.library.targets import Target, find_targets
 from dnw_core.wiring.layers import settle
-from dnw_core.wiring.rule import Attached, WiringRule, attach, attached_rules, generator_for
+from dnw_core.wiring.rule import AttachedRule, WiringRule, attach, attached_rules, generator_for
 from dnw_core.wiring.slots import Slots
 
 
@@ -119,7 +119,7 @@ def _all_or_nothing(targets: Sequence[Target], rules: Sequence[WiringRule]) -> I
 def _take_back(target: Target, rule: WiringRule, values: Tensor | None) -> None:
     if not parametrize.is_parametrized(target.module, "weight"):
         return
-    take_off(Attached(target.name, rule, target.module, "weight"))
+    take_off(AttachedRule(target.name, rule, target.module, "weight"))
     if values is not None:
         with torch.no_grad():
             target.weight.copy_(values)

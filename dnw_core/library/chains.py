@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from dnw_core.errors import UserError
-from dnw_core.wiring.rule import Attached
+from dnw_core.wiring.rule import AttachedRule
 from dnw_core.wiring.sharded import refuse_sharded
 
 
-def chain_of(place: Attached) -> parametrize.ParametrizationList:
+def chain_of(place: AttachedRule) -> parametrize.ParametrizationList:
     """All parametrisations of the weight, in the order in which they are applied."""
     chains = place.module.parametrizations
     assert isinstance(chains, nn.ModuleDict)
@@ -23,12 +23,12 @@ def chain_of(place: Attached) -> parametrize.ParametrizationList:
     return chain
 
 
-def laid_over(place: Attached) -> list[str]:
+def laid_over(place: AttachedRule) -> list[str]:
     """Names of the classes of what was registered after the rule and is applied to what it returns."""
     return [type(child).__name__ for child in list(chain_of(place).children())[1:]]
 
 
-def refuse_buried(place: Attached) -> None:
+def refuse_buried(place: AttachedRule) -> None:
     """Check that the rule is applied to the weight itself, as ``sparsify`` sees to.
 
     Raises:
@@ -42,7 +42,7 @@ def refuse_buried(place: Attached) -> None:
         )
 
 
-def refuse_unremovable(place: Attached) -> None:
+def refuse_unremovable(place: AttachedRule) -> None:
     """Check that the rule can be taken off.
 
     Raises:
@@ -73,7 +73,7 @@ def own_class(module: nn.Module) -> None:
         module.__class__ = make(shared.__name__, shared.__bases__, body)
 
 
-def take_off(place: Attached) -> None:
+def take_off(place: AttachedRule) -> None:
     """Take the rule alone off; the weight keeps its values and trains as it did before the rule came."""
     weight, origin, chain = place.weight, place.rule.origin, chain_of(place)
     weight.requires_grad_(origin.trainable)
@@ -101,7 +101,7 @@ def evaluating(chain: nn.Module) -> Iterator[None]:
             link.training = mode
 
 
-def effective_in_evaluation(place: Attached) -> Tensor:
+def effective_in_evaluation(place: AttachedRule) -> Tensor:
     """What the layer multiplies with in evaluation, all parametrisations included."""
     chain = chain_of(place)
     with evaluating(chain):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from dnw_core.library.chains import evaluating, refuse_unremovable, take_off
-from dnw_core.wiring.rule import Attached, attached_rules
+from dnw_core.wiring.rule import AttachedRule, attached_rules
 
 
 def remove_rules(module: nn.Module) -> None:
@@ -42,6 +42,6 @@ def undo_attaching(module: nn.Module) -> None:
         take_off(place)
 
 
-def _last_first(module: nn.Module) -> list[Attached]:
+def _last_first(module: nn.Module) -> list[AttachedRule]:
     """The attached rules in reverse, so that each weight can return to its place among its module's parameters."""
     return list(attached_rules(module))[::-1]

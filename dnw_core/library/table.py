@@ -11,7 +11,7 @@ from torch import nn
 from dnw_core.errors import UserError
 from dnw_core.library.chains import effective_in_evaluation, laid_over, refuse_buried
 from dnw_core.wiring.hooks import Wiring
-from dnw_core.wiring.rule import Attached, WiringRule
+from dnw_core.wiring.rule import AttachedRule, WiringRule
 
 
 class LayerRow(NamedTuple):
@@ -104,7 +104,7 @@ def _percent(density: float) -> str:
     return "–" if math.isnan(density) else f"{density:.2%}"
 
 
-def _row(place: Attached, kept: int) -> LayerRow:
+def _row(place: AttachedRule, kept: int) -> LayerRow:
     shape = tuple(place.weight.shape)
     over = laid_over(place)
     if over and int(effective_in_evaluation(place).count_nonzero()) > kept:

@@ -18,7 +18,7 @@ from torch import Tensor
 from dnw_core.config import Config, Execution, Recipe
 from dnw_core.data.feeds.batches import steps_per_epoch
 from dnw_core.data.feeds.feed import Feeds
-from dnw_core.errors import TrialFailed
+from dnw_core.errors import TrialFailedError
 from dnw_core.files import sha256_of, write_text
 from dnw_core.models.graph import GraphNetwork
 from dnw_core.record import (
@@ -181,7 +181,7 @@ class Session:
         """Let the rules act, evaluate, add a line to the history and move on to the next epoch.
 
         Raises:
-            TrialFailed: if the workers' weights are no longer the same.
+            TrialFailedError: if the workers' weights are no longer the same.
         """
         state = self.state
         self.training_step.wiring.after_epoch(state.epoch)
@@ -218,12 +218,14 @@ class Session:
         """Check that all workers have the same weights and edges.
 
         Raises:
-            TrialFailed: on every worker, if not.
+            TrialFailedError: on every worker, if not.
         """
         rules = [buffer for place in self.training_step.wiring.places for buffer in place.rule.buffers()]
         if not self.group.agree([*self.network.parameters(), *rules]):
             epoch = self.state.epoch
-            raise TrialFailed(f"the weights of the {self.group.workers} workers have drifted apart (epoch {epoch})")
+            raise TrialFailedError(
+                f"the weights of the {self.group.workers} workers have drifted apart (epoch {epoch})"
+            )
 
     def tick(self) -> None:
         """Add the time since the last call to the trial's."""

@@ -44,7 +44,7 @@ def start_or_resume(
         group: the workers; ``saved`` and ``parent`` are the first one's, and the others take over its state.
 
     Raises:
-        TrialFailed: if the parent cannot be used.
+        TrialFailedError: if the parent cannot be used.
         ValueError: if a setting does not fit the network.
     """
     network, graphs = build_wired(recipe.network, recipe.wiring, seed)

@@ -45,8 +45,8 @@ def run_trial(
         should_stop: asked about twice a second; when it says yes, a checkpoint is written and TrialStopped raised.
 
     Raises:
-        TrialFailed: training cannot go on (a loss that is not finite), the parent cannot be used, or workers are lost
-            again and again.
+        TrialFailedError: training cannot go on (a loss that is not finite), the parent cannot be used, or workers are
+            lost again and again.
         TrialStopped: ``should_stop`` said yes.
         UserError: the data set is missing or broken, or a setting does not fit the network or the recipe's batch.
         ValueError: ``parent`` is given where ``recipe.parent`` is not set, or the other way round.

@@ -53,10 +53,10 @@ def run_worker(
         resumed: times that the trial has gone on already, for the record, if its checkpoint cannot know all of them.
 
     Raises:
-        TrialFailed: training cannot go on, the parent cannot be used, or the workers' weights are no longer the same.
+        TrialFailedError: training cannot go on, the parent cannot be used, or the workers' weights differ.
         TrialStopped: ``should_stop`` said yes; the checkpoint is written.
         UserError: the data set is missing or broken, or a setting does not fit the network or the group.
-        PeerLost: another worker could not be reached.
+        PeerLostError: another worker could not be reached.
         ValueError: ``parent`` is given where ``recipe.parent`` is not set, or the other way round.
     """
     check_workers(recipe, group.workers)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from dnw_core.errors import UserError
 from dnw_core.wiring.needs import check_optimiser, refuse_missing_momentum, warn_of_no_gradient
-from dnw_core.wiring.rule import Attached, Run, WiringRule, attached_rules
+from dnw_core.wiring.rule import AttachedRule, Run, WiringRule, attached_rules
 from dnw_core.wiring.sharded import refuse_sharded
 
 
@@ -147,7 +147,7 @@ class Wiring:
             trained += [one for group in self.optimiser.param_groups for one in group["params"]]
         return all(_is_finite(one.grad) for one in trained if one.grad is not None)
 
-    def _pools(self) -> Iterator[tuple[type[WiringRule], list[Attached]]]:
+    def _pools(self) -> Iterator[tuple[type[WiringRule], list[AttachedRule]]]:
         """The rules that act together: of one class, and attached by one call of ``sparsify``."""
         pools = dict.fromkeys((type(place.rule), place.rule.pool) for place in self.places)
         for kind, pool in pools:

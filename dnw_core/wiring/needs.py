@@ -9,11 +9,11 @@ import torch
 
 from dnw_core.errors import UserError
 from dnw_core.wiring.momenta import no_momentum, refuse_without_momentum
-from dnw_core.wiring.rule import Attached, WiringRule
+from dnw_core.wiring.rule import AttachedRule, WiringRule
 
 
 def check_optimiser(
-    kind: type[WiringRule], places: Sequence[Attached], optimiser: torch.optim.Optimizer | None
+    kind: type[WiringRule], places: Sequence[AttachedRule], optimiser: torch.optim.Optimizer | None
 ) -> None:
     """See that the rules of one class can act with this optimiser.
 
@@ -42,7 +42,7 @@ def check_optimiser(
                 _warn_of_parameter(place, own_name, decay.get(id(own)))
 
 
-def _warn_of_parameter(place: Attached, name: str, decay: float | None) -> None:
+def _warn_of_parameter(place: AttachedRule, name: str, decay: float | None) -> None:
     """Warn of a rule's own parameter that is not trained (None) or not decayed as the rule wants it."""
     rule = type(place.rule).__name__
     if decay is None:
@@ -59,7 +59,7 @@ def _warn_of_parameter(place: Attached, name: str, decay: float | None) -> None:
         )
 
 
-def refuse_missing_momentum(places: Sequence[Attached]) -> None:
+def refuse_missing_momentum(places: Sequence[AttachedRule]) -> None:
     """See after a step that an optimiser has a momentum of what it has trained, where a rule reads it.
 
     Raises:
@@ -73,7 +73,7 @@ def refuse_missing_momentum(places: Sequence[Attached]) -> None:
             raise UserError(no_momentum(type(place.rule).__name__))
 
 
-def warn_of_no_gradient(places: Sequence[Attached]) -> bool:
+def warn_of_no_gradient(places: Sequence[AttachedRule]) -> bool:
     """Warn if rules act on gradients and not one is there; return whether that was so."""
     acting = [place for place in places if _acts_on_gradients(type(place.rule)) and place.weight.requires_grad]
     if not acting or any(place.gradient is not None for place in acting):

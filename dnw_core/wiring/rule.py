@@ -40,7 +40,16 @@ from dnw_core.wiring.run import Run
 from dnw_core.wiring.sharded import refuse_sharded
 from dnw_core.wiring.slots import Slots
 
-__all__ = ["Attached", "Origin", "Run", "WiringRule", "attach", "attached_rules", "effective_weights", "mask_buffer"]
+__all__ = [
+    "AttachedRule",
+    "Origin",
+    "Run",
+    "WiringRule",
+    "attach",
+    "attached_rules",
+    "effective_weights",
+    "mask_buffer",
+]
 
 
 @dataclass(frozen=True)
@@ -150,34 +159,34 @@ class WiringRule(KeepsMasks, ABC):
         """
         return False
 
-    def before_step(self, here: Attached, step: int) -> None:
+    def before_step(self, here: AttachedRule, step: int) -> None:
         """Act when the gradients of step ``step`` (counted from 0 over the whole run) are there.
 
         ``here.gradient`` is the sum over all workers, and may be changed in place; ``here.rest()`` makes the optimiser
         pass the weight over in this step. Default: nothing.
         """
 
-    def after_step(self, here: Attached, step: int) -> None:
+    def after_step(self, here: AttachedRule, step: int) -> None:
         """Act after the optimiser step ``step``. Default: nothing."""
 
-    def after_epoch(self, here: Attached, epoch: int) -> None:
+    def after_epoch(self, here: AttachedRule, epoch: int) -> None:
         """Act at the end of epoch ``epoch`` (counted from 0). Default: nothing."""
 
     @classmethod
-    def before_step_together(cls, places: Sequence[Attached], step: int) -> None:
+    def before_step_together(cls, places: Sequence[AttachedRule], step: int) -> None:
         """As ``before_step``, once for all weights that have a rule of this class and pool. Default: nothing."""
 
     @classmethod
-    def after_step_together(cls, places: Sequence[Attached], step: int) -> None:
+    def after_step_together(cls, places: Sequence[AttachedRule], step: int) -> None:
         """As ``after_step``, once for all weights that have a rule of this class and pool. Default: nothing."""
 
     @classmethod
-    def after_epoch_together(cls, places: Sequence[Attached], epoch: int) -> None:
+    def after_epoch_together(cls, places: Sequence[AttachedRule], epoch: int) -> None:
         """As ``after_epoch``, once for all weights that have a rule of this class and pool. Default: nothing."""
 
 
 @dataclass(frozen=True)
-class Attached:
+class AttachedRule:
     """A rule where it is attached."""
 
     name: str  # dotted name of the weight in the model, e.g. "edges.weight"
@@ -264,7 +273,7 @@ def attach(module: nn.Module, weight_name: str, rule: WiringRule) -> None:
     rule.adopt(weight)
 
 
-def attached_rules(model: nn.Module, optimiser: torch.optim.Optimizer | None = None) -> Iterator[Attached]:
+def attached_rules(model: nn.Module, optimiser: torch.optim.Optimizer | None = None) -> Iterator[AttachedRule]:
     """Yield every attached rule, in the order of the model's modules; with the optimiser that trains it, if given."""
     for module_name, module in model.named_modules():
         if not parametrize.is_parametrized(module):
@@ -276,4 +285,4 @@ def attached_rules(model: nn.Module, optimiser: torch.optim.Optimizer | None = N
             for rule in chain.children():
                 if isinstance(rule, WiringRule):
                     full = f"{module_name}.{weight_name}" if module_name else weight_name
-                    yield Attached(full, rule, module, weight_name, optimiser)
+                    yield AttachedRule(full, rule, module, weight_name, optimiser)

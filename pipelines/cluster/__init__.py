@@ -14,7 +14,7 @@ from pipelines.cluster.preemption import (
     watch_for_sigterm,
     why_leave,
 )
-from pipelines.cluster.visibility import MOST_UNFIT, Sight
+from pipelines.cluster.visibility import MOST_UNFIT, VisibilityProbe
 
 __all__ = [
     "DRAINED",
@@ -24,7 +24,7 @@ __all__ = [
     "Leaving",
     "Node",
     "Preempted",
-    "Sight",
+    "VisibilityProbe",
     "across_at_once",
     "at_work",
     "check_cluster",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from dnw_core.errors import DataMissing, UserError
+from dnw_core.errors import DataMissingError, UserError
 from pipelines.cluster.connection import is_loopback
 from pipelines.cluster.nodes import check_nodes, check_resources, future_nodes, living_nodes
-from pipelines.cluster.visibility import Sight
+from pipelines.cluster.visibility import VisibilityProbe
 from pipelines.driver import Display
 from pipelines.plan import missing_line, worker_lines
 from pipelines.spec import NodeType, Room, TrialSpec
@@ -19,7 +19,7 @@ _ROOM_SECONDS = 5.0
 def check_machines(
     specs: Sequence[TrialSpec],
     cluster: str | None,
-    sight: Sight,
+    sight: VisibilityProbe,
     display: Display,
     node_types: Sequence[NodeType] | None = None,
 ) -> tuple[list[TrialSpec], dict[str, str]]:
@@ -68,13 +68,13 @@ def leave_out(specs: Sequence[TrialSpec], missing: Mapping[str, str], say: Calla
     """Return the trials whose data are there.
 
     Raises:
-        DataMissing: if none is left.
+        DataMissingError: if none is left.
     """
     left = [spec for spec in specs if spec.recipe.data.dataset not in missing]
     for dataset, why in missing.items():
         rows = {(spec.table, spec.row) for spec in specs if spec.recipe.data.dataset == dataset}
         if not left:
-            raise DataMissing(why)
+            raise DataMissingError(why)
         say(missing_line(len(rows), why))
     return left
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dnw_core.config import Execution
-from dnw_core.errors import DataMissing, UserError
-from pipelines.cluster.visibility import Sight
+from dnw_core.errors import DataMissingError, UserError
+from pipelines.cluster.visibility import VisibilityProbe
 from pipelines.plan import shares
 from pipelines.spec import NodeType, Resources, TrialSpec
-from pipelines.storage import FarDepot
+from pipelines.storage import RemoteStaging
 
 PROBE_SECONDS = 120.0  # a node may first have to unpack the code
 HEAD = "node:__internal_head__"  # a resource that Ray gives the head, and no other node
@@ -142,7 +142,7 @@ class NodeAnswers(NamedTuple):
     missing: dict[str, str]
 
 
-def check_nodes(specs: Sequence[TrialSpec], nodes: Sequence[Node], sight: Sight) -> NodeAnswers:
+def check_nodes(specs: Sequence[TrialSpec], nodes: Sequence[Node], sight: VisibilityProbe) -> NodeAnswers:
     """Ask every node that can get a trial whether it sees the same results folder, the data and the code.
 
     Args:
@@ -210,7 +210,7 @@ def _needs(specs: Sequence[TrialSpec], nodes: Sequence[Node]) -> Iterator[tuple[
 
 
 def probe_node(
-    path: str, word: str, needs: Sequence[tuple[str, str]], far: FarDepot | None = None, node: str = ""
+    path: str, word: str, needs: Sequence[tuple[str, str]], far: RemoteStaging | None = None, node: str = ""
 ) -> tuple[str, bool, dict[str, str]]:
     """Run on a node: return what is wrong there (nothing: ""), whether it asks for a token, and the data it lacks."""
     import importlib.util
@@ -229,7 +229,7 @@ def probe_node(
     for dataset, execution in needs:
         try:
             check_dataset(dataset, Execution.model_validate_json(execution))
-        except DataMissing as error:
+        except DataMissingError as error:
             missing[dataset] = str(error)
         except UserError as error:
             return str(error), False, {}

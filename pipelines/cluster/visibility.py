@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dnw_core.errors import UserError
 from pipelines.spec import TrialSpec
-from pipelines.storage import FarDepot, UnfitNode
+from pipelines.storage import NodeUnusableError, RemoteStaging
 
 MOST_UNFIT = 6
 """Trials that machines send back, until the run ends and says why."""
@@ -22,7 +22,7 @@ WAIT_SECONDS = 10.0
 """Before a trial is sent back: meanwhile the other machines take the next ones."""
 
 
-class Sight:
+class VisibilityProbe:
     """What every machine of a run must see; goes to the trial's process through pickle.
 
     Args:
@@ -30,7 +30,7 @@ class Sight:
         far: what reaches the results where no other machine sees that folder; asked in its place.
     """
 
-    def __init__(self, folder: Path, far: FarDepot | None = None) -> None:
+    def __init__(self, folder: Path, far: RemoteStaging | None = None) -> None:
         self.far = far
         self._path = None if far is not None else folder / "probe"
         self._word = secrets.token_hex(16)
@@ -51,12 +51,12 @@ class Sight:
         """Look for the word and the trial's data from this machine.
 
         Raises:
-            UnfitNode: after ``WAIT_SECONDS``, if one of them cannot be seen.
+            NodeUnusableError: after ``WAIT_SECONDS``, if one of them cannot be seen.
         """
         trouble = self._trouble(spec)
         if trouble:
             time.sleep(WAIT_SECONDS)
-            raise UnfitNode(f"node {_name()}: {trouble}")
+            raise NodeUnusableError(f"node {_name()}: {trouble}")
 
     def _trouble(self, spec: TrialSpec) -> str:
         if self._path is not None:

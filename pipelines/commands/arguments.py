@@ -12,7 +12,7 @@ from dnw_core.errors import UserError
 from tune_configs.validation import nearest
 
 
-class WordParser(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
     """A parser whose mistakes are the user's, said in one line, and which guesses at no abbreviation."""
 
     def __init__(self, prog: str, description: str, epilog: str) -> None:

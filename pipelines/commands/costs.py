@@ -15,7 +15,7 @@ from pathlib import Path
 from dnw_core.errors import UserError
 from dnw_core.files import write_text
 from dnw_core.record import Cost
-from pipelines.commands.arguments import WordParser, absolute_path, results_location
+from pipelines.commands.arguments import CommandParser, absolute_path, results_location
 from pipelines.counts import CostFile, CostLine, RowCounts, cost_lines, source_digest, trained_costs
 from pipelines.plan import select_rows
 from pipelines.storage import home_at
@@ -100,7 +100,7 @@ def _write(path: Path, counts: dict[str, RowCounts], lines: Sequence[CostLine]) 
 
 
 def _parse(argv: Sequence[str]) -> CostOptions:
-    parser = WordParser(
+    parser = CommandParser(
         "costs.py",
         "Prints parameters and multiply-adds of every row at paper scale beside the published ones; trains nothing.",
         _EXAMPLES,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 from dnw_core.errors import UserError
 from pipelines.cluster import cluster_environment, ray_environment, resolve_address, trial_processes, try_address
-from pipelines.commands.arguments import WordParser, whole_number
+from pipelines.commands.arguments import CommandParser, whole_number
 
 DONE, NOT_LEFT, USER_ERROR = 0, 1, 2
 _POLL_SECONDS = 0.2
@@ -33,9 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USER_ERROR
 
 
-def make_parser() -> WordParser:
+def make_parser() -> CommandParser:
     """Return the parser."""
-    parser = WordParser("leave_node.py", str(__doc__).partition("\n\n")[2], "")
+    parser = CommandParser("leave_node.py", str(__doc__).partition("\n\n")[2], "")
     parser.add_argument(
         "--address",
         default="auto",

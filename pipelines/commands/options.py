@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from dnw_core.errors import UserError
-from pipelines.commands.arguments import WordParser, one_of
+from pipelines.commands.arguments import CommandParser, one_of
 from pipelines.commands.execution_options import add_where
 from pipelines.plan import MODES, DeviceChoice, Mode, parse_seeds
 from pipelines.spec import NodeType
@@ -122,9 +122,9 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
     )
 
 
-def make_parser() -> WordParser:
+def make_parser() -> CommandParser:
     """Return the parser (for its help text as well)."""
-    parser = WordParser(
+    parser = CommandParser(
         "reproduce_all.py",
         "Trains the rows of the paper's tables, each with several seeds, and reports which rows hold.",
         _EXAMPLES,

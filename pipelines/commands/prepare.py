@@ -14,7 +14,7 @@ from pathlib import Path
 from dnw_core.data.formats.manifest import Settings
 from dnw_core.data.prepare.run import BadImages, Prepared, check_places, prepare
 from dnw_core.errors import UserError
-from pipelines.commands.arguments import WordParser, absolute_path, whole_number
+from pipelines.commands.arguments import CommandParser, absolute_path, whole_number
 from pipelines.commands.prepare_progress import make_display, size
 from pipelines.driver import driver_lock
 
@@ -127,8 +127,8 @@ def parse_prepare_options(argv: Sequence[str]) -> PrepareOptions:
     )
 
 
-def _make_parser() -> WordParser:
-    parser = WordParser(
+def _make_parser() -> CommandParser:
+    parser = CommandParser(
         "prepare.py",
         "Turns a folder of images into Parquet shards: every image checked, large ones made smaller.",
         _EXAMPLES,

@@ -10,7 +10,7 @@ from typing import Any
 from dnw_core.errors import UserError
 from pipelines.commands.options import COMMAND, Options
 from pipelines.plan import Plan, find_leftovers, leftover_entries
-from pipelines.storage import Home
+from pipelines.storage import ResultsBackend
 from pipelines.store import Store
 from pipelines.tracking import sqlite_uri
 from tune_configs import Table
@@ -54,7 +54,7 @@ def write_report(
     say(f"report: {_short(paths.markdown)}")
 
 
-def publish(home: Home) -> None:
+def publish(home: ResultsBackend) -> None:
     """Bring a report home that was asked for by itself; who may only read there has it here all the same."""
     try:
         home.publish()

@@ -42,7 +42,7 @@ from pipelines.plan import (
     select_rows,
     settle_device,
 )
-from pipelines.storage import HeadHome, Home, home_at
+from pipelines.storage import DriverFolderBackend, ResultsBackend, home_at
 from pipelines.store import LOG_FILE, Store
 from tune_configs import Row, Table, load_tables
 
@@ -198,7 +198,7 @@ def _train(
     tables: dict[str, Table],
     store: Store,
     options: Options,
-    home: Home,
+    home: ResultsBackend,
     begun: Callable[[Progress], None],
     to_go_on: str,
 ) -> _Outcome:
@@ -271,8 +271,8 @@ def _print(lines: list[str]) -> int:
     return ALL_DONE
 
 
-def _home_of(options: Options) -> Home:
+def _home_of(options: Options) -> ResultsBackend:
     """Return the place of results that the options name."""
     if options.store == "head" and options.results_uri is None:
-        return HeadHome(options.results_dir)
+        return DriverFolderBackend(options.results_dir)
     return home_at(options.results_uri or options.results_dir)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dnw_core.errors import UserError
-from pipelines.commands.arguments import WordParser, absolute_path, data_location, one_of, whole_number
+from pipelines.commands.arguments import CommandParser, absolute_path, data_location, one_of, whole_number
 from pipelines.commands.execution_options import DEVICES
 from pipelines.plan import DeviceChoice
 from tune_configs.scales import SCALES, Scale
@@ -75,8 +75,8 @@ def parse_search_options(argv: Sequence[str]) -> SearchOptions:
     )
 
 
-def _make_parser() -> WordParser:
-    parser = WordParser(
+def _make_parser() -> CommandParser:
+    parser = CommandParser(
         "search.py",
         "Searches for hyper-parameters that the paper does not give, on held-out training images.",
         _EXAMPLES,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dnw_core.errors import UserError
-from pipelines.commands.arguments import WordParser, results_location
+from pipelines.commands.arguments import CommandParser, results_location
 from pipelines.commands.reproduction import row_command
 from pipelines.plan import all_rows, unread_trials
 from pipelines.storage import home_at
@@ -36,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def make_parser() -> WordParser:
+def make_parser() -> CommandParser:
     """Return the parser."""
-    parser = WordParser("sync_mlflow.py", "Rebuilds the tracker from the results.", "")
+    parser = CommandParser("sync_mlflow.py", "Rebuilds the tracker from the results.", "")
     parser.add_argument(
         "--results-dir",
         type=results_location,

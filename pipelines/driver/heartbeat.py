@@ -40,7 +40,7 @@ _LOOK_SECONDS = 1.0  # between two looks for a request to stop
 _JOIN_SECONDS = 5.0
 
 
-class Heart:
+class HeartbeatWriter:
     """Writes a driver's heartbeats; made by ``beating``.
 
     Args:
@@ -179,9 +179,9 @@ def _describe(trial: TrialProgress, signs: _Signs) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def beating(results_dir: Path, command: str, cluster: str | None = None) -> Iterator[Heart]:
+def beating(results_dir: Path, command: str, cluster: str | None = None) -> Iterator[HeartbeatWriter]:
     """Let the driver be seen to live for the block; an exception is a stop and why. The caller holds the lock."""
-    heart = Heart(results_dir, command, cluster or "")
+    heart = HeartbeatWriter(results_dir, command, cluster or "")
     heart.start()
     try:
         yield heart

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.cluster import Sight, across_at_once, check_machines, connect, living_nodes, ray_environment
+from pipelines.cluster import VisibilityProbe, across_at_once, check_machines, connect, living_nodes, ray_environment
 from pipelines.driver import Display, Progress, Show, StopRequest, make_display, stop_request
 from pipelines.hpo.curve import read_curve
 from pipelines.hpo.plan import Judged, Search, judge
@@ -51,7 +51,7 @@ def run_search(
 
     with stop_request(search.results_dir, say) as stop, stop.on_signals():
         with connect(cluster) as folder:
-            specs, _ = check_machines(specs, cluster, Sight(stop.folder), display)  # all on the same data
+            specs, _ = check_machines(specs, cluster, VisibilityProbe(stop.folder), display)  # all on the same data
             with stop.on_signals(), display:  # again: ray.init sets a handler of its own for SIGTERM
                 errors = _fit(search, judged, specs, progress, display, stop, folder, train)
         _record_deaths(search, store, errors)
@@ -73,7 +73,7 @@ def _fit(
 
     from pipelines.hpo.asha import StoredASHA
     from pipelines.hpo.tune import make_search_trainable
-    from pipelines.schedule.callbacks import Watcher
+    from pipelines.schedule.callbacks import TuneCallback
     from pipelines.schedule.trainable import KEY
     from pipelines.schedule.tune import run_config, tune_config, with_resources
     from pipelines.schedule.tune_lean import lean_tune
@@ -83,7 +83,7 @@ def _fit(
     for one in judged:
         if one.standing != "failed":
             scheduler.replay(one.configuration.spec.trial_id, read_curve(store.folder(one.configuration.spec)))
-    watcher = Watcher(progress, display)
+    watcher = TuneCallback(progress, display)
     tuner = tune.Tuner(
         with_resources(make_search_trainable(stop.file, train)),
         param_space={KEY: tune.grid_search([spec.model_dump_json() for spec in specs])},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from dnw_core.data import ImageDataset
-from dnw_core.errors import DataMissing
+from dnw_core.errors import DataMissingError
 from pipelines.plan.planner import Plan
 from pipelines.spec import TrialSpec
 from pipelines.store import Store
@@ -29,7 +29,7 @@ def check_data(plan: Plan, *, local: bool, say: Callable[[str], None]) -> None:
     for trial in plan.without_data():
         rows.setdefault(trial.detail, set()).add((trial.spec.table, trial.spec.row))
     if rows and not runs:
-        raise DataMissing("; ".join(rows))
+        raise DataMissingError("; ".join(rows))
     for detail, names in rows.items():
         say(missing_line(len(names), detail))
     read_data([trial.spec for trial in runs], say)

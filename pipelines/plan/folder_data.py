@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from dnw_core.config import Execution, Recipe
 from dnw_core.data.datasets import image_folder
-from dnw_core.errors import DataMissing
+from dnw_core.errors import DataMissingError
 from pipelines.store import Store
 from tune_configs import Row, Scale, Table
 
@@ -35,13 +35,13 @@ def complete_tables(
         store: the results so far.
 
     Raises:
-        DataBroken: if the folder is there and is no data set (train and val differ, a class is empty).
+        DataBrokenError: if the folder is there and is no data set (train and val differ, a class is empty).
     """
     if not any(_takes_folder(row, scale) for row in rows):
         return dict(tables)
     try:
         found = image_folder.describe(Execution(data_dir=data_dir))
-    except DataMissing:
+    except DataMissingError:
         trained = _trained_on(store)
         return _with_recipes(tables, scale, lambda row, recipe: _complete(recipe, *trained.get(_key(row), (None, 0))))
     return _with_recipes(tables, scale, lambda _, recipe: _complete(recipe, found.digest, found.classes))

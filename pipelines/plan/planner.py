@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from dnw_core.config import Recipe, fingerprint
-from dnw_core.errors import DataMissing
+from dnw_core.errors import DataMissingError
 from pipelines.plan.estimate import Estimator
 from pipelines.plan.placement import Placement
 from pipelines.plan.rows import Override, apply_overrides, parent_overrides, variant_name
-from pipelines.plan.trial_states import Mode, Settled, State, Survey, settle
+from pipelines.plan.trial_states import Decision, Mode, State, StoreQueries, settle
 from pipelines.spec import ParentTrial, TrialSpec
 from pipelines.store import Store, TrialState, check_name
 from tune_configs import Row, Scale, Table
@@ -160,7 +160,7 @@ def make_plan(
     def spec_of(name: tuple[str, str], seed: int) -> TrialSpec:
         return _spec(known[name], seed, scale, store, placement)
 
-    survey = Survey(store, spec_of)
+    survey = StoreQueries(store, spec_of)
     asked = [known[name] for name in _names(rows)]
     survey.ask(
         [(spec_of((row.table.id, row.id), seed), seed not in row.seeds) for row in asked for seed in row.all_seeds]
@@ -206,7 +206,7 @@ def _joined(row: PlannedRow, trials: dict[int, PlannedTrial], meant: bool) -> Pl
     return replace(row, seeds=own, pulled=tuple(sorted(set(trials) - set(own))))
 
 
-def _trial(one: Settled, mode: Mode, estimator: Estimator, lacking: dict[str, str]) -> PlannedTrial:
+def _trial(one: Decision, mode: Mode, estimator: Estimator, lacking: dict[str, str]) -> PlannedTrial:
     judged, state, detail, runs = one.judged, one.state, one.detail, one.runs
     spec = judged.spec
     if spec.trial_id in lacking:
@@ -240,7 +240,7 @@ def _spec(row: PlannedRow, seed: int, scale: Scale, store: Store, placement: Pla
 
 
 def _lacking(
-    settled: Sequence[Settled], look_for: Callable[[Sequence[TrialSpec]], Mapping[str, str]]
+    settled: Sequence[Decision], look_for: Callable[[Sequence[TrialSpec]], Mapping[str, str]]
 ) -> dict[str, str]:
     """Return, for each trial that cannot be trained for want of data, its own or its parent's, what is missing.
 
@@ -268,6 +268,6 @@ def _missing_data(specs: Sequence[TrialSpec]) -> dict[str, str]:
     for name, spec in {spec.recipe.data.dataset: spec for spec in specs}.items():
         try:
             check_dataset(name, spec.execution)
-        except DataMissing as error:
+        except DataMissingError as error:
             missing[name] = str(error)
     return missing

@@ -17,7 +17,7 @@ SpecOf = Callable[[tuple[str, str], int], TrialSpec]  # (table, row), seed -> th
 
 
 @dataclass(frozen=True)
-class Settled:
+class Decision:
     """A trial of which is decided whether it runs."""
 
     judged: Judged
@@ -27,7 +27,7 @@ class Settled:
     pulled_by: tuple[str, ...] = ()
 
 
-class Survey:
+class StoreQueries:
     """Asks the store about trials, about each one once; trials stay in the order in which they were asked about.
 
     Args:
@@ -70,7 +70,7 @@ class Survey:
         return describe_drift(self._spec_of((table, row), 0), self.history)  # the same for every seed
 
 
-def settle(survey: Survey, mode: Mode) -> list[Settled]:
+def settle(survey: StoreQueries, mode: Mode) -> list[Decision]:
     """Return every trial that was asked about, and every parent that must be trained first.
 
     A trial needs its parent while it is not finished itself: a parent that can still be trained is pulled in, one
@@ -82,7 +82,7 @@ def settle(survey: Survey, mode: Mode) -> list[Settled]:
         lacking = [one for one in survey.ask_parents(lacking) if _needs_parent(one, mode)]
 
     @functools.cache
-    def decide(trial_id: str) -> Settled:
+    def decide(trial_id: str) -> Decision:
         one = survey.judged[trial_id]
         runs = should_run(mode, one.state, pulled=one.pulled)
         parent = survey.parent_of(one.spec) if _needs_parent(one, mode) else None
@@ -90,8 +90,8 @@ def settle(survey: Survey, mode: Mode) -> list[Settled]:
             first = decide(parent.spec.trial_id)
             if not first.runs and first.state in ("failed", "blocked"):
                 why = f"failed: {first.detail}" if first.state == "failed" else first.detail
-                return Settled(one, "blocked", blocked_by(parent.spec, why), runs=False)
-        return Settled(one, one.state, one.detail, runs)
+                return Decision(one, "blocked", blocked_by(parent.spec, why), runs=False)
+        return Decision(one, one.state, one.detail, runs)
 
     settled = [decide(trial_id) for trial_id in survey.judged]
     children: dict[str, dict[str, None]] = {}  # parent's trial -> names of the rows that run and start from it
@@ -114,8 +114,8 @@ def _needs_parent(one: Judged, mode: Mode) -> bool:
     return should_run(mode, one.state, pulled=one.pulled) or one.state not in ("done", "failed")
 
 
-def _with_children(one: Settled, names: tuple[str, ...]) -> Settled:
-    return Settled(one.judged, one.state, one.detail, one.runs, names) if one.judged.pulled else one
+def _with_children(one: Decision, names: tuple[str, ...]) -> Decision:
+    return Decision(one.judged, one.state, one.detail, one.runs, names) if one.judged.pulled else one
 
 
 _MOST_CHANGES = 3

@@ -48,7 +48,7 @@ class _DriverOnly:
         return self
 
 
-class Watcher(_DriverOnly, tune.Callback):  # type: ignore[misc]  # Ray is not typed
+class TuneCallback(_DriverOnly, tune.Callback):  # type: ignore[misc]  # Ray is not typed
     """Turns Tune's events into progress, and decides whether a trial that lost its process is started again.
 
     With a queue Tune gives up every such trial, and it comes from the queue once more: next in line and, if need be,
@@ -226,7 +226,7 @@ class QueueSearcher(_DriverOnly, Searcher):  # type: ignore[misc]  # Ray is not 
         return {KEY: spec.model_dump_json()}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Free what waits for the trial; Tune calls this before it tells the Watcher, who decides after an error."""
+        """Free what waits for the trial; Tune calls this before the callback, which decides after an error."""
         if not error:
             self._queue.ended(self._keys[trial_id], _end_of(result))
 

@@ -20,8 +20,8 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from pipelines.cluster import TERMINATED, Preempted
-from pipelines.storage import UnfitNode
-from pipelines.trial import ShareTooSmall
+from pipelines.storage import NodeUnusableError
+from pipelines.trial import GpuShareTooSmallError
 
 Kind = Literal["died", "raised", "lost", "preempted", "share", "unfit"]
 
@@ -55,9 +55,9 @@ def end_of_process(error: BaseException | None) -> End:
     raised = getattr(error, "cause", None) or error  # Ray wraps what a trial has raised
     if isinstance(raised, Preempted):
         return End("preempted", str(raised))
-    if isinstance(raised, ShareTooSmall):
+    if isinstance(raised, GpuShareTooSmallError):
         return End("share", str(raised))
-    if isinstance(raised, UnfitNode):
+    if isinstance(raised, NodeUnusableError):
         return End("unfit", str(raised))
     if error is None:
         return End("died", "its process died")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dnw_core.config import Execution, Recipe
-from dnw_core.errors import TrialFailed
+from dnw_core.errors import TrialFailedError
 from dnw_core.record import CHECKPOINT_FILE, LOG_FILE, RECORD_FILE, EpochMetrics, TrialRecord, read_record
 from pipelines.driver import MAX_DEATHS
 from pipelines.spec import Resources
@@ -36,7 +36,7 @@ _COLLECTIVE_SECONDS = 7200  # a worker may have to prepare its data while the ot
 
 
 @dataclass(frozen=True)
-class Job:
+class WorkerJob:
     """What every worker is told; goes through pickle."""
 
     recipe: Recipe
@@ -51,7 +51,7 @@ class Job:
     resumed: int = 0  # times that the workers were started again
 
 
-class AcrossNodes:
+class MultiNodeTrainer:
     """Stands in for ``run_trial`` where no machine takes all workers of a trial.
 
     Args:
@@ -81,13 +81,13 @@ class AcrossNodes:
         """Train one trial; see ``run_trial``. ``should_stop`` is asked by the first worker, so it goes through pickle.
 
         Raises:
-            TrialFailed: what a worker raised, or workers were lost again and again without a new checkpoint.
+            TrialFailedError: what a worker raised, or workers were lost again and again without a new checkpoint.
             TrialStopped: a checkpoint was written on request.
         """
         from dnw_core.training import TrialStopped
         from dnw_core.training.checkpoints.trial_log import TrialLog
 
-        job = Job(recipe, seed, execution, folder, identity, parent, should_stop, self._train)
+        job = WorkerJob(recipe, seed, execution, folder, identity, parent, should_stop, self._train)
         tell = _once_each(on_epoch)
         losses = 0
         while True:
@@ -96,18 +96,18 @@ class AcrossNodes:
                 if self._run_group(job, tell) == _STOPPED:
                     raise TrialStopped
                 return read_record(folder / RECORD_FILE)
-            except GroupFailed as error:
+            except WorkerGroupError as error:
                 lost = _what_was_lost(error.failures)
             if should_stop is not None and should_stop():
                 raise TrialStopped
             losses = losses + 1 if _checkpoint_mark(folder) == before else 1
             if losses > MAX_DEATHS:
-                raise TrialFailed(f"{lost}, the {losses}th time without a new checkpoint")
+                raise TrialFailedError(f"{lost}, the {losses}th time without a new checkpoint")
             job = replace(job, resumed=job.resumed + 1)
             with TrialLog(folder / LOG_FILE) as log:
                 log.write(f"{lost}; all {self._resources.workers} workers start again from the last checkpoint")
 
-    def _run_group(self, job: Job, on_epoch: Callable[[EpochMetrics], None]) -> str:
+    def _run_group(self, job: WorkerJob, on_epoch: Callable[[EpochMetrics], None]) -> str:
         """Run one group of workers to its end, telling the epochs on the way; return how it ended."""
         from ray.train import RunConfig, ScalingConfig, WorkerGroupError
         from ray.train.torch import TorchConfig, TorchTrainer
@@ -115,7 +115,7 @@ class AcrossNodes:
         share = self._resources.share
         name = uuid.uuid4().hex  # a new one each time: Ray Train takes a name that it has met for a run to be restored
         self._folder.mkdir(parents=True, exist_ok=True)
-        epochs = EpochLines(self._folder / f"{name}.epochs")
+        epochs = MetricsFile(self._folder / f"{name}.epochs")
         trainer = TorchTrainer(
             train_share,
             train_loop_config={"job": replace(job, epochs=epochs.path)},
@@ -137,11 +137,11 @@ class AcrossNodes:
         try:
             how: str = running.result().return_value
         except WorkerGroupError as error:
-            raise GroupFailed(error.worker_failures) from None
+            raise WorkerGroupError(error.worker_failures) from None
         return how
 
 
-class GroupFailed(Exception):
+class WorkerGroupError(Exception):
     """A group of workers ended early; holds what Ray Train says of the workers that failed."""
 
     def __init__(self, failures: dict[int, Exception]) -> None:
@@ -149,7 +149,7 @@ class GroupFailed(Exception):
         self.failures = failures
 
 
-class EpochLines:
+class MetricsFile:
     """The epochs of a trial as the lines of a file: one machine writes, another one reads."""
 
     def __init__(self, path: Path) -> None:
@@ -173,7 +173,7 @@ class EpochLines:
         return [EpochMetrics.model_validate_json(line) for line in whole.splitlines()]
 
 
-def train_share(told: dict[str, Job]) -> str:
+def train_share(told: dict[str, WorkerJob]) -> str:
     """Run in each of Ray Train's workers: train one worker's share, and return how the trial ended."""
     job = told["job"]
     prepare_process(job.execution)
@@ -198,7 +198,7 @@ def train_share(told: dict[str, Job]) -> str:
             job.identity,
             group,
             parent=job.parent,
-            on_epoch=EpochLines(job.epochs).add if group.first else None,
+            on_epoch=MetricsFile(job.epochs).add if group.first else None,
             should_stop=job.should_stop,
             resumed=job.resumed,
         )
@@ -226,13 +226,13 @@ def _what_was_lost(failures: dict[int, Exception]) -> str:
     Raises:
         Exception: what a worker raised itself, if one did; losses are what the others suffered from it then.
     """
-    from dnw_core.training import PeerLost
+    from dnw_core.training import PeerLostError
 
     for _, failure in sorted(failures.items()):
         of_ray = type(failure).__module__.split(".")[0] == "ray"
-        if not (of_ray or isinstance(failure, PeerLost)):
+        if not (of_ray or isinstance(failure, PeerLostError)):
             raise failure
-    lost = sorted(rank for rank, failure in failures.items() if not isinstance(failure, PeerLost))
+    lost = sorted(rank for rank, failure in failures.items() if not isinstance(failure, PeerLostError))
     who = f"worker {', '.join(map(str, lost))}" if lost else "a worker"
     return f"{who} was lost (killed, out of memory, or its machine is gone)"
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from dnw_core.errors import UserError
 from pipelines.cluster import (
     MOST_UNFIT,
-    Sight,
+    VisibilityProbe,
     across_at_once,
     check_machines,
     connect,
@@ -45,7 +45,7 @@ from pipelines.driver import (
 from pipelines.plan import Plan
 from pipelines.schedule.queue import TrialQueue
 from pipelines.spec import NodeType, TrialSpec
-from pipelines.storage import Depot, FarDepot, Home, SharedHome
+from pipelines.storage import RemoteStaging, ResultsBackend, SharedFolderBackend, Staging
 from pipelines.store import Store
 from pipelines.trial import TRAIN, record_failure
 
@@ -69,7 +69,7 @@ def run_schedule(
     specs: Sequence[TrialSpec],
     *,
     store: Store,
-    home: Home | None = None,
+    home: ResultsBackend | None = None,
     cluster: str | None = None,
     show: Show = "auto",
     plan: Plan | None = None,
@@ -109,14 +109,14 @@ def run_schedule(
     progress = Progress(ordered, done_before(plan, specs), seconds, epochs_before(plan))
     display = make_display(progress, show)
     results_dir = ordered[0].results_dir
-    home = home or SharedHome(results_dir)
+    home = home or SharedFolderBackend(results_dir)
 
     def say() -> None:
         display.note("stopping: the trials write their checkpoints (Ctrl-C again ends at once)")
 
     with stop_request(results_dir, say) as stop, stop.on_signals():
         with connect(cluster, resume) as folder, home.depot(stop) as depot:
-            sight = Sight(stop.folder, depot if isinstance(depot, FarDepot) else None)
+            sight = VisibilityProbe(stop.folder, depot if isinstance(depot, RemoteStaging) else None)
             ordered, missing = check_machines(ordered, cluster, sight, display, node_types)
             home.refuse(ordered)
             if pack_gpus:
@@ -209,8 +209,8 @@ class _Run:
     folder: Path
     on_finished: Callable[[TrialSpec], None] | None
     train: str
-    depot: Depot
-    sight: Sight | None
+    depot: Staging
+    sight: VisibilityProbe | None
     max_failures: int
     node_types: Sequence[NodeType]
 
@@ -241,14 +241,14 @@ def _fit(run: _Run) -> _Ended:
     import ray
     from ray import tune
 
-    from pipelines.schedule.callbacks import QueueSearcher, Watcher
+    from pipelines.schedule.callbacks import QueueSearcher, TuneCallback
     from pipelines.schedule.trainable import make_trainable
     from pipelines.schedule.tune import run_config, tune_config, with_resources
     from pipelines.schedule.tune_lean import lean_tune
 
     machines = [*living_nodes(ray.nodes()), *future_nodes(run.node_types)]
     queue = TrialQueue(run.specs, room_of_all(run.node_types), across_at_once(run.specs, machines))
-    watcher = Watcher(
+    watcher = TuneCallback(
         run.progress,
         run.display,
         run.on_finished,
@@ -257,7 +257,7 @@ def _fit(run: _Run) -> _Ended:
         give_up=run.give_up,
         stop=run.stop,
     )
-    grace = FAR_GRACE_SECONDS if isinstance(run.depot, FarDepot) else GRACE_SECONDS
+    grace = FAR_GRACE_SECONDS if isinstance(run.depot, RemoteStaging) else GRACE_SECONDS
     tuner = tune.Tuner(
         with_resources(make_trainable(run.depot, run.train, run.sight)),
         # num_samples: until the searcher says that it has finished

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from dnw_core.record import EpochMetrics, TrialRecord
-from pipelines.cluster import DRAINED, Leaving, Preempted, Sight, at_work, why_leave
+from pipelines.cluster import DRAINED, Leaving, Preempted, VisibilityProbe, at_work, why_leave
 from pipelines.spec import TrialSpec
-from pipelines.storage import Depot
+from pipelines.storage import Staging
 from pipelines.store import Store
-from pipelines.trial import RunTrial, TrialBlocked, run_spec
+from pipelines.trial import RunTrial, TrialBlockedError, run_spec
 
 KEY = "trial"
 """The one key of a Tune configuration: the trial's specification as JSON."""
@@ -38,12 +38,14 @@ def trainer_of(spec: TrialSpec, stop_file: Path | None, train: str) -> str | Run
     if not spec.resources.across_nodes:
         return train
     assert stop_file is not None, "workers on several machines meet in a folder that all of them see"
-    from pipelines.schedule.multi_node import AcrossNodes
+    from pipelines.schedule.multi_node import MultiNodeTrainer
 
-    return AcrossNodes(spec.resources, stop_file.parent / "train", train)
+    return MultiNodeTrainer(spec.resources, stop_file.parent / "train", train)
 
 
-def make_trainable(depot: Depot, train: str, sight: Sight | None = None) -> Callable[[dict[str, Any]], None]:
+def make_trainable(
+    depot: Staging, train: str, sight: VisibilityProbe | None = None
+) -> Callable[[dict[str, Any]], None]:
     """Return the function that Tune runs for each trial.
 
     Args:
@@ -73,7 +75,7 @@ def make_trainable(depot: Depot, train: str, sight: Sight | None = None) -> Call
                 if (epochs_done := Store(here.results_dir).epochs_done(here)) > 0:
                     tune.report({"status": "running", "epoch": epochs_done})  # from here it goes on
                 record, all_stop = train_until_told(here, on_epoch, should_stop, trainer)
-        except TrialBlocked as blocked:
+        except TrialBlockedError as blocked:
             tune.report({"status": "blocked", "reason": str(blocked)})
             return
         if record is None:

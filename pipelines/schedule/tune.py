@@ -12,7 +12,7 @@ from ray.tune.trainable import wrap_function
 
 from pipelines.cluster import HEAD, watch_for_sigterm
 from pipelines.driver import GRACE_SECONDS, MAX_DEATHS, Progress, StopRequest
-from pipelines.schedule.callbacks import GraceStopper, Watcher
+from pipelines.schedule.callbacks import GraceStopper, TuneCallback
 from pipelines.schedule.trainable import KEY
 from pipelines.spec import Resources, TrialSpec
 
@@ -64,7 +64,7 @@ def run_config(
     folder: Path,
     stop: StopRequest,
     progress: Progress,
-    watcher: Watcher,
+    watcher: TuneCallback,
     retries: int = MAX_DEATHS,
     grace: float = GRACE_SECONDS,
 ) -> Any:

@@ -1,6 +1,6 @@
 """The results folder of the driver's machine, for machines that do not see it: a Ray actor beside the driver.
 
-The actor (``StoreKeeper``) has a plain store on that folder. Files come to it in pieces, are put together under a name
+The actor (``StoreServer``) has a plain store on that folder. Files come to it in pieces, are put together under a name
 of their own in this run's folder, and take their place in the trial's working folder only when their SHA-256 is the
 sender's; a finished trial is committed by the store's own rename. So the results folder looks as it always does. The
 keeper remembers nothing: if its process dies Ray starts another one, and whoever was sending begins again.
@@ -30,7 +30,7 @@ _ANSWER_SECONDS = 120.0
 _ATTEMPTS = 3
 
 
-class StoreKeeper:
+class StoreServer:
     """Runs in the actor: fetches, takes and commits files of trials in the results folder.
 
     Args:
@@ -132,8 +132,8 @@ def _plain(name: str) -> str:
     return name
 
 
-class ActorCarrier:
-    """See ``Carrier``: reaches the keeper by its name, from any process of the cluster.
+class ActorTransport:
+    """See ``Transport``: reaches the keeper by its name, from any process of the cluster.
 
     Args:
         name: the actor's.
@@ -145,15 +145,15 @@ class ActorCarrier:
         self._name, self._namespace, self._where = name, namespace, where
         self._keeper: Any = None
 
-    def __reduce__(self) -> tuple[type[ActorCarrier], tuple[str, str, str]]:
+    def __reduce__(self) -> tuple[type[ActorTransport], tuple[str, str, str]]:
         """Go to another process without what was opened here."""
-        return ActorCarrier, (self._name, self._namespace, self._where)
+        return ActorTransport, (self._name, self._namespace, self._where)
 
     def __str__(self) -> str:
         return self._where
 
     def fetch(self, spec: TrialSpec, into: Path, *, work: bool) -> None:
-        """See ``Carrier``."""
+        """See ``Transport``."""
         text = spec.model_dump_json()
         for name in self._call("files", text, work):
             into.mkdir(parents=True, exist_ok=True)
@@ -166,12 +166,12 @@ class ActorCarrier:
             arriving.unlink(missing_ok=True)
 
     def deliver(self, spec: TrialSpec, name: str, path: Path) -> None:
-        """See ``Carrier``."""
+        """See ``Transport``."""
         with self._sending() as token:
             self._call("put", token, spec.model_dump_json(), name, self._send(token, path))
 
     def commit(self, spec: TrialSpec, folder: Path) -> bool:
-        """See ``Carrier``."""
+        """See ``Transport``."""
         names = [RECORD_FILE, *read_own_record(folder, spec).files]
         with self._sending() as token:
             digests = {name: self._send(token, folder / name) for name in names}
@@ -179,15 +179,15 @@ class ActorCarrier:
             return committed
 
     def stop_wanted(self) -> bool:
-        """See ``Carrier``."""
+        """See ``Transport``."""
         return bool(self._call("stop_wanted"))
 
     def leave(self, name: str, word: str) -> None:
-        """See ``Carrier``."""
+        """See ``Transport``."""
         self._call("leave", name, word)
 
     def hear(self, name: str) -> str:
-        """See ``Carrier``."""
+        """See ``Transport``."""
         return str(self._call("hear", name))
 
     @contextlib.contextmanager
@@ -242,7 +242,7 @@ class ActorCarrier:
 
 
 @contextlib.contextmanager
-def store_actor(results_dir: Path, run_folder: Path) -> Iterator[ActorCarrier]:
+def store_actor(results_dir: Path, run_folder: Path) -> Iterator[ActorTransport]:
     """Start the keeper on this machine (Ray is connected) for the block."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -250,10 +250,10 @@ def store_actor(results_dir: Path, run_folder: Path) -> Iterator[ActorCarrier]:
     name, namespace = f"store-{uuid.uuid4().hex}", "dnw"
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"num_cpus": 0, "max_concurrency": _CALLS_AT_ONCE, "max_restarts": -1, "scheduling_strategy": here}
-    actor = ray.remote(StoreKeeper).options(name=name, namespace=namespace, **options)
+    actor = ray.remote(StoreServer).options(name=name, namespace=namespace, **options)
     keeper = actor.remote(str(results_dir), str(run_folder))
     try:
-        carrier = ActorCarrier(name, namespace, f"the results folder of {os.uname().nodename}")
+        carrier = ActorTransport(name, namespace, f"the results folder of {os.uname().nodename}")
         carrier.stop_wanted()  # it has started
         yield carrier
     finally:

@@ -15,13 +15,13 @@ from typing import Protocol
 from dnw_core.errors import UserError
 from pipelines.driver import StopRequest, driver_lock
 from pipelines.spec import TrialSpec
-from pipelines.storage.staging import Depot, FarDepot, SharedFolder
+from pipelines.storage.staging import RemoteStaging, SharedFolder, Staging
 from pipelines.store import Store
 
 OnFinished = Callable[[TrialSpec], None]
 
 
-class Home(Protocol):
+class ResultsBackend(Protocol):
     """A place of results."""
 
     results_dir: Path
@@ -49,7 +49,7 @@ class Home(Protocol):
             UserError: names the first one's row.
         """
 
-    def depot(self, stop: StopRequest) -> AbstractContextManager[Depot]:
+    def depot(self, stop: StopRequest) -> AbstractContextManager[Staging]:
         """Make the way on which trials reach the place; Ray is connected."""
 
     def following(self, on_finished: OnFinished | None) -> AbstractContextManager[OnFinished | None]:
@@ -62,60 +62,60 @@ class Home(Protocol):
         """Bring the report home; raises UserError."""
 
 
-class SharedHome:
+class SharedFolderBackend:
     """A folder that every machine sees."""
 
     def __init__(self, results_dir: Path) -> None:
         self.results_dir = results_dir
 
     def __str__(self) -> str:
-        """See ``Home``."""
+        """See ``ResultsBackend``."""
         return str(self.results_dir)
 
     def looking(self) -> AbstractContextManager[None]:
-        """See ``Home``."""
+        """See ``ResultsBackend``."""
         return contextlib.nullcontext()
 
     def driving(self, say: Callable[[str], None]) -> AbstractContextManager[None]:
-        """See ``Home``."""
+        """See ``ResultsBackend``."""
         return driver_lock(self.results_dir)
 
     def open_store(self, *, create: bool = False, trust_unchanged: bool = False) -> Store:
-        """See ``Home``."""
+        """See ``ResultsBackend``."""
         return Store.open(self.results_dir, create=create, trust_unchanged=trust_unchanged)
 
     def refuse(self, specs: Sequence[TrialSpec]) -> None:
-        """See ``Home``."""
+        """See ``ResultsBackend``."""
 
-    def depot(self, stop: StopRequest) -> AbstractContextManager[Depot]:
-        """See ``Home``."""
+    def depot(self, stop: StopRequest) -> AbstractContextManager[Staging]:
+        """See ``ResultsBackend``."""
         return contextlib.nullcontext(SharedFolder(stop.file))
 
     def following(self, on_finished: OnFinished | None) -> AbstractContextManager[OnFinished | None]:
-        """See ``Home``."""
+        """See ``ResultsBackend``."""
         return contextlib.nullcontext(on_finished)
 
     def refresh(self) -> None:
-        """See ``Home``."""
+        """See ``ResultsBackend``."""
 
     def publish(self) -> None:
-        """See ``Home``."""
+        """See ``ResultsBackend``."""
 
 
-class HeadHome(SharedHome):
+class DriverFolderBackend(SharedFolderBackend):
     """A folder that the driver's machine alone sees; the others reach it through an actor there."""
 
     def refuse(self, specs: Sequence[TrialSpec]) -> None:
-        """See ``Home``."""
+        """See ``ResultsBackend``."""
         refuse_across(specs, "--store head")
 
     @contextlib.contextmanager
-    def depot(self, stop: StopRequest) -> Iterator[Depot]:
-        """See ``Home``."""
+    def depot(self, stop: StopRequest) -> Iterator[Staging]:
+        """See ``ResultsBackend``."""
         from pipelines.storage.actor import store_actor
 
         with store_actor(self.results_dir, stop.folder) as carrier:
-            yield FarDepot(carrier)
+            yield RemoteStaging(carrier)
 
 
 def refuse_across(specs: Sequence[TrialSpec], where: str) -> None:

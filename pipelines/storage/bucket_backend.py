@@ -20,7 +20,7 @@ from pipelines.storage.bucket.heartbeat_relay import post_of_driver, post_of_loo
 from pipelines.storage.bucket.lease import Lease, hold
 from pipelines.storage.bucket.mirror import Mirror, MirrorStore
 from pipelines.storage.bucket.trials import BucketTrials, is_plain, run_folder
-from pipelines.storage.staging import Depot, FarDepot
+from pipelines.storage.staging import RemoteStaging, Staging
 from pipelines.storage.transport import insist
 from pipelines.store import STORE_FILE, STORE_SCHEMA, Store
 
@@ -32,7 +32,7 @@ _STOP_SECONDS = 0.3
 _PLACE_FILE = ".mirror-place"
 
 
-class BucketHome:
+class BucketBackend:
     """A folder of a bucket.
 
     Args:
@@ -48,12 +48,12 @@ class BucketHome:
         self._lease: Lease | None = None
 
     def __str__(self) -> str:
-        """See ``Home``."""
+        """See ``ResultsBackend``."""
         return str(self._bucket)
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[None]:
-        """See ``Home``."""
+        """See ``ResultsBackend``."""
         self._bucket.check(writes=False)
         with self._errors():
             self._mirror.pull()
@@ -66,7 +66,7 @@ class BucketHome:
 
     @contextlib.contextmanager
     def driving(self, say: Callable[[str], None]) -> Iterator[None]:
-        """See ``Home``."""
+        """See ``ResultsBackend``."""
         self.results_dir.mkdir(parents=True, exist_ok=True)
         with driver_lock(self.results_dir):
             self._bucket.check(writes=True)
@@ -79,16 +79,16 @@ class BucketHome:
                     yield
 
     def open_store(self, *, create: bool = False, trust_unchanged: bool = False) -> Store:
-        """See ``Home``."""
+        """See ``ResultsBackend``."""
         return MirrorStore.over(self._mirror, self._trials, create=create, trust_unchanged=trust_unchanged)
 
     def refuse(self, specs: Sequence[TrialSpec]) -> None:
-        """See ``Home``."""
+        """See ``ResultsBackend``."""
         refuse_across(specs, f"--results-dir {self._bucket}")
 
     @contextlib.contextmanager
-    def depot(self, stop: StopRequest) -> Iterator[Depot]:
-        """See ``Home``; a request to stop goes to the bucket, and a lost lease is one."""
+    def depot(self, stop: StopRequest) -> Iterator[Staging]:
+        """See ``ResultsBackend``; a request to stop goes to the bucket, and a lost lease is one."""
         if self._lease is not None:
             self._lease.when_lost(stop.request)
         ended = threading.Event()
@@ -103,7 +103,7 @@ class BucketHome:
         thread = threading.Thread(target=pass_on, name="stop", daemon=True)
         thread.start()
         try:
-            yield FarDepot(self._trials)
+            yield RemoteStaging(self._trials)
         finally:
             ended.set()
             thread.join()
@@ -113,7 +113,7 @@ class BucketHome:
 
     @contextlib.contextmanager
     def following(self, on_finished: OnFinished | None) -> Iterator[OnFinished | None]:
-        """See ``Home``: a thread copies what ended and then tells of it."""
+        """See ``ResultsBackend``: a thread copies what ended and then tells of it."""
         waiting: queue.SimpleQueue[TrialSpec | None] = queue.SimpleQueue()
 
         def work() -> None:
@@ -138,12 +138,12 @@ class BucketHome:
             thread.join(_PATIENCE_SECONDS)
 
     def refresh(self) -> None:
-        """See ``Home``."""
+        """See ``ResultsBackend``."""
         with self._errors():
             insist(self._mirror.pull, f"reading {self._bucket}", _PATIENCE_SECONDS)
 
     def publish(self) -> None:
-        """See ``Home``; a driver is patient with its bucket, who only looks is told at once."""
+        """See ``ResultsBackend``; a driver is patient with its bucket, who only looks is told at once."""
         if self._lease is None:
             self._bucket.check(writes=True)
         files = [path for path in self.results_dir.iterdir() if path.stem in _REPORT and path.suffix != ".json"]

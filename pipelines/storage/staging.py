@@ -19,8 +19,8 @@ from pipelines.driver import StopWatch
 from pipelines.private_folder import private_folder
 from pipelines.spec import TrialSpec
 from pipelines.storage.bucket.client import explain
-from pipelines.storage.transport import Carrier, OutOfReachError, insist
-from pipelines.storage.uploader import Courier, StopPoll
+from pipelines.storage.transport import StorageUnreachableError, Transport, insist
+from pipelines.storage.uploader import CheckpointUploader, StopPoller
 from pipelines.store import Store
 from pipelines.trial import parent_spec
 
@@ -29,15 +29,15 @@ _PREFIX = "dnw-trial-"
 _DRIVER = "driver"
 
 
-class FarDepot:
-    """See ``Depot``.
+class RemoteStaging:
+    """See ``Staging``.
 
     Args:
         carrier: reaches the results from anywhere.
         patience: seconds for which a trial waits for results that are out of reach, before it begins and at its end.
     """
 
-    def __init__(self, carrier: Carrier, patience: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, carrier: Transport, patience: float = PATIENCE_SECONDS) -> None:
         self._carrier = carrier
         self._patience = patience
 
@@ -77,12 +77,12 @@ class FarDepot:
             return False
 
     @contextlib.contextmanager
-    def open(self, spec: TrialSpec) -> Iterator[Site]:
+    def open(self, spec: TrialSpec) -> Iterator[StagedTrial]:
         """Train in a folder of this machine.
 
         Raises:
-            UnfitNode: if this machine does not reach the results, before anything is trained.
-            OutOfReachError: if what came of it cannot be brought home for longer than is waited.
+            NodeUnusableError: if this machine does not reach the results, before anything is trained.
+            StorageUnreachableError: if what came of it cannot be brought home for longer than is waited.
         """
         assert not spec.resources.across_nodes, "workers on several machines meet in a folder that all of them see"
         with private_folder(_PREFIX) as folder:
@@ -90,12 +90,12 @@ class FarDepot:
             here = spec.model_copy(update={"results_dir": store.results_dir})
             self._begin(here, store)
             if store.state(here).kind == "done":
-                yield Site(here, lambda: False)
+                yield StagedTrial(here, lambda: False)
                 return
-            courier = Courier(self._carrier, here, store.work_folder(here), folder / "courier")
+            courier = CheckpointUploader(self._carrier, here, store.work_folder(here), folder / "courier")
             try:
-                with courier, StopPoll(self._carrier) as should_stop:
-                    yield Site(here, should_stop)
+                with courier, StopPoller(self._carrier) as should_stop:
+                    yield StagedTrial(here, should_stop)
             finally:
                 self._bring_home(here, store, courier)
 
@@ -110,8 +110,8 @@ class FarDepot:
             parent = parent_spec(spec)
             if parent is not None:
                 self._fetch(parent, store.folder(parent), work=False)
-        except OutOfReachError as error:
-            raise UnfitNode(f"node {platform.node()}: {error}") from None
+        except StorageUnreachableError as error:
+            raise NodeUnusableError(f"node {platform.node()}: {error}") from None
 
     def _fetch(self, spec: TrialSpec, into: Path, *, work: bool) -> None:
         insist(
@@ -120,7 +120,7 @@ class FarDepot:
             self._patience / 3,
         )
 
-    def _bring_home(self, spec: TrialSpec, store: Store, courier: Courier) -> None:
+    def _bring_home(self, spec: TrialSpec, store: Store, courier: CheckpointUploader) -> None:
         if store.folder(spec).is_dir():
             insist(
                 lambda: self._carrier.commit(spec, store.folder(spec)),
@@ -131,25 +131,25 @@ class FarDepot:
             courier.finish(self._patience)
 
 
-class UnfitNode(Exception):
+class NodeUnusableError(Exception):
     """This machine cannot train the trial, although others can; names it and says why."""
 
 
-class Site(NamedTuple):
+class StagedTrial(NamedTuple):
     """Where a trial is trained, in the process that trains it."""
 
     spec: TrialSpec  # its ``results_dir`` is a folder that this machine sees
     should_stop: Callable[[], bool]  # whether somebody asked all trials to stop
 
 
-class Depot(Protocol):
+class Staging(Protocol):
     """Goes to the trial's process through pickle."""
 
     @property
     def stop_file(self) -> Path | None:
         """The file that asks trials to stop, where every machine sees it; else None."""
 
-    def open(self, spec: TrialSpec) -> AbstractContextManager[Site]:
+    def open(self, spec: TrialSpec) -> AbstractContextManager[StagedTrial]:
         """Have the trial at this machine for the block, and have what came of it in the store after it.
 
         However the block ends: a finished trial is committed, of any other one checkpoint, progress, log and the
@@ -173,6 +173,6 @@ class SharedFolder:
         return self._stop_file
 
     @contextlib.contextmanager
-    def open(self, spec: TrialSpec) -> Iterator[Site]:
+    def open(self, spec: TrialSpec) -> Iterator[StagedTrial]:
         """Train where the results lie."""
-        yield Site(spec, StopWatch(self._stop_file))
+        yield StagedTrial(spec, StopWatch(self._stop_file))

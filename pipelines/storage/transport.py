@@ -17,7 +17,7 @@ _LONGEST_PAUSE = 30.0
 _NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # of this machine: no bucket's error has such a number
 
 
-class Carrier(Protocol):
+class Transport(Protocol):
     """Reaches the results from anywhere. Goes to the trial's process by pickle; used by several threads there.
 
     Every method raises OSError while the results are out of reach; it may then be called again.
@@ -45,7 +45,7 @@ class Carrier(Protocol):
         """Return the word that was left under a name."""
 
 
-class OutOfReachError(OSError):
+class StorageUnreachableError(OSError):
     """The results were out of reach for longer than was waited."""
 
 
@@ -61,7 +61,7 @@ def insist(
         wait: pauses for so many seconds.
 
     Raises:
-        OutOfReachError: if it did not work within ``patience``; it says why.
+        StorageUnreachableError: if it did not work within ``patience``; it says why.
         OSError: of a disk that takes nothing.
     """
     begun, pause = time.monotonic(), _FIRST_PAUSE
@@ -73,6 +73,6 @@ def insist(
                 raise
             if time.monotonic() - begun + pause > patience:
                 why = " ".join(str(error).split())[:300]
-                raise OutOfReachError(f"{what} did not succeed within {patience:.0f} s: {why}") from None
+                raise StorageUnreachableError(f"{what} did not succeed within {patience:.0f} s: {why}") from None
         wait(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)

@@ -17,7 +17,7 @@ from pathlib import Path
 from dnw_core.record import CHECKPOINT_FILE
 from pipelines.spec import TrialSpec
 from pipelines.storage.bucket.trials import is_plain
-from pipelines.storage.transport import Carrier, insist
+from pipelines.storage.transport import Transport, insist
 from pipelines.trial import LOCK_FILE
 
 _LOOK_SECONDS = 0.3
@@ -30,7 +30,7 @@ _LEFT_OUT = ("checkpoint.previous.pt", LOCK_FILE)  # delivered when it was the n
 _Mark = tuple[int, int, int]
 
 
-class Courier:
+class CheckpointUploader:
     """Use as a context, which ends the thread; ``finish`` after it delivers what is left.
 
     Args:
@@ -40,7 +40,7 @@ class Courier:
         aside: another folder on the same disk, for this thread alone; made here.
     """
 
-    def __init__(self, carrier: Carrier, spec: TrialSpec, folder: Path, aside: Path) -> None:
+    def __init__(self, carrier: Transport, spec: TrialSpec, folder: Path, aside: Path) -> None:
         self._carrier = carrier
         self._spec = spec
         self._folder = folder
@@ -50,7 +50,7 @@ class Courier:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="courier", daemon=True)
 
-    def __enter__(self) -> Courier:
+    def __enter__(self) -> CheckpointUploader:
         self._thread.start()
         return self
 
@@ -62,7 +62,7 @@ class Courier:
         """Deliver all that changed since it was last delivered.
 
         Raises:
-            OutOfReachError: if that does not succeed within ``patience`` seconds.
+            StorageUnreachableError: if that does not succeed within ``patience`` seconds.
         """
         insist(lambda: self._round(small=True), f"bringing {self._spec.trial_id} to the results", patience)
 
@@ -118,16 +118,16 @@ class Courier:
         return marks
 
 
-class StopPoll:
+class StopPoller:
     """Asks the store every two seconds, in a thread, whether the trial should stop. Use as a context and a function."""
 
-    def __init__(self, carrier: Carrier) -> None:
+    def __init__(self, carrier: Transport) -> None:
         self._carrier = carrier
         self._wanted = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="stop", daemon=True)
 
-    def __enter__(self) -> StopPoll:
+    def __enter__(self) -> StopPoller:
         self._look()
         self._thread.start()
         return self

@@ -19,7 +19,7 @@ from pipelines.store.layout import (
     trial_folder,
     work_folder,
 )
-from pipelines.store.verify import KnownHashes, NotBelievedError, read_own_record, verify_finished
+from pipelines.store.verify import KnownHashes, VerificationError, read_own_record, verify_finished
 
 __all__ = [
     "COSTS_FILE",
@@ -33,9 +33,9 @@ __all__ = [
     "TRIALS",
     "WORK_SUFFIX",
     "KnownHashes",
-    "NotBelievedError",
     "Store",
     "TrialState",
+    "VerificationError",
     "check_name",
     "folders_in",
     "read_own_record",

@@ -34,7 +34,7 @@ from dnw_core.record import (
 from pipelines.spec import TrialSpec
 from pipelines.store import layout
 from pipelines.store.layout import STORE_SCHEMA, check_schema, make_writable
-from pipelines.store.verify import KnownHashes, NotBelievedError, read_own_record, verify_finished
+from pipelines.store.verify import KnownHashes, VerificationError, read_own_record, verify_finished
 
 _CHECKPOINTS = (CHECKPOINT_FILE, "checkpoint.previous.pt")  # the second one while the first is being replaced
 
@@ -122,13 +122,13 @@ class Store:
             try:
                 record = verify_finished(folder, spec, self._hashes.sha256)
                 return TrialState("done", spec.recipe.epochs, record=record)
-            except NotBelievedError as error:
+            except VerificationError as error:
                 damaged = str(error)
         work = layout.work_folder(folder)
         if not work.is_dir():
             return TrialState("new", damaged=damaged)
         epochs_done = _epochs_done(work, spec)
-        with contextlib.suppress(NotBelievedError):
+        with contextlib.suppress(VerificationError):
             record = read_own_record(work, spec)
             if record.status == "failed":
                 return TrialState("failed", epochs_done, record.reason, damaged)
@@ -163,7 +163,7 @@ class Store:
             try:
                 _sync_only(work, verify_finished(work, spec))
                 os.rename(work, folder)  # noqa: PTH104 - the one call that counts; Path.rename is the same
-            except (NotBelievedError, OSError) as error:  # OSError also when another process renames it under us
+            except (VerificationError, OSError) as error:  # OSError also when another process renames it under us
                 trouble = error
                 state = self.state(spec)
                 if state.kind == "done":

@@ -28,7 +28,7 @@ from pipelines.store.layout import KNOWN_HASHES_FILE, TRIALS
 REQUIRED_FILES = (HISTORY_FILE, WIRING_FILE, CHECKPOINT_FILE, LOG_FILE)
 
 
-class NotBelievedError(Exception):
+class VerificationError(Exception):
     """The folder is not this trial's result; the message says why, in one line."""
 
 
@@ -36,7 +36,7 @@ def read_own_record(folder: Path, spec: TrialSpec) -> TrialRecord:
     """Read a folder's record and check that it is this trial's.
 
     Raises:
-        NotBelievedError: if there is none, it is damaged, or it is another trial's.
+        VerificationError: if there is none, it is damaged, or it is another trial's.
         UserError: if a newer version of this project wrote it.
     """
     path = folder / RECORD_FILE
@@ -46,13 +46,13 @@ def read_own_record(folder: Path, spec: TrialSpec) -> TrialRecord:
         if error.newer:
             raise UserError(str(error)) from None
         reason = str(error).removeprefix(f"{path}: ")
-        raise NotBelievedError(f"{RECORD_FILE}: {reason}") from None
+        raise VerificationError(f"{RECORD_FILE}: {reason}") from None
     except OSError as error:
-        raise NotBelievedError(f"{RECORD_FILE} cannot be read ({error.strerror})") from None
+        raise VerificationError(f"{RECORD_FILE} cannot be read ({error.strerror})") from None
     for name in ("table", "row", "seed", "fingerprint"):
         found, expected = getattr(record, name), getattr(spec, name)
         if found != expected:
-            raise NotBelievedError(f"{RECORD_FILE}: {name} is {found!r}, not {expected!r}")
+            raise VerificationError(f"{RECORD_FILE}: {name} is {found!r}, not {expected!r}")
     return record
 
 
@@ -65,28 +65,30 @@ def verify_finished(folder: Path, spec: TrialSpec, sha256: Callable[[Path], str]
         sha256: how a file is hashed.
 
     Raises:
-        NotBelievedError: what is wrong with the folder.
+        VerificationError: what is wrong with the folder.
         UserError: if a newer version of this project wrote it.
     """
     record = read_own_record(folder, spec)
     if record.status != "done" or record.last is None:
-        raise NotBelievedError(f"{RECORD_FILE}: status is {record.status!r}; a finished trial is 'done' and has scores")
+        raise VerificationError(
+            f"{RECORD_FILE}: status is {record.status!r}; a finished trial is 'done' and has scores"
+        )
     if fingerprint(record.recipe) != record.fingerprint:
-        raise NotBelievedError(f"{RECORD_FILE}: the recipe's fingerprint is {fingerprint(record.recipe)}, not its own")
+        raise VerificationError(f"{RECORD_FILE}: the recipe's fingerprint is {fingerprint(record.recipe)}, not its own")
     _check_scores(record)
     for name in REQUIRED_FILES:
         if name not in record.files:
-            raise NotBelievedError(f"{RECORD_FILE}: lists no {name}")
+            raise VerificationError(f"{RECORD_FILE}: lists no {name}")
     for name, expected in record.files.items():
         path = folder / name
         if path.name != name or path.is_symlink():
-            raise NotBelievedError(f"{name}: not a plain file of the folder")
+            raise VerificationError(f"{name}: not a plain file of the folder")
         try:
             found = sha256(path)
         except OSError as error:
-            raise NotBelievedError(f"{name}: cannot be read ({error.strerror})") from None
+            raise VerificationError(f"{name}: cannot be read ({error.strerror})") from None
         if found != expected:
-            raise NotBelievedError(f"{name}: truncated or altered (SHA-256 {found[:12]}…, recorded {expected[:12]}…)")
+            raise VerificationError(f"{name}: truncated or altered (SHA-256 {found[:12]}…, recorded {expected[:12]}…)")
     return record
 
 
@@ -95,10 +97,10 @@ def _check_scores(record: TrialRecord) -> None:
     assert record.last is not None
     epochs = record.recipe.epochs
     if record.last.epoch != epochs - 1:
-        raise NotBelievedError(f"{RECORD_FILE}: its scores are those of epoch {record.last.epoch} of {epochs}")
+        raise VerificationError(f"{RECORD_FILE}: its scores are those of epoch {record.last.epoch} of {epochs}")
     best = record.best
     if best is not None and (best.epoch >= epochs or best.test_accuracy < record.last.test_accuracy):
-        raise NotBelievedError(f"{RECORD_FILE}: its best scores are none of its own")
+        raise VerificationError(f"{RECORD_FILE}: its best scores are none of its own")
 
 
 SETTLED_NS = 2_000_000_000

@@ -1,15 +1,15 @@
 """One trial in its process: train it, commit what came out or record why it failed."""
 
-from pipelines.trial.gpu_share import ShareTooSmall, in_words, larger, share_for, trials_that_fit
-from pipelines.trial.parents import TrialBlocked, blocked_by, parent_spec
+from pipelines.trial.gpu_share import GpuShareTooSmallError, in_words, larger, share_for, trials_that_fit
+from pipelines.trial.parents import TrialBlockedError, blocked_by, parent_spec
 from pipelines.trial.run import LOCK_FILE, TRAIN, RunTrial, load_function, prepare_process, record_failure, run_spec
 
 __all__ = [
     "LOCK_FILE",
     "TRAIN",
+    "GpuShareTooSmallError",
     "RunTrial",
-    "ShareTooSmall",
-    "TrialBlocked",
+    "TrialBlockedError",
     "blocked_by",
     "in_words",
     "larger",

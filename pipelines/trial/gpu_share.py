@@ -16,7 +16,7 @@ MOST_TRIALS = 8
 """More processes on one GPU gain nothing: their kernels take turns."""
 
 
-class ShareTooSmall(Exception):
+class GpuShareTooSmallError(Exception):
     """A trial on a share of a GPU ran out of its memory; it goes on with a larger share."""
 
 

@@ -9,7 +9,7 @@ from pipelines.spec import TrialSpec
 from pipelines.store import Store, TrialState
 
 
-class TrialBlocked(Exception):
+class TrialBlockedError(Exception):
     """The trial cannot start, because its parent is not finished. The message says which one, and why."""
 
 
@@ -29,14 +29,14 @@ def finished_parent(store: Store, spec: TrialSpec) -> Path | None:
     """Return the folder of the parent's finished trial, every file of it verified; None if the trial has no parent.
 
     Raises:
-        TrialBlocked: if the parent is not done, or its folder is not believed.
+        TrialBlockedError: if the parent is not done, or its folder is not believed.
     """
     parent = parent_spec(spec)
     if parent is None:
         return None
     stored = store.state(parent)
     if stored.kind != "done":
-        raise TrialBlocked(blocked_by(parent, describe(stored)))
+        raise TrialBlockedError(blocked_by(parent, describe(stored)))
     return store.folder(parent)
 
 

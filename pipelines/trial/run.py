@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from dnw_core.config import Execution
-from dnw_core.errors import TrialFailed, UserError
+from dnw_core.errors import TrialFailedError, UserError
 from dnw_core.record import LOG_FILE, RECORD_FILE, EpochMetrics, TrialRecord, read_record
 from pipelines.spec import TrialSpec
 from pipelines.store import Store
-from pipelines.trial.gpu_share import ShareTooSmall, is_out_of_gpu_memory, is_share, what_helps
+from pipelines.trial.gpu_share import GpuShareTooSmallError, is_out_of_gpu_memory, is_share, what_helps
 from pipelines.trial.parents import finished_parent
 
 log = logging.getLogger(__name__)
@@ -61,8 +61,8 @@ def run_spec(
         told to stop.
 
     Raises:
-        TrialBlocked: if the trial that it starts from is not done or not believed; nothing is recorded then.
-        ShareTooSmall: if it ran out of memory on a share of a GPU; nothing is recorded then, either.
+        TrialBlockedError: if the trial that it starts from is not done or not believed; nothing is recorded then.
+        GpuShareTooSmallError: if it ran out of memory on a share of a GPU; nothing is recorded then, either.
     """
     store = Store.open(spec.results_dir, create=False)
     if (finished := committed(store, spec)) is not None:
@@ -103,12 +103,12 @@ def _train(
         )
     except TrialStopped:
         return None
-    except (TrialFailed, UserError) as error:
+    except (TrialFailedError, UserError) as error:
         return record_failure(store, spec, str(error))
     except Exception as error:
         if is_out_of_gpu_memory(error):
             if is_share(spec.resources):
-                raise ShareTooSmall(" ".join(str(error).split())[:_REASON_LENGTH]) from None
+                raise GpuShareTooSmallError(" ".join(str(error).split())[:_REASON_LENGTH]) from None
             help_line = what_helps(spec.recipe.batch_groups)
             return record_failure(store, spec, f"out of memory on the GPU: {help_line}", traceback.format_exc())
         log.exception("%s failed", spec.trial_id)

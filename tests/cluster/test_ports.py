@@ -19,7 +19,7 @@ from support.stubs.specs import spec
 from pipelines.cluster import capacity as machines
 from pipelines.cluster.connection import _clusters_allowed
 from pipelines.cluster.environment import CLUSTERS_VARIABLE, local_environment, ray_environment
-from pipelines.cluster.visibility import Sight
+from pipelines.cluster.visibility import VisibilityProbe
 
 HERE = Path(__file__).parents[1]
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -134,6 +134,6 @@ def test_a_cluster_without_a_token_is_warned_of(
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setattr(machines, "check_nodes", lambda *_: (unguarded, {}))
     said: list[str] = []
-    machines.check_machines([spec(tmp_path)], address, Sight(tmp_path), SimpleNamespace(note=said.append))
+    machines.check_machines([spec(tmp_path)], address, VisibilityProbe(tmp_path), SimpleNamespace(note=said.append))
     assert len([line for line in said if "runs without token authentication" in line]) == warned
     assert all("start every node with RAY_AUTH_MODE=token" in line for line in said)

@@ -15,16 +15,23 @@ from support.stubs.specs import spec
 from pipelines.cluster import preemption
 from pipelines.cluster import visibility as sight
 from pipelines.cluster.preemption import Leaving, Preempted, at_work, trial_processes
-from pipelines.cluster.visibility import MOST_UNFIT, Sight
+from pipelines.cluster.visibility import MOST_UNFIT, VisibilityProbe
 from pipelines.driver.display import Silent
 from pipelines.driver.progress import Progress
 from pipelines.driver.stopping import stop_request
 from pipelines.schedule.failures import end_of_process
 from pipelines.schedule.queue import TrialQueue
 from pipelines.spec import Resources, TrialSpec
-from pipelines.storage.staging import UnfitNode
+from pipelines.storage.staging import NodeUnusableError
 from pipelines.store.folder import Store
-from pipelines.trial.gpu_share import ShareTooSmall, in_words, is_out_of_gpu_memory, larger, share_for, trials_that_fit
+from pipelines.trial.gpu_share import (
+    GpuShareTooSmallError,
+    in_words,
+    is_out_of_gpu_memory,
+    larger,
+    share_for,
+    trials_that_fit,
+)
 from pipelines.trial.run import run_spec
 
 GIB = 2**30
@@ -76,8 +83,8 @@ def test_only_what_a_process_did_itself_counts() -> None:
         "unreachable": end_of_process(ActorUnavailableError("connection reset", None)),
         "sigterm": end_of_process(_died(TERMINATED)),
         "left": end_of_process(_raised(Preempted("it was asked to leave (SIGTERM)"))),
-        "share": end_of_process(_raised(ShareTooSmall("CUDA out of memory"))),
-        "unfit": end_of_process(_raised(UnfitNode("node x: it does not see the results folder"))),
+        "share": end_of_process(_raised(GpuShareTooSmallError("CUDA out of memory"))),
+        "unfit": end_of_process(_raised(NodeUnusableError("node x: it does not see the results folder"))),
     }
     counted = {name for name, end in ends.items() if end.counts}
     assert counted == {"killed", "memory", "unknown", "raised", "code"}
@@ -93,15 +100,15 @@ def test_only_what_a_process_did_itself_counts() -> None:
 
 
 class _Run:
-    """A Watcher with its queue, told of ends as Tune tells it."""
+    """A TuneCallback with its queue, told of ends as Tune tells it."""
 
     def __init__(self, folder: Path, specs: list[TrialSpec], most_deaths: int, stop: Any = None) -> None:
-        from pipelines.schedule.callbacks import Watcher
+        from pipelines.schedule.callbacks import TuneCallback
         from pipelines.schedule.trainable import KEY
 
         self.queue = TrialQueue(specs, lambda: (8.0, 8.0))
         self.given_up: list[tuple[str, str]] = []
-        self.watcher = Watcher(
+        self.watcher = TuneCallback(
             Progress(specs),
             Silent(),
             queue=self.queue,
@@ -147,7 +154,7 @@ def test_losses_never_use_up_a_trials_attempts(tmp_path: Path) -> None:
 def test_a_share_that_was_too_small_is_doubled_up_to_a_whole_gpu(tmp_path: Path) -> None:
     """A quarter becomes a half, a half a whole; a third twice that and then a whole one."""
     run = _Run(tmp_path, [spec(tmp_path).model_copy(update={"resources": Resources(gpus=0.25)})], most_deaths=0)
-    found = [run.end(ShareTooSmall("CUDA out of memory")) for _ in range(2)]
+    found = [run.end(GpuShareTooSmallError("CUDA out of memory")) for _ in range(2)]
     assert [one.resources.gpus for one in found if one is not None] == [0.5, 1.0]
     assert larger(larger(Resources(gpus=1 / 3))).gpus == 1.0
     assert [in_words(gpus) for gpus in (0.25, share_for(7), 2 / 3, 1.0)] == [
@@ -163,9 +170,9 @@ def test_machines_that_send_trials_back_end_the_run_at_last(tmp_path: Path) -> N
     with stop_request(tmp_path) as stop:
         run = _Run(tmp_path, [spec(tmp_path)], most_deaths=0, stop=stop)
         for _ in range(MOST_UNFIT - 1):
-            assert run.end(UnfitNode("node x: it does not see the results folder")) is not None
+            assert run.end(NodeUnusableError("node x: it does not see the results folder")) is not None
         assert not stop.requested
-        run.end(UnfitNode("node x: it does not see the results folder"))
+        run.end(NodeUnusableError("node x: it does not see the results folder"))
         assert stop.requested
 
 
@@ -202,7 +209,7 @@ def test_a_full_gpu_is_a_failure_only_on_a_whole_one(tmp_path: Path) -> None:
         spec(tmp_path, row).model_copy(update={"resources": Resources(gpus=gpus)})
         for row, gpus in {"share": 0.5, "whole": 1.0}.items()
     )
-    with pytest.raises(ShareTooSmall, match="CUDA out of memory"):
+    with pytest.raises(GpuShareTooSmallError, match="CUDA out of memory"):
         run_spec(share, train=full)
     assert store.state(share).kind != "failed"
     record = run_spec(whole, train=full)
@@ -241,16 +248,16 @@ def test_a_machine_that_lacks_something_sends_the_trial_back(tmp_path: Path, mon
     """Another results folder, or missing data: the machine is named. A machine that sees both trains."""
     monkeypatch.setattr(sight, "WAIT_SECONDS", 0.0)
     one = spec(tmp_path)
-    seen = Sight(tmp_path)
-    with pytest.raises(UnfitNode, match=f"node .*: it does not see the results folder {tmp_path}"):
+    seen = VisibilityProbe(tmp_path)
+    with pytest.raises(NodeUnusableError, match=f"node .*: it does not see the results folder {tmp_path}"):
         seen.check(one)
-    Sight(tmp_path).leave()  # another driver's word: a folder of that name, and not the same
-    with pytest.raises(UnfitNode, match="it does not see the results folder"):
+    VisibilityProbe(tmp_path).leave()  # another driver's word: a folder of that name, and not the same
+    with pytest.raises(NodeUnusableError, match="it does not see the results folder"):
         seen.check(one)
     seen.leave()
     pickle.loads(pickle.dumps(seen)).check(one)
     data = one.recipe.data.model_copy(update={"dataset": "cifar10"})
     away = one.execution.model_copy(update={"data_dir": str(tmp_path / "nothing"), "cache_dir": tmp_path / "cache"})
     lacking = one.model_copy(update={"recipe": one.recipe.model_copy(update={"data": data}), "execution": away})
-    with pytest.raises(UnfitNode, match="nothing"):
+    with pytest.raises(NodeUnusableError, match="nothing"):
         seen.check(lacking)

@@ -13,7 +13,7 @@ from support.services.free_ports import free_port
 from support.stubs.specs import spec
 
 from dnw_core.config.execution import Execution
-from dnw_core.errors import DataMissing, UserError
+from dnw_core.errors import DataMissingError, UserError
 from pipelines.cluster.capacity import leave_out
 from pipelines.cluster.connection import resolve_address, try_address
 from pipelines.cluster.environment import cluster_environment, local_environment, ray_environment, runtime_folder
@@ -116,7 +116,7 @@ def test_data_that_no_node_has_leave_the_other_trials() -> None:
     said: list[str] = []
     assert leave_out([here, away], {"cifar10": "not found"}, said.append) == [here]
     assert said == ["warning: data missing, 1 row is left out: not found"]
-    with pytest.raises(DataMissing, match="not found"):
+    with pytest.raises(DataMissingError, match="not found"):
         leave_out([away], {"cifar10": "not found"}, said.append)
 
 

@@ -23,7 +23,7 @@ from dnw_core.data.feeds.batches import (
     training_batches,
 )
 from dnw_core.data.feeds.feed import Batch
-from dnw_core.data.feeds.share import WHOLE, Share
+from dnw_core.data.feeds.share import WHOLE, WorkerShard
 from dnw_core.data.sources.base import ImageDataset
 from dnw_core.seeds import derive_seed
 
@@ -184,7 +184,7 @@ def test_shares_make_up_the_batch(dataset: ImageDataset, workers: int, groups: i
     images = DeviceImages.training(dataset, "cpu")  # 70 images: the last batch has 6, fewer than 8 groups
     feed = ResidentFeed(images, config())
     assert len(feed) == COUNT
-    shares = [Share(rank, workers, groups) for rank in range(workers)]
+    shares = [WorkerShard(rank, workers, groups) for rank in range(workers)]
     place = {"batch_size": 32, "seed": 3, "epoch": 2, "start_step": 1}
     parts = [list(feed.training(**place, share=share)) for share in shares]
     assert_same([joined(shared) for shared in zip(*parts, strict=True)], list(feed.training(**place, share=WHOLE)))

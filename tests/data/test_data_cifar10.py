@@ -15,7 +15,7 @@ from dnw_core.config.execution import Execution
 from dnw_core.data import load_dataset
 from dnw_core.data.datasets import cifar10, cifar10_pickles, cifar10_source
 from dnw_core.data.sources.base import ImageDataset, Split
-from dnw_core.errors import DataBroken, DataMissing
+from dnw_core.errors import DataBrokenError, DataMissingError
 
 
 @pytest.fixture(autouse=True)
@@ -94,8 +94,8 @@ def test_arrays_are_read_only(tmp_path: Path) -> None:
 
 
 def broken(tmp_path: Path) -> str:
-    """Load, expect DataBroken, and return its one line."""
-    with pytest.raises(DataBroken) as caught:
+    """Load, expect DataBrokenError, and return its one line."""
+    with pytest.raises(DataBrokenError) as caught:
         load_dataset("cifar10", synthetic.execution(tmp_path))
     message = str(caught.value)
     assert "\n" not in message
@@ -142,7 +142,7 @@ def test_source_altered_after_caching_is_found(tmp_path: Path) -> None:
     load_dataset("cifar10", synthetic.execution(tmp_path))
     path = tmp_path / "cifar10" / "test-00000-of-00001.parquet"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(DataBroken, match="test-00000-of-00001"):
+    with pytest.raises(DataBrokenError, match="test-00000-of-00001"):
         load_dataset("cifar10", synthetic.execution(tmp_path))
 
 
@@ -230,7 +230,7 @@ def real_cifar10() -> Path:
     folder = Path(os.environ.get("DNW_TEST_CIFAR10", beside))
     try:
         cifar10_source.find_source(Execution(data_dir=folder))
-    except DataMissing:
+    except DataMissingError:
         pytest.skip("no CIFAR-10 here; set DNW_TEST_CIFAR10 to its folder")
     return folder
 

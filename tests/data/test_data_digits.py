@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from dnw_core.config.execution import Execution
 from dnw_core.data import load_dataset
 from dnw_core.data.datasets import digits
-from dnw_core.errors import DataBroken, DataMissing
+from dnw_core.errors import DataBrokenError, DataMissingError
 
 
 def test_shapes_split_and_checksum() -> None:
@@ -62,7 +62,7 @@ def test_falls_back_on_scikit_learns_loader(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_altered_table_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """One grey level changed, or a table that does not parse: DataBroken."""
+    """One grey level changed, or a table that does not parse: DataBrokenError."""
     source = digits._package_folder() / "datasets" / "data" / "digits.csv.gz"
     target = tmp_path / "datasets" / "data" / "digits.csv.gz"
     target.parent.mkdir(parents=True)
@@ -71,15 +71,15 @@ def test_altered_table_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         text = file.read()
     with gzip.open(target, "wt") as file:
         file.write(text.replace("5.", "6.", 1) if "5." in text else text.replace("5,", "6,", 1))
-    with pytest.raises(DataBroken, match="expected SHA-256"):
+    with pytest.raises(DataBrokenError, match="expected SHA-256"):
         load_dataset("digits", Execution())
     target.write_bytes(source.read_bytes()[:1000])
-    with pytest.raises(DataBroken, match="cannot be read"):
+    with pytest.raises(DataBrokenError, match="cannot be read"):
         load_dataset("digits", Execution())
 
 
 def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     """No scikit-learn: the line says what to install."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(DataMissing, match="pip install scikit-learn"):
+    with pytest.raises(DataMissingError, match="pip install scikit-learn"):
         load_dataset("digits", Execution())

@@ -20,7 +20,7 @@ from dnw_core.data.datasets import image_folder, imagenet
 from dnw_core.data.formats.folder_listing import list_folder
 from dnw_core.data.formats.jpeg import decode_rgb, kind_of
 from dnw_core.data.streaming.streamed import open_streamed
-from dnw_core.errors import DataBroken, DataMissing, UserError
+from dnw_core.errors import DataBrokenError, DataMissingError, UserError
 
 CPU = torch.device("cpu")
 
@@ -99,19 +99,19 @@ def loops(root: Path) -> None:
 def test_a_folder_that_is_no_data_set(spoil: Callable[[Path], None], message: str, tmp_path: Path) -> None:
     """What is wrong is named, when the run is planned as well as when the images are opened."""
     spoil(synthetic.write_folder(tmp_path / "images"))
-    with pytest.raises(DataBroken, match=message):
+    with pytest.raises(DataBrokenError, match=message):
         image_folder.describe(synthetic.execution(tmp_path))
-    with pytest.raises(DataBroken, match=message):
+    with pytest.raises(DataBrokenError, match=message):
         image_folder.open_images(synthetic.execution(tmp_path))
 
 
 def test_nothing_there(tmp_path: Path) -> None:
     """Missing data are missing, not broken: the line says what was looked for, where, and which half is not there."""
-    with pytest.raises(DataMissing, match=r"found in .*images/image-folder and .*images: neither .* --data-dir"):
+    with pytest.raises(DataMissingError, match=r"found in .*images/image-folder and .*images: neither .* --data-dir"):
         check_dataset("image-folder", synthetic.execution(tmp_path))
     root = synthetic.write_folder(tmp_path / "images")
     (root / "val").rename(root / "later")
-    with pytest.raises(DataMissing, match=r"is incomplete: .*images lacks val/"):
+    with pytest.raises(DataMissingError, match=r"is incomplete: .*images lacks val/"):
         check_dataset("image-folder", synthetic.execution(tmp_path))
 
 
@@ -156,14 +156,14 @@ def test_looking_is_light(tmp_path: Path) -> None:
 def test_imagenet_has_its_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not 1,000 classes, or too few images: said with both numbers, before any image is read."""
     synthetic.write_folder(tmp_path / "images" / "imagenet")
-    with pytest.raises(DataBroken, match="expected 1,000 classes, found 3"):
+    with pytest.raises(DataBrokenError, match="expected 1,000 classes, found 3"):
         check_dataset("imagenet", synthetic.execution(tmp_path))
     monkeypatch.setattr(imagenet, "CLASSES", 3)
     check_dataset("imagenet", synthetic.execution(tmp_path))
-    with pytest.raises(DataBroken, match="expected 1,281,167 training images, found 21"):
+    with pytest.raises(DataBrokenError, match="expected 1,281,167 training images, found 21"):
         imagenet.open_images(synthetic.execution(tmp_path))
     monkeypatch.setattr(imagenet, "TRAIN_COUNT", 21)
-    with pytest.raises(DataBroken, match="expected 50,000 validation images, found 9"):
+    with pytest.raises(DataBrokenError, match="expected 50,000 validation images, found 9"):
         imagenet.open_images(synthetic.execution(tmp_path))
     assert not (tmp_path / "cache").exists()
     monkeypatch.setattr(imagenet, "TEST_COUNT", 9)
@@ -193,7 +193,7 @@ def test_an_unreadable_image_is_named_before_anything_is_trained(
     for file, content in zip(files, contents, strict=True):
         file.write_bytes(spoil(content))
     with pytest.raises(
-        DataBroken, match=r"6 of 30 images .*train/dog/dog_0.JPEG \(.* and 1 more; .*prepare.py"
+        DataBrokenError, match=r"6 of 30 images .*train/dog/dog_0.JPEG \(.* and 1 more; .*prepare.py"
     ) as error:
         open_streamed(synthetic.recipe(), synthetic.execution(tmp_path), CPU)
     assert "\n" not in str(error.value)

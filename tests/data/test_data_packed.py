@@ -19,7 +19,7 @@ from dnw_core.data.formats.encoded import EncodedImages, EncodedSplit
 from dnw_core.data.formats.folder_listing import list_folder
 from dnw_core.data.formats.manifest import MANIFEST_FILE, Manifest, PreparedSplit, Settings, Shard, manifest_text
 from dnw_core.data.sources import shard_source
-from dnw_core.errors import DataBroken, DataMissing, UserError
+from dnw_core.errors import DataBrokenError, DataMissingError, UserError
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_a_uri_is_read_through_pyarrow(folder: Path, tmp_path: Path) -> None:
     place = prepared(folder, tmp_path / "images")
     found, expected = open_images(tmp_path, place.as_uri()), open_images(tmp_path, folder)
     assert contents(found.train) == contents(expected.train)
-    with pytest.raises(DataMissing, match=r"not found in file://.*away/image-folder and file://.*away: no train-"):
+    with pytest.raises(DataMissingError, match=r"not found in file://.*away/image-folder and file://.*away: no train-"):
         open_images(tmp_path, (tmp_path / "away").as_uri())
     with pytest.raises(UserError, match="--data-dir cannot be opened: "):
         open_images(tmp_path, "gopher://somewhere/images")
@@ -101,7 +101,7 @@ def test_a_bucket_is_read_through_pyarrows_client(folder: Path, tmp_path: Path) 
     with fake_s3.serve(tmp_path / "bucket") as uri:
         found = open_images(tmp_path, uri.replace("?", "/some?"))
         assert contents(found.train) == contents(open_images(tmp_path, folder).train)
-        with pytest.raises(DataMissing, match=r"not found in s3://bucket/image-folder and s3://bucket: no train-"):
+        with pytest.raises(DataMissingError, match=r"not found in s3://bucket/image-folder and s3://bucket: no train-"):
             open_images(tmp_path, uri)
 
 
@@ -141,7 +141,7 @@ def test_a_copy_that_was_cut_while_it_is_read(folder: Path, tmp_path: Path) -> N
     [path] = (tmp_path / "cache").glob("*.packed")
     with path.open("r+b") as file:
         file.truncate(6000)
-    with pytest.raises(DataBroken, match=r"\.packed was altered .* its end is missing\); delete it"):
+    with pytest.raises(DataBrokenError, match=r"\.packed was altered .* its end is missing\); delete it"):
         train.files.read(20)
 
 
@@ -182,9 +182,9 @@ def test_broken_shards(
     (prepared if with_manifest else synthetic.write_shards)(folder, place)
     spoil(place)
     if when_planned:
-        with pytest.raises(DataBroken, match=message):
+        with pytest.raises(DataBrokenError, match=message):
             image_folder.check(synthetic.execution(tmp_path))
-    with pytest.raises(DataBroken, match=message):
+    with pytest.raises(DataBrokenError, match=message):
         open_images(tmp_path)
     assert not list((tmp_path / "cache").glob("*.packed"))
     assert not list((tmp_path / "cache").glob("*.tmp"))
@@ -194,7 +194,7 @@ def test_one_half_alone_is_missing_data(folder: Path, tmp_path: Path) -> None:
     """Training shards without the others: said by name."""
     synthetic.write_shards(folder, tmp_path / "images")
     (tmp_path / "images" / "validation-00000-of-00001.parquet").unlink()
-    with pytest.raises(DataMissing, match=r"is incomplete: .*images lacks validation-\*.parquet"):
+    with pytest.raises(DataMissingError, match=r"is incomplete: .*images lacks validation-\*.parquet"):
         image_folder.check(synthetic.execution(tmp_path))
 
 
@@ -208,16 +208,16 @@ def test_shards_that_contradict_the_rules(folder: Path, tmp_path: Path) -> None:
     synthetic.write_shards(folder, tmp_path / "images")
     good = {"bytes": synthetic.jpeg(synthetic.picture(1, 20, 20)), "path": "x.JPEG"}
     validation(tmp_path, [(good, 0)], ("cat", "dog", "fox"))
-    with pytest.raises(DataBroken, match="different classes: 'owl' and 'fox'"):
+    with pytest.raises(DataBrokenError, match="different classes: 'owl' and 'fox'"):
         image_folder.describe(synthetic.execution(tmp_path))
     validation(tmp_path, [(good, 0)], None)
-    with pytest.raises(DataBroken, match=r"does not tell the names of its classes .*prepare.py"):
+    with pytest.raises(DataBrokenError, match=r"does not tell the names of its classes .*prepare.py"):
         image_folder.describe(synthetic.execution(tmp_path))
     validation(tmp_path, [(good, 0), (good, 3)])
-    with pytest.raises(DataBroken, match="row 1 has label 3; labels are 0 to 2"):
+    with pytest.raises(DataBrokenError, match="row 1 has label 3; labels are 0 to 2"):
         open_images(tmp_path)
     validation(tmp_path, [(good, 0), ({"bytes": None, "path": "x"}, 1)])
-    with pytest.raises(DataBroken, match="row 1 has no image"):
+    with pytest.raises(DataBrokenError, match="row 1 has no image"):
         open_images(tmp_path)
 
 
@@ -226,7 +226,7 @@ def test_unreadable_images_in_shards_are_named(folder: Path, tmp_path: Path) -> 
     file = folder / "train" / "dog" / "dog_2.JPEG"
     file.write_bytes(file.read_bytes()[:300])
     synthetic.write_shards(folder, tmp_path / "images")
-    with pytest.raises(DataBroken, match=r"1 of 30 images .*train-00001-of-00003.parquet row 2 dog/dog_2.JPEG \("):
+    with pytest.raises(DataBrokenError, match=r"1 of 30 images .*train-00001-of-00003.parquet row 2 dog/dog_2.JPEG \("):
         open_images(tmp_path)
     assert not list((tmp_path / "cache").glob("*.packed"))
 

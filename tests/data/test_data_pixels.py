@@ -20,9 +20,9 @@ from support.images import synthetic_images as synthetic
 from dnw_core.data.datasets import image_folder
 from dnw_core.data.formats.encoded import FolderFiles
 from dnw_core.data.formats.jpeg import decode_checked, decode_rgb
-from dnw_core.data.streaming.piece import Piece, decode_piece
+from dnw_core.data.streaming.piece import DecodeTask, decode_piece
 from dnw_core.data.streaming.streamed import open_streamed
-from dnw_core.errors import DataBroken
+from dnw_core.errors import DataBrokenError
 
 HEIGHT, WIDTH = 40, 64
 RAMP = np.tile(np.linspace(0, 1, WIDTH), (HEIGHT, 1))
@@ -231,7 +231,7 @@ def in_shards(tmp_path: Path, content: bytes) -> None:
 def test_the_check_looks_at_the_samples(lay_out: Callable[[Path, bytes], None], tmp_path: Path) -> None:
     """Before anything is trained: file and reason in one line, from a folder and from shards."""
     lay_out(tmp_path, FLOATS)
-    with pytest.raises(DataBroken, match=r"1 of 31 images .*dog/deep.tif \(its samples are floats.*") as error:
+    with pytest.raises(DataBrokenError, match=r"1 of 31 images .*dog/deep.tif \(its samples are floats.*") as error:
         open_streamed(synthetic.recipe(), synthetic.execution(tmp_path), torch.device("cpu"))
     assert "\n" not in str(error.value)
 
@@ -239,8 +239,8 @@ def test_the_check_looks_at_the_samples(lay_out: Callable[[Path, bytes], None], 
 def test_a_file_that_changes_after_the_check_is_named(tmp_path: Path) -> None:
     """Training does not see floats either."""
     path = beside(tmp_path, FLOATS)
-    piece = Piece(FolderFiles(path.parent, [path.name]), size=32)
-    with pytest.raises(DataBroken, match=r"deep.tif is unreadable: its samples are floats"):
+    piece = DecodeTask(FolderFiles(path.parent, [path.name]), size=32)
+    with pytest.raises(DataBrokenError, match=r"deep.tif is unreadable: its samples are floats"):
         decode_piece(piece, np.empty((1, 32, 32, 3), np.uint8))
 
 
@@ -251,7 +251,7 @@ def test_deep_pictures_are_trained_and_evaluated_on(lay_out: Callable[[Path, byt
     files = image_folder.open_images(synthetic.execution(tmp_path)).train.files
     [row] = [row for row in range(len(files)) if files.read(row) == GREY_16]
     pixels = np.empty((1, 32, 32, 3), np.uint8)
-    decode_piece(Piece(files.select([row]), size=32), pixels)
+    decode_piece(DecodeTask(files.select([row]), size=32), pixels)
     assert 20 < pixels[0, 0, 0, 0] < 70
     assert 100 < pixels.mean() < 155
 

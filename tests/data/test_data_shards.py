@@ -18,7 +18,7 @@ from dnw_core.data import check_dataset, load_dataset
 from dnw_core.data.datasets import image_folder
 from dnw_core.data.sources.image_source import find_source
 from dnw_core.data.streaming.streamed import open_streamed
-from dnw_core.errors import DataBroken
+from dnw_core.errors import DataBrokenError
 
 CLASSES = ("cat", "dog")
 TRAIN = [f"train-{index:05}-of-00003.parquet" for index in range(3)]
@@ -68,10 +68,10 @@ def refused(place: Path, message: str, *, planned: bool = True) -> None:
     """Expect one line with ``message``; before any image is read if ``planned``."""
     execution = synthetic.execution(place.parent)
     if planned:
-        with pytest.raises(DataBroken, match=message) as error:
+        with pytest.raises(DataBrokenError, match=message) as error:
             image_folder.describe(execution)
         assert "\n" not in str(error.value)
-    with pytest.raises(DataBroken, match=message):
+    with pytest.raises(DataBrokenError, match=message):
         image_folder.open_images(execution)
     assert not list((place.parent / "cache").glob("*.packed"))
 
@@ -187,7 +187,7 @@ def test_both_names_of_the_second_split(place: Path, tmp_path: Path) -> None:
     refused(place, "has shards of both validation and val; keep those that are to be scored on")
     root = synthetic.write_folder(tmp_path / "folder")
     shutil.copytree(root / "val", root / "validation")
-    with pytest.raises(DataBroken, match="has both val and validation; keep the one that is to be scored on"):
+    with pytest.raises(DataBrokenError, match="has both val and validation; keep the one that is to be scored on"):
         image_folder.describe(synthetic.execution(tmp_path, root))
 
 
@@ -198,7 +198,7 @@ def test_a_class_without_an_image(place: Path, names: list[str], half: str, tmp_
     network = recipe.network.model_copy(update={"classes": 2})
     for name in names:
         spoil(place / name, other_labels(pa.array([1, 1])))
-    with pytest.raises(DataBroken, match=f"image-folder: there is no {half} image of class 'cat'; add the shards"):
+    with pytest.raises(DataBrokenError, match=f"image-folder: there is no {half} image of class 'cat'; add the shards"):
         open_streamed(
             recipe.model_copy(update={"network": network}), synthetic.execution(tmp_path), torch.device("cpu")
         )
@@ -236,7 +236,7 @@ def test_cifar10s_shards_are_asked_one_by_one(case: str, tmp_path: Path, monkeyp
     synthetic_cifar.write_parquet(tmp_path / "cifar10")
     change, message = CIFAR[case]
     spoil(tmp_path / "cifar10" / "train-00001-of-00002.parquet", change)
-    with pytest.raises(DataBroken, match=r"train-00001-of-00002.parquet.*" + message):
+    with pytest.raises(DataBrokenError, match=r"train-00001-of-00002.parquet.*" + message):
         load_dataset("cifar10", synthetic_cifar.execution(tmp_path))
 
 

@@ -17,13 +17,13 @@ from support.images.synthetic_images import CLASSES, batches_of, same
 
 from dnw_core.data.datasets import image_folder
 from dnw_core.data.feeds.feed import Feeds
-from dnw_core.data.feeds.share import WHOLE, Share
+from dnw_core.data.feeds.share import WHOLE, WorkerShard
 from dnw_core.data.formats.jpeg import decode_rgb
 from dnw_core.data.streaming.feed import MEAN, STD
 from dnw_core.data.streaming.loader import LoaderPool
 from dnw_core.data.streaming.random_resized import evaluation_crop
 from dnw_core.data.streaming.streamed import open_streamed
-from dnw_core.errors import DataBroken, TrialFailed, UserError
+from dnw_core.errors import DataBrokenError, TrialFailedError, UserError
 
 CPU = torch.device("cpu")
 
@@ -64,7 +64,7 @@ def give_loader(feeds: Feeds, other: Feeds) -> None:
         feed._loader = other.train._loader  # type: ignore[attr-defined]
 
 
-def scored(feeds: Feeds, share: Share = WHOLE) -> list[Any]:
+def scored(feeds: Feeds, share: WorkerShard = WHOLE) -> list[Any]:
     """All test batches of 4."""
     return list(feeds.test.evaluation(batch_size=4, share=share))
 
@@ -135,8 +135,8 @@ def test_workers_share_each_batch(place: Path, two_loaders: Feeds, loaders: int)
     """Two workers' parts put together are the batch of one, in training and in evaluation; a part may be empty."""
     feeds = two_loaders if loaders else open_feeds(place)
     for whole, parts in (
-        (batches_of(feeds.train), [batches_of(feeds.train, share=Share(rank, 2, 4)) for rank in range(2)]),
-        (scored(feeds), [scored(feeds, Share(rank, 2, 4)) for rank in range(2)]),
+        (batches_of(feeds.train), [batches_of(feeds.train, share=WorkerShard(rank, 2, 4)) for rank in range(2)]),
+        (scored(feeds), [scored(feeds, WorkerShard(rank, 2, 4)) for rank in range(2)]),
     ):
         assert len(whole) == len(parts[0]) == len(parts[1])
         for batch, first, second in zip(whole, *parts, strict=True):
@@ -156,7 +156,7 @@ def test_a_worker_decodes_its_own_images_only(place: Path, monkeypatch: pytest.M
         return decode_rgb(content)
 
     monkeypatch.setattr("dnw_core.data.streaming.piece.decode_checked", spy)
-    assert sum(len(batch.labels) for batch in batches_of(feed, share=Share(1, 2, 2))) == len(read) == 10
+    assert sum(len(batch.labels) for batch in batches_of(feed, share=WorkerShard(1, 2, 2))) == len(read) == 10
 
 
 def test_every_source_gives_the_same_batches(place: Path, two_loaders: Feeds) -> None:
@@ -236,7 +236,7 @@ def test_the_planned_content_is_the_one_that_is_trained_on(place: Path, tmp_path
     content = image_folder.describe(synthetic.execution(place))
     feeds = open_feeds(place, content=content.digest)
     assert feeds.checksum == content.digest
-    with pytest.raises(DataBroken, match=f"content {content.digest[:8]}, planned 12345678"):
+    with pytest.raises(DataBrokenError, match=f"content {content.digest[:8]}, planned 12345678"):
         open_feeds(place, content="12345678" * 8)
     synthetic.write_folder(tmp_path / "images", ("a", "b"))
     with pytest.raises(UserError, match="the network has 3 classes, image-folder has 2 classes"):
@@ -253,10 +253,10 @@ def test_a_file_that_is_spoilt_later_is_named(tmp_path: Path, two_loaders: Feeds
     file = root / "train" / "owl" / "owl_3.JPEG"
     content = file.read_bytes()
     file.write_bytes(content[:200])
-    with pytest.raises(DataBroken, match=r"owl_3.JPEG is unreadable: .*; it has changed since"):
+    with pytest.raises(DataBrokenError, match=r"owl_3.JPEG is unreadable: .*; it has changed since"):
         batches_of(feeds.train)
     file.unlink()
-    with pytest.raises(DataBroken, match=r"owl_3.JPEG cannot be read: No such file"):
+    with pytest.raises(DataBrokenError, match=r"owl_3.JPEG cannot be read: No such file"):
         batches_of(feeds.train)
     file.write_bytes(content)
     assert len(batches_of(feeds.train)) == 3
@@ -278,6 +278,6 @@ def test_a_killed_loader_process_is_replaced_once(one_loader: Feeds) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(pool._all[0]), "_launch", launch_dead)
         pool._all[0]._process.kill()
-        with pytest.raises(TrialFailed, match=r"ended twice over the same images \(signal 9\)"):
+        with pytest.raises(TrialFailedError, match=r"ended twice over the same images \(signal 9\)"):
             batches_of(feeds.train)
     feeds.close()  # once more by the fixture, which does no harm

@@ -26,7 +26,7 @@ from dnw_core.data.formats.manifest import (
     read_manifest,
 )
 from dnw_core.data.prepare import run as prepare
-from dnw_core.errors import DataBroken, DataMissing
+from dnw_core.errors import DataBrokenError, DataMissingError
 from pipelines.commands.prepare import LOCK_FILE
 from pipelines.driver.lock import driver_lock
 
@@ -130,7 +130,7 @@ def test_altered_manifest_is_refused(change: Callable[[str], str], tmp_path: Pat
     assert parse_manifest(text.encode(), "manifest.json") == MANIFEST
     assert change(text) != text
     path.write_text(change(text))
-    with pytest.raises(DataBroken, match=r"manifest\.json .*python pipelines/prepare\.py") as caught:
+    with pytest.raises(DataBrokenError, match=r"manifest\.json .*python pipelines/prepare\.py") as caught:
         read_manifest(path)
     assert "\n" not in str(caught.value)
 
@@ -161,9 +161,9 @@ def test_contradictory_manifest_is_refused(tmp_path: Path) -> None:
         (twice, "a class is named twice"),
     ):
         text = json.dumps({**changed, "checksum": manifest._checksum(changed)})
-        with pytest.raises(DataBroken, match=reason):
+        with pytest.raises(DataBrokenError, match=reason):
             parse_manifest(text.encode(), "manifest.json")
-    with pytest.raises(DataMissing, match=r"is not there"):
+    with pytest.raises(DataMissingError, match=r"is not there"):
         read_manifest(tmp_path / "manifest.json")
 
 

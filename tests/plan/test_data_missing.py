@@ -19,7 +19,7 @@ from torchvision.datasets import CIFAR10
 
 from dnw_core.config.execution import Execution
 from dnw_core.data import DATASETS, check_dataset, load_dataset
-from dnw_core.errors import DataBroken, DataMissing, UserError
+from dnw_core.errors import DataBrokenError, DataMissingError, UserError
 
 
 def test_unknown_name_gets_the_nearest() -> None:
@@ -41,7 +41,7 @@ def test_every_name_of_a_recipe_is_registered() -> None:
 def test_nothing_there(tmp_path: Path, look: object) -> None:
     """An empty folder: the folders looked in and both remedies are named, in one line."""
     (tmp_path / "cifar10").mkdir()
-    with pytest.raises(DataMissing) as caught:
+    with pytest.raises(DataMissingError) as caught:
         look("cifar10", synthetic.execution(tmp_path))  # type: ignore[operator]
     message = str(caught.value)
     assert str(tmp_path / "cifar10") in message
@@ -52,7 +52,7 @@ def test_nothing_there(tmp_path: Path, look: object) -> None:
 
 def test_no_such_folder(tmp_path: Path) -> None:
     """A folder that does not exist is said to be that."""
-    with pytest.raises(DataMissing, match=r"nowhere \(no such folder\)"):
+    with pytest.raises(DataMissingError, match=r"nowhere \(no such folder\)"):
         check_dataset("cifar10", synthetic.execution(tmp_path, data_dir=tmp_path / "nowhere"))
 
 
@@ -60,7 +60,7 @@ def test_missing_shard_is_named(tmp_path: Path) -> None:
     """One of two shards is not there: its name is given, before anything is decoded."""
     synthetic.write_parquet(tmp_path / "cifar10")
     (tmp_path / "cifar10" / "train-00000-of-00002.parquet").unlink()
-    with pytest.raises(DataMissing, match=r"lacks train-00000-of-00002\.parquet;"):
+    with pytest.raises(DataMissingError, match=r"lacks train-00000-of-00002\.parquet;"):
         check_dataset("cifar10", synthetic.execution(tmp_path))
 
 
@@ -68,7 +68,7 @@ def test_missing_split_is_named(tmp_path: Path) -> None:
     """All shards of a split are missing: that split is named."""
     synthetic.write_parquet(tmp_path / "cifar10")
     (tmp_path / "cifar10" / "test-00000-of-00001.parquet").unlink()
-    with pytest.raises(DataMissing, match=r"lacks test-\*\.parquet;"):
+    with pytest.raises(DataMissingError, match=r"lacks test-\*\.parquet;"):
         check_dataset("cifar10", synthetic.execution(tmp_path))
 
 
@@ -76,7 +76,7 @@ def test_shards_of_two_versions(tmp_path: Path) -> None:
     """Shards that contradict each other are not mixed."""
     synthetic.write_parquet(tmp_path / "cifar10")
     synthetic.write_shard(tmp_path / "cifar10" / "train-00000-of-00001.parquet", synthetic.make_split(3, 0))
-    with pytest.raises(DataBroken, match="more than one version"):
+    with pytest.raises(DataBrokenError, match="more than one version"):
         check_dataset("cifar10", synthetic.execution(tmp_path))
 
 
@@ -85,7 +85,7 @@ def test_missing_batch_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     synthetic.pin(monkeypatch)
     folder = synthetic.write_pickles(tmp_path / "cifar10", monkeypatch)
     (folder / "data_batch_4").unlink()
-    with pytest.raises(DataMissing, match="lacks data_batch_4;"):
+    with pytest.raises(DataMissingError, match="lacks data_batch_4;"):
         check_dataset("cifar10", synthetic.execution(tmp_path))
     synthetic.write_parquet(tmp_path / "cifar10")
     check_dataset("cifar10", synthetic.execution(tmp_path))
@@ -153,7 +153,7 @@ def test_download(served: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_download_with_wrong_checksum_is_refused(served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other bytes than torchvision knows are not unpacked."""
     monkeypatch.setattr(CIFAR10, "tgz_md5", "0" * 32)
-    with pytest.raises(DataMissing, match="could not be downloaded"):
+    with pytest.raises(DataMissingError, match="could not be downloaded"):
         load_dataset("cifar10", synthetic.execution(tmp_path, data_dir=tmp_path / "fresh", download=True))
     assert not list((tmp_path / "fresh").rglob("data_batch_1"))
 
@@ -164,7 +164,7 @@ def test_unreachable_server(
     """No server: one line with the reason and the way out, nothing else printed to stdout."""
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(CIFAR10, "url", "https://127.0.0.1:9/nothing.tar.gz")
-    with pytest.raises(DataMissing) as caught:
+    with pytest.raises(DataMissingError) as caught:
         load_dataset("cifar10", synthetic.execution(tmp_path, data_dir=tmp_path / "fresh", download=True))
     message = str(caught.value)
     assert "refused" in message

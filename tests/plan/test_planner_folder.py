@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.stubs.store import finish
 
-from dnw_core.errors import DataBroken
+from dnw_core.errors import DataBrokenError
 from pipelines.plan.folder_data import complete_tables
 from pipelines.plan.placement import Placement
 from pipelines.plan.planner import Plan, make_plan, plan_rows
@@ -88,5 +88,5 @@ def test_other_rows_look_for_no_folder(store: Store, tmp_path: Path) -> None:
     (broken / "val" / "emu").mkdir()
     rows = select_rows(TABLES, only=["tiny/*"])
     assert complete_tables(TABLES, rows, "short", str(broken), store) == TABLES
-    with pytest.raises(DataBroken, match="emu"):
+    with pytest.raises(DataBrokenError, match="emu"):
         plan_with(store, broken)

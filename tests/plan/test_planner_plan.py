@@ -9,7 +9,7 @@ import pytest
 from support.stubs.store import finish, interrupt
 
 from dnw_core.config.base import fingerprint
-from dnw_core.errors import DataMissing
+from dnw_core.errors import DataMissingError
 from dnw_core.record import RECORD_FILE, sealed
 from pipelines.commands.listing import plan_lines, status_lines
 from pipelines.plan.data_checks import check_data, make_room
@@ -150,7 +150,7 @@ def test_missing_data_are_said(store: Store, tmp_path: Path) -> None:
     text = plan_lines(plan, 2)
     assert sum("cifar10 was not found" in line for line in text) == 1
     assert text[-1].startswith("1 rows, 2 trials: 1 done, 1 without their data (about ")
-    with pytest.raises(DataMissing, match="cifar10 was not found"):
+    with pytest.raises(DataMissingError, match="cifar10 was not found"):
         check_data(plan, local=True, say=print)
     rows = report_rows(plan, TABLES, store, lambda row, seeds: "")
     assert "cifar10 was not found" in rows[0]["data_missing"]

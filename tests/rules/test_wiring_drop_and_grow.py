@@ -14,7 +14,7 @@ from dnw_core.config.later_rules import RigLConfig, SetConfig
 from dnw_core.models.build import build_rule
 from dnw_core.wiring.hooks import Wiring
 from dnw_core.wiring.layers import settle
-from dnw_core.wiring.rule import Attached, Run, attach
+from dnw_core.wiring.rule import AttachedRule, Run, attach
 from dnw_core.wiring.rules.drop_and_grow import DropAndGrow
 from dnw_core.wiring.slots import Slots
 
@@ -44,7 +44,7 @@ class Trial:
         self.wiring.begin(run)
         self.places = self.wiring.places
 
-    def lay_out(self, weight: list[float], gradient: list[float], momentum: list[float]) -> Attached:
+    def lay_out(self, weight: list[float], gradient: list[float], momentum: list[float]) -> AttachedRule:
         """Give the first weight edges where ``weight`` is not zero, a gradient and a momentum."""
         place = self.places[0]
         values = torch.tensor(weight, dtype=torch.float64).view_as(place.weight)

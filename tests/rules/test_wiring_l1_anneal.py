@@ -12,7 +12,7 @@ from torch import nn
 from dnw_core.config.rules import L1AnnealConfig
 from dnw_core.models.build import build_rule
 from dnw_core.wiring.hooks import Wiring
-from dnw_core.wiring.rule import Attached, Run, attach, attached_rules, effective_weights
+from dnw_core.wiring.rule import AttachedRule, Run, attach, attached_rules, effective_weights
 from dnw_core.wiring.rules.l1_anneal import L1Anneal
 from dnw_core.wiring.slots import Slots
 
@@ -29,7 +29,7 @@ def rule_for(
     return rule
 
 
-def at(rule: L1Anneal, weight: torch.Tensor) -> Attached:
+def at(rule: L1Anneal, weight: torch.Tensor) -> AttachedRule:
     """The rule where it is attached to this weight."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
     layer.weight.data.copy_(weight)

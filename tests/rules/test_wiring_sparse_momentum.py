@@ -16,7 +16,7 @@ from dnw_core.errors import UserError
 from dnw_core.models.build import build_rule
 from dnw_core.wiring.hooks import Wiring
 from dnw_core.wiring.layers import settle
-from dnw_core.wiring.rule import Attached, Run, attach
+from dnw_core.wiring.rule import AttachedRule, Run, attach
 from dnw_core.wiring.rules.sparse_momentum import SparseMomentum
 from dnw_core.wiring.slots import Slots
 from tune_configs import load_tables
@@ -35,7 +35,7 @@ def network_of(sizes: list[tuple[int, int]], epochs: int = 1, **settings: Any) -
     return network, wiring
 
 
-def lay_out(place: Attached, edges: int, weight: list[float], momentum: list[float]) -> None:
+def lay_out(place: AttachedRule, edges: int, weight: list[float], momentum: list[float]) -> None:
     """Give a weight its first ``edges`` slots as edges, values for these, and momentum for all slots."""
     rule = place.rule
     assert isinstance(rule, SparseMomentum)
@@ -48,7 +48,7 @@ def lay_out(place: Attached, edges: int, weight: list[float], momentum: list[flo
     place.optimiser.state[place.weight]["momentum_buffer"] = buffer
 
 
-def indices(place: Attached) -> list[int]:
+def indices(place: AttachedRule) -> list[int]:
     """Flat indices of the edges, whose count is checked."""
     return place.edges().flatten().nonzero().flatten().tolist()
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from dnw_core.config.rules import TargetedDropoutConfig
 from dnw_core.models.build import build_rule
-from dnw_core.wiring.rule import Attached, WiringRule, attach, attached_rules
+from dnw_core.wiring.rule import AttachedRule, WiringRule, attach, attached_rules
 from dnw_core.wiring.slots import Slots
 
 
@@ -22,7 +22,7 @@ def rule_for(shape: tuple[int, int], seed: int = 0, usable: torch.Tensor | None 
     return build_rule(config, Slots(shape, usable=usable), seed, "w")
 
 
-def at(rule: WiringRule, weight: torch.Tensor) -> Attached:
+def at(rule: WiringRule, weight: torch.Tensor) -> AttachedRule:
     """The rule where it is attached to this weight."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
     layer.weight.data.copy_(weight)

@@ -165,7 +165,7 @@ def test_duration(seconds: float | None, text: str) -> None:
 def test_a_trial_that_goes_on_shows_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the plan before it has a process, and from its own process, which may have lost epochs since its last
     checkpoint: progress.json says epoch 5, and 3 were saved."""
-    from pipelines.schedule.callbacks import Watcher
+    from pipelines.schedule.callbacks import TuneCallback
     from pipelines.schedule.trainable import KEY, make_trainable
 
     one, other = (spec(tmp_path, "ok", seed, epochs=10) for seed in (0, 1))
@@ -187,7 +187,7 @@ def test_a_trial_that_goes_on_shows_where(tmp_path: Path, monkeypatch: pytest.Mo
         make_trainable(SharedFolder(tmp_path / "stop"), TRAIN)({KEY: trial.model_dump_json()})
     assert said[0] == {"status": "running", "epoch": 3}
     assert all("accuracy" in line for line in said[1:])  # the other one starts, and has nothing to say before an epoch
-    watcher = Watcher(progress, make_display(progress, "none"))
+    watcher = TuneCallback(progress, make_display(progress, "none"))
     progress.epoch(one.trial_id, 5, 0.5, 2.0)  # told before its process died
     trial = SimpleNamespace(trial_id="x", config={KEY: one.model_dump_json()})
     watcher.on_trial_result(0, [], trial, said[0])

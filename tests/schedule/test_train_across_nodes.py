@@ -13,11 +13,11 @@ from support.stubs.specs import spec
 from support.stubs.store import write_finished
 from support.stubs.training import _epoch
 
-from dnw_core.errors import TrialFailed
+from dnw_core.errors import TrialFailedError
 from dnw_core.record import EpochMetrics
-from dnw_core.training import PeerLost, TrialIdentity, TrialStopped
+from dnw_core.training import PeerLostError, TrialIdentity, TrialStopped
 from pipelines.driver.stopping import StopWatch
-from pipelines.schedule.multi_node import AcrossNodes, EpochLines, GroupFailed, Job
+from pipelines.schedule.multi_node import MetricsFile, MultiNodeTrainer, WorkerGroupError, WorkerJob
 from pipelines.spec import Resources
 
 HERE = Path("/results")
@@ -35,7 +35,7 @@ def test_a_watch_takes_no_time_to_another_machine(tmp_path: Path) -> None:
 
 def test_epochs_come_through_a_file(tmp_path: Path) -> None:
     """Each epoch is read once, in order, and never half of it."""
-    lines = EpochLines(tmp_path / "epochs")
+    lines = MetricsFile(tmp_path / "epochs")
     assert lines.new() == []
     lines.add(_epoch(0, 0))
     with lines.path.open("a") as file:
@@ -47,7 +47,7 @@ def test_epochs_come_through_a_file(tmp_path: Path) -> None:
     assert [line.epoch for line in lines.new()] == [1]
 
 
-class _Groups(AcrossNodes):
+class _Groups(MultiNodeTrainer):
     """Runs no workers: each group ends as the list says, a string, an error, or the checkpoint that it leaves."""
 
     def __init__(self, ends: list[Any]) -> None:
@@ -55,17 +55,17 @@ class _Groups(AcrossNodes):
         self.ends = ends
         self.resumed: list[int] = []
 
-    def _run_group(self, job: Job, on_epoch: Callable[[EpochMetrics], None]) -> str:
+    def _run_group(self, job: WorkerJob, on_epoch: Callable[[EpochMetrics], None]) -> str:
         self.resumed.append(job.resumed)
         for epoch in range(len(self.resumed) + 1):
             on_epoch(_epoch(epoch, 0))
         end = self.ends.pop(0)
         if isinstance(end, bytes):
             (job.folder / "checkpoint.pt").write_bytes(end)
-            end = PeerLost("gone")
+            end = PeerLostError("gone")
         if isinstance(end, str):
             return end
-        raise GroupFailed(end if isinstance(end, dict) else {0: end})
+        raise WorkerGroupError(end if isinstance(end, dict) else {0: end})
 
 
 def _train(groups: _Groups, folder: Path, **more: Any) -> list[int]:
@@ -81,16 +81,16 @@ def test_lost_workers_start_again_and_failures_do_not(tmp_path: Path) -> None:
     """A loss is followed by a new group, three times without a new checkpoint; what a worker raised ends the trial."""
     died = type("ActorDiedError", (Exception,), {"__module__": "ray.exceptions"})
     write_finished(tmp_path, spec(tmp_path))
-    lost: dict[int, Exception] = {0: PeerLost("worker 1 is gone"), 1: died()}
+    lost: dict[int, Exception] = {0: PeerLostError("worker 1 is gone"), 1: died()}
     groups = _Groups([lost, lost, b"one", lost, lost, "done"])
     assert _train(groups, tmp_path) == [0, 1, 2, 3, 4, 5, 6]  # once each, although groups go over them again
     assert groups.resumed == [0, 1, 2, 3, 4, 5]
     assert (tmp_path / "log.txt").read_text("utf-8").count("worker 1 was lost") == 4
 
-    with pytest.raises(TrialFailed, match=r"worker 1 was lost .* the 4th time without a new checkpoint"):
+    with pytest.raises(TrialFailedError, match=r"worker 1 was lost .* the 4th time without a new checkpoint"):
         _train(_Groups([b"two", lost, lost, lost, "done"]), tmp_path)
-    groups = _Groups([{0: PeerLost("worker 1 is gone"), 1: TrialFailed("the loss is nan")}, "done"])
-    with pytest.raises(TrialFailed, match="the loss is nan"):
+    groups = _Groups([{0: PeerLostError("worker 1 is gone"), 1: TrialFailedError("the loss is nan")}, "done"])
+    with pytest.raises(TrialFailedError, match="the loss is nan"):
         _train(groups, tmp_path)
     with pytest.raises(KeyError):
         _train(_Groups([{0: KeyError("a bug")}, "done"]), tmp_path)

@@ -17,7 +17,7 @@ from support.corpus.command import Command, lay_out, quicken, spec_of
 from support.corpus.trials import keep_hash, rewrite
 from support.stubs.specs import report_row
 
-from dnw_core.errors import CheckpointRefused, UserError
+from dnw_core.errors import CheckpointRefusedError, UserError
 from dnw_core.record import CHECKPOINT_FILE, HISTORY_FILE, WIRING_FILE
 from dnw_core.training.checkpoints.checkpoint import read_checkpoint
 from pipelines.plan.rows import parse_overrides
@@ -81,7 +81,7 @@ def test_no_checkpoint_executes(canary: Path, results: Path, command: Command) -
     path = folder_of(results) / CHECKPOINT_FILE
     for write in (lambda: path.write_bytes(pickle.dumps(Bomb(canary))), lambda: torch.save({"x": Bomb(canary)}, path)):
         write()
-        with pytest.raises(CheckpointRefused, match="refused"):
+        with pytest.raises(CheckpointRefusedError, match="refused"):
             read_checkpoint(path)
         keep_hash(folder_of(results), CHECKPOINT_FILE)
         for look in ("--status", "--plan", "--report-only"):

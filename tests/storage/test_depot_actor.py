@@ -16,22 +16,22 @@ from support.stubs.store import write_finished
 
 from dnw_core.record import CHECKPOINT_FILE, RECORD_FILE
 from pipelines.spec import TrialSpec
-from pipelines.storage.actor import CHUNK_BYTES, ActorCarrier, StoreKeeper, store_actor
+from pipelines.storage.actor import CHUNK_BYTES, ActorTransport, StoreServer, store_actor
 from pipelines.storage.bucket.mirror import Mirror
 from pipelines.storage.bucket.trials import BucketTrials
-from pipelines.storage.staging import Depot, FarDepot, SharedFolder
+from pipelines.storage.staging import RemoteStaging, SharedFolder, Staging
 from pipelines.store.folder import Store
 from pipelines.trial.run import run_spec
 
 
-class _Here(ActorCarrier):
+class _Here(ActorTransport):
     """Calls the keeper without Ray; ``spoil`` alters what is sent."""
 
     def __init__(self, results_dir: Path, run: Path) -> None:
         super().__init__("keeper", "none", "the keeper")
         run.mkdir(parents=True, exist_ok=True)
         Store.open(results_dir, create=True)
-        self.keeper = StoreKeeper(str(results_dir), str(run))
+        self.keeper = StoreServer(str(results_dir), str(run))
         self.spoil = False
         self.largest = 0
 
@@ -49,7 +49,7 @@ def carrier(tmp_path: Path) -> _Here:
     return _Here(tmp_path / "results", tmp_path / "results" / ".run" / "1")
 
 
-def _train(depot: Depot, one: TrialSpec) -> object:
+def _train(depot: Staging, one: TrialSpec) -> object:
     with depot.open(one) as (here, should_stop):
         return run_spec(here, should_stop=should_stop, train=TRAIN)
 
@@ -58,11 +58,11 @@ def test_results_folder_looks_as_ever(carrier: _Here, tmp_path: Path) -> None:
     """Trained through the keeper: the very files of a plain folder, nothing else, and done once."""
     one, child = spec(tmp_path / "results"), spec(tmp_path / "results", "child", parent=spec(tmp_path / "results"))
     for each in (one, child):
-        _train(FarDepot(carrier), each)
+        _train(RemoteStaging(carrier), each)
         _train(SharedFolder(tmp_path / "stop"), each.model_copy(update={"results_dir": _plain(tmp_path)}))
     assert _names(tmp_path / "results") == _names(tmp_path / "plain")
     assert Store.open(tmp_path / "results").state(child).kind == "done"
-    assert _train(FarDepot(carrier), one) == Store.open(tmp_path / "results").state(one).record
+    assert _train(RemoteStaging(carrier), one) == Store.open(tmp_path / "results").state(one).record
 
 
 def test_what_arrives_damaged_is_not_taken(carrier: _Here, tmp_path: Path) -> None:
@@ -144,8 +144,8 @@ def test_same_report_from_folder_bucket_and_actor(ray_folder: Path, tmp_path: Pa
         trials = BucketTrials(s3.bucket("same"), "drivers/run-1/")
         for number, row in enumerate(rows):
             one = spec(ray_folder / "results", row)
-            _train(FarDepot(carrier), one)
-            _train(FarDepot(trials), one)
+            _train(RemoteStaging(carrier), one)
+            _train(RemoteStaging(trials), one)
             _train(SharedFolder(tmp_path / "stop"), one.model_copy(update={"results_dir": _plain(tmp_path)}))
             if number == 0:
                 _kill_keeper(carrier)
@@ -158,7 +158,7 @@ def test_same_report_from_folder_bucket_and_actor(ray_folder: Path, tmp_path: Pa
     assert _names(ray_folder / "results", "trials/**/*") == _names(tmp_path / "plain", "trials/**/*")
 
 
-def _kill_keeper(carrier: ActorCarrier) -> None:
+def _kill_keeper(carrier: ActorTransport) -> None:
     import ray
 
     keeper = ray.get_actor(carrier._name, namespace="dnw")

@@ -16,13 +16,13 @@ from dnw_core.record import CHECKPOINT_FILE, LOG_FILE, RECORD_FILE
 from pipelines.spec import TrialSpec
 from pipelines.storage.bucket.mirror import Mirror, MirrorStore
 from pipelines.storage.bucket.trials import BucketTrials, finished_prefix, work_prefix
-from pipelines.storage.staging import FarDepot, UnfitNode
-from pipelines.storage.transport import OutOfReachError, insist
+from pipelines.storage.staging import NodeUnusableError, RemoteStaging
+from pipelines.storage.transport import StorageUnreachableError, insist
 from pipelines.trial.run import run_spec
 
 
 def _train(bucket_trials: BucketTrials, one: TrialSpec, patience: float = 60.0) -> object:
-    with FarDepot(bucket_trials, patience).open(one) as (here, should_stop):
+    with RemoteStaging(bucket_trials, patience).open(one) as (here, should_stop):
         return run_spec(here, should_stop=should_stop, train=TRAIN)
 
 
@@ -69,7 +69,7 @@ def test_stop_is_heard_and_the_checkpoint_kept(bucket_trials: BucketTrials, tmp_
     assert _train(bucket_trials, one) is None
     assert _state(bucket_trials, tmp_path / "copy", one)[0] == "partial"
     bucket_trials.bucket.delete("drivers/run-1/stop")
-    with FarDepot(bucket_trials).open(one) as (here, _):
+    with RemoteStaging(bucket_trials).open(one) as (here, _):
         work = next(here.results_dir.glob("trials/stub/slow/*/seed-0.work"))
         assert (work / CHECKPOINT_FILE).read_bytes() == b"checkpoint"
         folder = here.results_dir
@@ -79,7 +79,7 @@ def test_stop_is_heard_and_the_checkpoint_kept(bucket_trials: BucketTrials, tmp_
 def test_checkpoints_are_carried_while_it_trains(bucket_trials: BucketTrials, tmp_path: Path) -> None:
     """A process that is killed loses what came after its last checkpoint, no more: that one is in the bucket."""
     one = spec(tmp_path / "copy")
-    with FarDepot(bucket_trials).open(one) as (here, _):
+    with RemoteStaging(bucket_trials).open(one) as (here, _):
         work = next(here.results_dir.glob("trials/stub/ok/*")) / "seed-0.work"
         (work / CHECKPOINT_FILE).write_bytes(b"epoch 1")
         _until(lambda: any(CHECKPOINT_FILE in key for key in bucket_trials.bucket.list(work_prefix(one))))
@@ -88,7 +88,7 @@ def test_checkpoints_are_carried_while_it_trains(bucket_trials: BucketTrials, tm
 def test_trains_on_while_the_server_is_away(s3: s3_server.S3, bucket_trials: BucketTrials, tmp_path: Path) -> None:
     """The line is cut when training begins and mended long after its end: the result arrives all the same."""
     one = spec(tmp_path / "copy")
-    with FarDepot(bucket_trials, 60.0).open(one) as (here, should_stop):
+    with RemoteStaging(bucket_trials, 60.0).open(one) as (here, should_stop):
         s3.line.cut()
         threading.Timer(2.0, s3.line.mend).start()
         assert run_spec(here, should_stop=should_stop, train=TRAIN) is not None
@@ -100,7 +100,7 @@ def test_away_for_good_is_said(s3: s3_server.S3, bucket_trials: BucketTrials, tm
     """Out of reach before it begins: this machine is unfit, says why, and has trained nothing."""
     s3.line.cut()
     try:
-        with pytest.raises(UnfitNode, match=r"reading stub/ok/.* from s3://results/.* did not succeed within"):
+        with pytest.raises(NodeUnusableError, match=r"reading stub/ok/.* from s3://results/.* did not succeed within"):
             _train(bucket_trials, spec(tmp_path / "copy"), patience=3.0)
     finally:
         s3.line.mend()
@@ -109,7 +109,7 @@ def test_away_for_good_is_said(s3: s3_server.S3, bucket_trials: BucketTrials, tm
 def test_late_loser_changes_nothing(bucket_trials: BucketTrials, tmp_path: Path) -> None:
     """A process that was cut off while its trial was given to another one commits late: what stands stays."""
     one = spec(tmp_path / "copy")
-    with FarDepot(bucket_trials).open(one) as (here, _):
+    with RemoteStaging(bucket_trials).open(one) as (here, _):
         run_spec(here, train=TRAIN)
         write_finished(tmp_path / "other", one, accuracy=0.9)
         assert bucket_trials.commit(one, tmp_path / "other")
@@ -119,7 +119,7 @@ def test_late_loser_changes_nothing(bucket_trials: BucketTrials, tmp_path: Path)
 
 def test_probe_of_a_machine(s3: s3_server.S3, bucket_trials: BucketTrials) -> None:
     """A machine reads the driver's word and its answer arrives; one that does not reach the bucket says so."""
-    depot = FarDepot(bucket_trials)
+    depot = RemoteStaging(bucket_trials)
     depot.leave("word")
     assert depot.probe("word", "node1") == ""
     assert depot.heard("word", "node1")
@@ -152,5 +152,5 @@ def test_a_full_disk_is_not_waited_for() -> None:
         insist(act, "reading", 60.0, pauses.append)
     assert pauses == [0.5, 1.0]
     answers = iter([OSError("away")])
-    with pytest.raises(OutOfReachError, match="reading did not succeed within 0 s: away"):
+    with pytest.raises(StorageUnreachableError, match="reading did not succeed within 0 s: away"):
         insist(act, "reading", 0.0, pauses.append)

@@ -19,17 +19,17 @@ from pipelines.commands.reproduce_all import _home_of as home_of
 from pipelines.driver.stopping import stop_request
 from pipelines.private_folder import private_folder
 from pipelines.spec import Resources
-from pipelines.storage.backends import HeadHome, SharedHome
+from pipelines.storage.backends import DriverFolderBackend, SharedFolderBackend
 from pipelines.storage.bucket.client import Bucket
 from pipelines.storage.bucket.trials import BucketTrials
-from pipelines.storage.bucket_backend import BucketHome
+from pipelines.storage.bucket_backend import BucketBackend
 from pipelines.store.folder import Store
 
 
 @pytest.fixture
-def home(s3: s3_server.S3, tmp_path: Path) -> BucketHome:
+def home(s3: s3_server.S3, tmp_path: Path) -> BucketBackend:
     """An empty folder of the bucket and an empty copy."""
-    return BucketHome(s3.bucket(tmp_path.name), tmp_path / "copy")
+    return BucketBackend(s3.bucket(tmp_path.name), tmp_path / "copy")
 
 
 def _say(_: str) -> None:
@@ -86,12 +86,12 @@ def test_unusable_addresses_are_one_line(s3: s3_server.S3, tmp_path: Path) -> No
     """A bucket that is not there, a server that is not there, another kind of address, a key in the address."""
     with (
         pytest.raises(UserError, match="there is no such bucket"),
-        BucketHome(Bucket("s3://nowhere/x", s3.endpoint, "us-east-1"), tmp_path / "copy").driving(_say),
+        BucketBackend(Bucket("s3://nowhere/x", s3.endpoint, "us-east-1"), tmp_path / "copy").driving(_say),
     ):
         pass
     with (
         pytest.raises(UserError, match="the server does not answer"),
-        BucketHome(Bucket("s3://results/x", "http://127.0.0.1:1", "us-east-1"), tmp_path / "copy").looking(),
+        BucketBackend(Bucket("s3://results/x", "http://127.0.0.1:1", "us-east-1"), tmp_path / "copy").looking(),
     ):
         pass
     with pytest.raises(UserError, match="is no bucket; give s3://BUCKET/FOLDER"):
@@ -103,23 +103,23 @@ def test_unusable_addresses_are_one_line(s3: s3_server.S3, tmp_path: Path) -> No
 
 def test_options_name_the_home(tmp_path: Path) -> None:
     """Folder, folder of the head, bucket."""
-    assert type(home_of(parse_options(["--results-dir", str(tmp_path)]))) is SharedHome
+    assert type(home_of(parse_options(["--results-dir", str(tmp_path)]))) is SharedFolderBackend
     head = ["--results-dir", str(tmp_path), "--cluster", "10.0.0.1:6379", "--store", "head"]
-    assert type(home_of(parse_options(head))) is HeadHome
-    assert type(home_of(parse_options(["--results-dir", "s3://results/x"]))) is BucketHome
+    assert type(home_of(parse_options(head))) is DriverFolderBackend
+    assert type(home_of(parse_options(["--results-dir", "s3://results/x"]))) is BucketBackend
 
 
-def test_workers_on_several_machines_need_a_shared_folder(home: BucketHome, tmp_path: Path) -> None:
+def test_workers_on_several_machines_need_a_shared_folder(home: BucketBackend, tmp_path: Path) -> None:
     """Such a trial is refused with its row's name, in a bucket and in the head's folder; others are not."""
     one = spec(tmp_path, "wide")
     across = one.model_copy(update={"resources": Resources(cpus=4, workers=2, across_nodes=True)})
-    for place in (home, HeadHome(tmp_path)):
+    for place in (home, DriverFolderBackend(tmp_path)):
         place.refuse([one])
         with pytest.raises(UserError, match="stub/wide needs workers on several machines"):
             place.refuse([one, across])
 
 
-def test_driver_finds_what_is_there_and_brings_the_report(home: BucketHome, tmp_path: Path) -> None:
+def test_driver_finds_what_is_there_and_brings_the_report(home: BucketBackend, tmp_path: Path) -> None:
     """A new copy has what the bucket has; the report goes to the bucket, nothing else of the copy does."""
     one = spec(tmp_path / "copy")
     write_finished(tmp_path / "made", one)
@@ -137,9 +137,9 @@ def test_driver_finds_what_is_there_and_brings_the_report(home: BucketHome, tmp_
     assert not home._bucket.list("drivers/")
 
 
-def test_second_driver_with_a_copy_of_its_own_is_refused(home: BucketHome, tmp_path: Path) -> None:
+def test_second_driver_with_a_copy_of_its_own_is_refused(home: BucketBackend, tmp_path: Path) -> None:
     """Elsewhere, and on the same machine with the same copy: one works, the other is told who."""
-    other = BucketHome(home._bucket, tmp_path / "another")
+    other = BucketBackend(home._bucket, tmp_path / "another")
     with home.driving(_say):
         with pytest.raises(UserError, match=r"s3://.* is in use by process"), other.driving(_say):
             pass
@@ -147,7 +147,7 @@ def test_second_driver_with_a_copy_of_its_own_is_refused(home: BucketHome, tmp_p
             pass
 
 
-def test_request_to_stop_reaches_trials_and_a_lost_lease_is_one(home: BucketHome, tmp_path: Path) -> None:
+def test_request_to_stop_reaches_trials_and_a_lost_lease_is_one(home: BucketBackend, tmp_path: Path) -> None:
     """What Ctrl-C asks is seen through the bucket, and nothing of it stays; who lost the bucket stops, too."""
     with home.driving(_say), stop_request(tmp_path / "copy") as stop:
         with home.depot(stop):
@@ -163,7 +163,7 @@ def test_request_to_stop_reaches_trials_and_a_lost_lease_is_one(home: BucketHome
         assert stop.requested
 
 
-def test_copy_of_the_objects_is_no_results_folder(home: BucketHome, tmp_path: Path) -> None:
+def test_copy_of_the_objects_is_no_results_folder(home: BucketBackend, tmp_path: Path) -> None:
     """A folder into which somebody copied the bucket's objects is refused rather than trained anew."""
     with home.driving(_say):
         pass
@@ -173,7 +173,7 @@ def test_copy_of_the_objects_is_no_results_folder(home: BucketHome, tmp_path: Pa
         Store.open(tmp_path / "synced")
 
 
-def test_bucket_with_something_else_is_refused(home: BucketHome) -> None:
+def test_bucket_with_something_else_is_refused(home: BucketBackend) -> None:
     """A plain results folder that was copied into a bucket, and a later layout, are not written to."""
     for content, words in (({"schema": 1}, "holds something else"), ({"schema": 99, "layout": "bucket"}, "newer")):
         home._bucket.put("store.json", json.dumps(content).encode())

@@ -11,7 +11,7 @@ import pytest
 import torch
 from support.stubs.tiny_trials import small_recipe, train
 
-from dnw_core.errors import CheckpointRefused
+from dnw_core.errors import CheckpointRefusedError
 from dnw_core.record import CHECKPOINT_FILE, LOG_FILE
 from dnw_core.training import TrialStopped
 from dnw_core.training.checkpoints.checkpoint import (
@@ -60,7 +60,7 @@ def test_a_checkpoint_that_would_execute_code_is_refused(tmp_path: Path) -> None
             content = pickle.dumps(Bomb(str(target))) if name.endswith("data.pkl") else good.read(name)
             evil.writestr(name, content)
     for path in (plain, tmp_path / "evil.pt"):
-        with pytest.raises(CheckpointRefused, match="refused"):
+        with pytest.raises(CheckpointRefusedError, match="refused"):
             read_checkpoint(path)
     assert not target.exists()
     pickle.loads(pickle.dumps(Bomb(str(target))))
@@ -71,10 +71,10 @@ def test_another_trials_checkpoint_is_refused(tmp_path: Path) -> None:
     """Other recipe, other seed, other version."""
     save_checkpoint(tmp_path, KEY, {"step": 1})
     for key in (CheckpointKey("ffffffff", 3), CheckpointKey("0123abcd", 4)):
-        with pytest.raises(CheckpointRefused, match="it belongs to recipe 0123abcd with seed 3"):
+        with pytest.raises(CheckpointRefusedError, match="it belongs to recipe 0123abcd with seed 3"):
             read_checkpoint(tmp_path / CHECKPOINT_FILE, key)
     torch.save({"version": 99}, tmp_path / "other.pt")
-    with pytest.raises(CheckpointRefused, match="not a checkpoint of version 1"):
+    with pytest.raises(CheckpointRefusedError, match="not a checkpoint of version 1"):
         read_checkpoint(tmp_path / "other.pt")
 
 

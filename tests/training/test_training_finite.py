@@ -15,7 +15,7 @@ from test_training_scores import Guess
 from torch import Tensor, nn
 
 from dnw_core.config.base import fingerprint
-from dnw_core.errors import CheckpointRefused, NotFinite
+from dnw_core.errors import CheckpointRefusedError, NotFinite
 from dnw_core.record import EpochMetrics, Scores
 from dnw_core.training.checkpoints.resume import refuse_unfit
 from dnw_core.training.engine.finite import finite_epoch
@@ -126,7 +126,7 @@ def test_a_folder_of_before_is_mended(tmp_path: Path) -> None:
     train(recipe, tmp_path)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     state["history"][-1] |= {"test_loss": math.nan, "test_accuracy": 0.1}
-    with pytest.raises(CheckpointRefused, match="history holds no epoch's figures"):
+    with pytest.raises(CheckpointRefusedError, match="history holds no epoch's figures"):
         refuse_unfit(state, recipe, 0)
     state["history"][-1] |= {"test_loss": 2.0}
     refuse_unfit(state, recipe, 0)

@@ -17,7 +17,7 @@ from dnw_core.training.engine.gradient_sum import GradientSum
 from dnw_core.training.engine.group import CPU, WorkerGroup
 from dnw_core.training.engine.loop import make_optimiser
 from dnw_core.training.engine.step import TrainingStep
-from dnw_core.wiring.rule import Attached, Run, WiringRule, attach
+from dnw_core.wiring.rule import AttachedRule, Run, WiringRule, attach
 from dnw_core.wiring.rules.top_edges import TopEdges
 from dnw_core.wiring.slots import Slots
 
@@ -38,19 +38,19 @@ class Recorder(WiringRule):
         """All."""
         return torch.ones_like(weight, dtype=torch.bool)
 
-    def before_step(self, here: Attached, step: int) -> None:
+    def before_step(self, here: AttachedRule, step: int) -> None:
         """Note gradient and momentum; take the gradient away where the weight is to rest."""
         gradient, momentum = (None if value is None else value.clone() for value in (here.gradient, here.momentum))
         Recorder.seen.append(("before", step, here.name, here.weight.clone(), gradient, momentum))
         if step == Recorder.rests:
             here.weight.grad = None
 
-    def after_step(self, here: Attached, step: int) -> None:
+    def after_step(self, here: AttachedRule, step: int) -> None:
         """Note the weight."""
         Recorder.seen.append(("after", step, here.name, here.weight.clone()))
 
     @classmethod
-    def before_step_together(cls, places: Sequence[Attached], step: int) -> None:
+    def before_step_together(cls, places: Sequence[AttachedRule], step: int) -> None:
         """Note who is there."""
         Recorder.seen.append(("together", step, [place.name for place in places]))
 
@@ -112,7 +112,7 @@ def test_over_a_resume_rules_see_the_same_steps_and_momentum(tmp_path: Path, mon
     steps: list[int] = []
     momenta: list[bool] = []
 
-    def before(_: TopEdges, here: Attached, step: int) -> None:
+    def before(_: TopEdges, here: AttachedRule, step: int) -> None:
         steps.append(step)
         momenta.append(here.momentum is not None and bool(here.momentum.any()))
 

@@ -13,7 +13,7 @@ from support.stubs.tiny_trials import small_recipe, train
 
 from dnw_core.config.base import fingerprint
 from dnw_core.config.recipe import Recipe
-from dnw_core.errors import TrialFailed
+from dnw_core.errors import TrialFailedError
 from dnw_core.files import sha256_of
 from dnw_core.models.build import build_wired
 from dnw_core.record import CHECKPOINT_FILE, LOG_FILE, RECORD_FILE, TrialRecord, sealed
@@ -123,7 +123,9 @@ def test_a_ticket_from_other_initial_weights_is_refused(parent: Path, tmp_path: 
     provenance["packages"]["torch"] = "1.9.0"
     for digest in ("0" * 64, None):
         rewrite(parent, {"initial_digest": digest}, {"provenance": provenance})
-        with pytest.raises(TrialFailed, match=r"cannot rebuild the initial weights: .* trained with torch 1\.9\.0"):
+        with pytest.raises(
+            TrialFailedError, match=r"cannot rebuild the initial weights: .* trained with torch 1\.9\.0"
+        ):
             train(child_recipe("lottery-ticket"), tmp_path / "ticket", parent=parent)
     train(child_recipe("fine-tune"), tmp_path / "tuned", parent=parent)  # which takes the final ones
 
@@ -185,7 +187,7 @@ def another_trial(parent: Path) -> None:
 def test_an_unusable_parent_is_named(parent: Path, tmp_path: Path, damage: Any, said: str) -> None:
     """Missing, damaged, unfinished or another's: one sentence with the folder, and nothing is trained."""
     damage(parent)
-    with pytest.raises(TrialFailed, match=said) as raised:
+    with pytest.raises(TrialFailedError, match=said) as raised:
         train(child_recipe("fine-tune"), tmp_path / "child", parent=parent)
     assert str(parent) in str(raised.value)
     assert not (tmp_path / "child" / CHECKPOINT_FILE).exists()
@@ -197,7 +199,7 @@ def test_a_parent_with_another_network_is_refused(tmp_path: Path, parent: Path) 
     model[DENSE] = model[DENSE][:-1]
     rewrite(parent, {"model": model})
     for rule in ("fine-tune", "lottery-ticket"):
-        with pytest.raises(TrialFailed, match=rf"{DENSE} should have shape \(44, 44\), found shape \(43, 44\)"):
+        with pytest.raises(TrialFailedError, match=rf"{DENSE} should have shape \(44, 44\), found shape \(43, 44\)"):
             train(child_recipe(rule), tmp_path / "child", parent=parent)
 
 
@@ -212,7 +214,7 @@ def test_a_parent_is_given_exactly_where_it_is_asked_for(tmp_path: Path, parent:
 def test_an_unfinished_checkpoint_is_no_parent(tmp_path: Path) -> None:
     """A working folder has no record: it is refused, whatever its checkpoint says."""
     save_checkpoint(tmp_path, CheckpointKey(fingerprint(COMPLETE), 0), {"epoch": 2, "model": {}})
-    with pytest.raises(TrialFailed, match="is it finished"):
+    with pytest.raises(TrialFailedError, match="is it finished"):
         load_parent(child_recipe("fine-tune"), 0, tmp_path)
 
 

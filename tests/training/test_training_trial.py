@@ -12,7 +12,7 @@ import torch
 from pyarrow import parquet
 from support.stubs.tiny_trials import small_recipe, train
 
-from dnw_core.errors import TrialFailed, UserError
+from dnw_core.errors import TrialFailedError, UserError
 from dnw_core.files import sha256_of
 from dnw_core.models.graph import Graph, Liveness
 from dnw_core.record import HISTORY_COLUMNS, HISTORY_FILE, PROGRESS_FILE, WIRING_FILE, Cost, EpochMetrics, read_record
@@ -77,9 +77,9 @@ def test_swapped_edges_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_the_trial_with_its_reason(tmp_path: Path) -> None:
-    """A learning rate of 1e30 diverges: TrialFailed with the epoch and the step, and no record of success."""
+    """A learning rate of 1e30 diverges: TrialFailedError with the epoch and the step, and no record of success."""
     recipe = small_recipe("tiny-discrete", optimiser={"learning_rate": 1e30})
-    with pytest.raises(TrialFailed, match=r"the training loss is not finite \(epoch 0, by step [1-3]\)"):
+    with pytest.raises(TrialFailedError, match=r"the training loss is not finite \(epoch 0, by step [1-3]\)"):
         train(recipe, tmp_path)
     assert not (tmp_path / "trial.json").exists()
 

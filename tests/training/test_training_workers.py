@@ -18,7 +18,7 @@ from support.stubs.tiny_trials import small_recipe, train
 from test_training_resume import assert_same_result
 
 from dnw_core.config.recipe import Recipe
-from dnw_core.errors import TrialFailed, UserError
+from dnw_core.errors import TrialFailedError, UserError
 from dnw_core.record import LOG_FILE, EpochMetrics, TrialRecord
 from dnw_core.training import TrialStopped
 
@@ -135,7 +135,7 @@ def test_what_a_worker_raises_is_raised_here(tmp_path: Path, monkeypatch: pytest
     odd = tmp_path / "odd" / "t?%2F#a"
     odd.mkdir(parents=True)
     monkeypatch.setattr("tempfile.tempdir", str(odd))
-    with pytest.raises(TrialFailed, match=r"the training loss is not finite \(epoch 0, by step [1-3]\)"):
+    with pytest.raises(TrialFailedError, match=r"the training loss is not finite \(epoch 0, by step [1-3]\)"):
         train(recipe(optimiser={"learning_rate": 1e30}), tmp_path, workers=2)
     assert not (tmp_path / "trial.json").exists()
     assert log_of(tmp_path).count("workers: processes") == 1
@@ -217,7 +217,7 @@ def stub(then: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_workers_lost_again_and_again(then: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three restarts without progress, then the trial has failed, and says of what."""
     starts = stub(then, tmp_path, monkeypatch)
-    with pytest.raises(TrialFailed, match=message):
+    with pytest.raises(TrialFailedError, match=message):
         train(recipe(), tmp_path / "trial", workers=2)
     assert 4 <= len(starts.read_text()) <= 8  # four times two; the second of a pair may have been too late to count
     assert log_of(tmp_path / "trial").count("all 2 workers start again from epoch 0, step 0") == 3

@@ -10,7 +10,7 @@ from support.stubs.specs import TRAIN, spec
 from dnw_core.record import EpochMetrics, read_record
 from pipelines.spec import TrialSpec
 from pipelines.store.folder import Store
-from pipelines.trial.parents import TrialBlocked
+from pipelines.trial.parents import TrialBlockedError
 from pipelines.trial.run import read_tail, run_spec
 
 
@@ -42,7 +42,7 @@ def test_done_trial_is_not_trained_again(store: Store) -> None:
 
 
 def test_failed_trial_is_a_row(store: Store) -> None:
-    """TrialFailed becomes a failed record with its reason and the end of the log; nothing is raised."""
+    """TrialFailedError becomes a failed record with its reason and the end of the log; nothing is raised."""
     one = spec(store.results_dir, "fails")
     record = run_spec(one, train=TRAIN)
     assert record is not None
@@ -121,7 +121,7 @@ def test_a_child_without_its_parent_is_blocked(store: Store, spoil: str, message
         other = spec(store.results_dir, seed=1)
         run_spec(other, train=TRAIN)
         store.folder(other).rename(store.folder(parent))
-    with pytest.raises(TrialBlocked) as caught:
+    with pytest.raises(TrialBlockedError) as caught:
         run_spec(child, train=TRAIN)
     assert str(caught.value).startswith(message)
     assert list((store.results_dir / "trials" / "stub").glob("child*")) == []

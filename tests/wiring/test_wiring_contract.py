@@ -15,7 +15,7 @@ from dnw_core.config import rules as wiring_config
 from dnw_core.config.rules import RULE_CLASSES
 from dnw_core.models.build import build_rule
 from dnw_core.wiring.hooks import Wiring
-from dnw_core.wiring.rule import Attached, Run, attach, attached_rules, effective_weights
+from dnw_core.wiring.rule import AttachedRule, Run, attach, attached_rules, effective_weights
 from dnw_core.wiring.slots import Slots
 
 # one entry a registered rule: settings for the trials below
@@ -54,7 +54,7 @@ GRADIENT = {
 }  # of all other rules: "edges"
 
 # what an edge makes of its weight, where that is not the weight itself
-VALUES: dict[str, Callable[[Attached, Tensor], Tensor]] = {
+VALUES: dict[str, Callable[[AttachedRule, Tensor], Tensor]] = {
     "targeted-dropout": lambda here, weight: weight.abs(),  # Q4: as the reference
     "soft-threshold": lambda here, weight: weight.sign() * (weight.abs() - here.rule.s.sigmoid()),  # type: ignore[operator,union-attr]
 }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dnw_core.data.datasets import cifar10_download, cifar10_source
 from dnw_core.data.sources.base import Channels, Identity, ImageDataset, Split
 from dnw_core.data.sources.cache import CACHE_VERSION, cached_splits
-from dnw_core.errors import DataBroken, DataMissing
+from dnw_core.errors import DataBrokenError, DataMissingError
 
 if TYPE_CHECKING:
     from dnw_core.config import Execution
@@ -36,7 +36,7 @@ def check(execution: Execution) -> None:
     """See ``dnw_core.data.check_dataset``."""
     try:
         cifar10_source.find_source(execution)
-    except DataMissing:
+    except DataMissingError:
         if not execution.download:
             raise
 
@@ -62,7 +62,7 @@ def load(execution: Execution) -> ImageDataset:
 def _find_or_download(execution: Execution) -> Source:
     try:
         return cifar10_source.find_source(execution)
-    except DataMissing:
+    except DataMissingError:
         if not execution.download:
             raise
     cifar10_download.download(execution)
@@ -76,12 +76,12 @@ def _decode(source: Source) -> tuple[Split, Split]:
         ("test", test, IDENTITY.test_count, IDENTITY.test_checksum),
     ):
         if len(split.labels) != count:
-            raise DataBroken(
+            raise DataBrokenError(
                 f"cifar10: {source.describe(name)}: expected {count} {name} images, found {len(split.labels)}"
             )
         found = split.checksum()
         if found != checksum:
-            raise DataBroken(
+            raise DataBrokenError(
                 f"cifar10: {source.describe(name)}: the {name} images or labels are not CIFAR-10's: "
                 f"expected pixel checksum (SHA-256) {checksum}, found {found}"
             )

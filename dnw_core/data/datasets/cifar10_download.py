@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dnw_core.data.datasets import cifar10_source
 from dnw_core.data.sources.locks import file_lock
-from dnw_core.errors import DataMissing
+from dnw_core.errors import DataMissingError
 
 if TYPE_CHECKING:
     from dnw_core.config import Execution
@@ -24,7 +24,7 @@ def download(execution: Execution) -> None:
     """Fetch torchvision's folder into ``cifar10/`` in the data folder, unless another process just did.
 
     Raises:
-        DataMissing: if the server cannot be reached, sends other bytes, or the folder cannot be written.
+        DataMissingError: if the server cannot be reached, sends other bytes, or the folder cannot be written.
     """
     named, base = cifar10_source.candidate_folders(execution)
     folder = base if base.name == cifar10_source.NAME else named
@@ -35,7 +35,7 @@ def download(execution: Execution) -> None:
                 _fetch(folder)
     except (OSError, http.client.HTTPException, RuntimeError) as error:  # a RuntimeError: other bytes than expected
         reason = " ".join(str(error).split())
-        raise DataMissing(
+        raise DataMissingError(
             f"cifar10 could not be downloaded to {folder}: {reason}; fetch it elsewhere and give its folder "
             "with --data-dir"
         ) from None
@@ -44,7 +44,7 @@ def download(execution: Execution) -> None:
 def _is_there(execution: Execution) -> bool:
     try:
         cifar10_source.find_source(execution)
-    except DataMissing:
+    except DataMissingError:
         return False
     return True
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dnw_core.data.sources.base import Split
-from dnw_core.errors import DataBroken
+from dnw_core.errors import DataBrokenError
 
 FOLDER = "cifar-10-batches-py"
 TRAIN_FILES: dict[str, str] = {
@@ -32,7 +32,7 @@ def read_batches(folder: Path, files: dict[str, str]) -> Split:
     """Return the images and labels of the batch files (name -> expected MD5) in this order.
 
     Raises:
-        DataBroken: if a file cannot be read, has another MD5, or holds anything but images and labels.
+        DataBrokenError: if a file cannot be read, has another MD5, or holds anything but images and labels.
     """
     import numpy as np
 
@@ -46,10 +46,10 @@ def _read_batch(path: Path, expected: str) -> Split:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataBroken(f"cifar10: {path} cannot be read: {error.strerror or error}") from None
+        raise DataBrokenError(f"cifar10: {path} cannot be read: {error.strerror or error}") from None
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != expected:
-        raise DataBroken(
+        raise DataBrokenError(
             f"cifar10: {path} is truncated or altered: expected MD5 {expected}, found {found}; "
             "delete it and fetch it again with --download"
         )
@@ -57,7 +57,7 @@ def _read_batch(path: Path, expected: str) -> Split:
         values: Any = _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
         pixels, labels = values["data"], np.array(values["labels"], dtype=np.int64)
     except Exception as error:  # a broken pickle can raise anything
-        raise DataBroken(f"cifar10: {path} is not a batch of images: {error}") from None
+        raise DataBrokenError(f"cifar10: {path} is not a batch of images: {error}") from None
     if (
         not isinstance(pixels, np.ndarray)
         or pixels.dtype != np.uint8
@@ -65,7 +65,7 @@ def _read_batch(path: Path, expected: str) -> Split:
         or labels.ndim != 1
         or not ((labels >= 0) & (labels < 10)).all()
     ):
-        raise DataBroken(f"cifar10: {path} is not a batch of 32x32 images with labels 0..9")
+        raise DataBrokenError(f"cifar10: {path} is not a batch of 32x32 images with labels 0..9")
     return Split(pixels.reshape(-1, 3, 32, 32), labels)
 
 

@@ -14,7 +14,7 @@ from dnw_core.data.datasets.cifar10_pickles import FOLDER as PICKLE_FOLDER
 from dnw_core.data.datasets.cifar10_pickles import TEST_FILES, TRAIN_FILES, read_batches
 from dnw_core.data.sources.base import Split
 from dnw_core.data.sources.parquet_images import find_shards, read_shards
-from dnw_core.errors import DataBroken, DataMissing
+from dnw_core.errors import DataBrokenError, DataMissingError
 
 if TYPE_CHECKING:
     from dnw_core.config import Execution
@@ -28,10 +28,10 @@ class Source(Protocol):
     """A complete set of files to decode."""
 
     def checksum(self) -> str:
-        """Return the SHA-256 over all files; raises DataBroken if one cannot be read."""
+        """Return the SHA-256 over all files; raises DataBrokenError if one cannot be read."""
 
     def decode(self) -> tuple[Split, Split]:
-        """Return train and test as the files hold them; raises DataBroken."""
+        """Return train and test as the files hold them; raises DataBrokenError."""
 
     def describe(self, split: str) -> str:
         """Return the files of ``train`` or ``test``, for a message."""
@@ -90,8 +90,8 @@ def find_source(execution: Execution) -> Source:
     """Return the first complete source; torchvision's folder comes before Parquet files.
 
     Raises:
-        DataMissing: if there is none; names missing files where some were found, else the folders looked in.
-        DataBroken: if shards contradict each other.
+        DataMissingError: if there is none; names missing files where some were found, else the folders looked in.
+        DataBrokenError: if shards contradict each other.
     """
     folders = candidate_folders(execution)
     incomplete: list[str] = []
@@ -103,11 +103,11 @@ def find_source(execution: Execution) -> Source:
         base = folders[-1]
         looked = " and ".join(str(folder) for folder in folders) if base.is_dir() else f"{base} (no such folder)"
     except PermissionError as error:
-        raise DataMissing(f"cifar10: {error.filename} may not be read: {error.strerror}") from None
+        raise DataMissingError(f"cifar10: {error.filename} may not be read: {error.strerror}") from None
     advice = "give the folder that holds it with --data-dir, or fetch it with --download"
     if incomplete:
-        raise DataMissing(f"cifar10 is incomplete: {'; '.join(incomplete)}; add it, {advice}")
-    raise DataMissing(
+        raise DataMissingError(f"cifar10 is incomplete: {'; '.join(incomplete)}; add it, {advice}")
+    raise DataMissingError(
         f"cifar10 was not found in {looked}: neither {PICKLE_FOLDER}/ nor train-*.parquet and test-*.parquet; {advice}"
     )
 
@@ -141,5 +141,5 @@ def _checksum(files: list[Path]) -> str:
             with path.open("rb") as file:
                 whole.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
-            raise DataBroken(f"cifar10: {path} cannot be read: {error.strerror or error}") from None
+            raise DataBrokenError(f"cifar10: {path} cannot be read: {error.strerror or error}") from None
     return whole.hexdigest()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dnw_core.data.sources.base import Channels, Identity, ImageDataset, Split
-from dnw_core.errors import DataBroken, DataMissing
+from dnw_core.errors import DataBrokenError, DataMissingError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +58,7 @@ def load(execution: Execution) -> ImageDataset:
     ):
         found = split.checksum()
         if found != expected:
-            raise DataBroken(
+            raise DataBrokenError(
                 f"digits: the {name} images differ from those this project knows: expected SHA-256 {expected}, "
                 f"found {found}; reinstall scikit-learn"
             )
@@ -80,7 +80,9 @@ def load(execution: Execution) -> ImageDataset:
 def _package_folder() -> Path:
     specification = importlib.util.find_spec("sklearn")  # finds the package without importing it
     if specification is None or not specification.submodule_search_locations:
-        raise DataMissing("digits: scikit-learn, which brings these images, is not installed; pip install scikit-learn")
+        raise DataMissingError(
+            "digits: scikit-learn, which brings these images, is not installed; pip install scikit-learn"
+        )
     return Path(specification.submodule_search_locations[0])
 
 
@@ -96,7 +98,7 @@ def _read_table() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     try:
         table = np.loadtxt(path, delimiter=",", dtype=np.int64) if path.is_file() else _read_by_library()
     except (OSError, EOFError, ValueError) as error:
-        raise DataBroken(f"digits: {path} cannot be read ({error}); reinstall scikit-learn") from None
+        raise DataBrokenError(f"digits: {path} cannot be read ({error}); reinstall scikit-learn") from None
     return table[:, :-1].reshape(-1, 8, 8), table[:, -1].copy()
 
 

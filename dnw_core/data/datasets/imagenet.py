@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dnw_core.data.sources.image_source import ImageSource, find_source
-from dnw_core.errors import DataBroken
+from dnw_core.errors import DataBrokenError
 
 if TYPE_CHECKING:
     from dnw_core.config import Execution
@@ -41,13 +41,15 @@ def open_images(execution: Execution) -> EncodedImages:
         ("training", "validation"), source.counts(), (TRAIN_COUNT, TEST_COUNT), strict=True
     ):
         if found != expected:
-            raise DataBroken(f"{NAME}: expected {expected:,} {split} images, found {found:,}; is the copy complete?")
+            raise DataBrokenError(
+                f"{NAME}: expected {expected:,} {split} images, found {found:,}; is the copy complete?"
+            )
     return source.open_images(NAME, execution)
 
 
 def _check_classes(source: ImageSource) -> None:
     found = len(source.classes())
     if found != CLASSES:
-        raise DataBroken(
+        raise DataBrokenError(
             f"{NAME}: expected {CLASSES:,} classes, found {found:,}; other images are read as image-folder"
         )

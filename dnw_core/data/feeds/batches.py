@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dnw_core.config import DataConfig
 from dnw_core.data.feeds.feed import Batch
-from dnw_core.data.feeds.share import WHOLE, Share
+from dnw_core.data.feeds.share import WHOLE, WorkerShard
 from dnw_core.errors import UserError
 from dnw_core.seeds import derive_seed
 
@@ -115,7 +115,7 @@ def training_batches(
     seed: int,
     epoch: int,
     start_step: int = 0,
-    share: Share = WHOLE,
+    share: WorkerShard = WHOLE,
     drop_last: bool = False,
 ) -> Iterator[Batch]:
     """Return the batches of one epoch from ``start_step`` on: float32 [b, 3, H, W] and labels [b], shuffled.
@@ -151,7 +151,7 @@ def training_batches(
     return batches()
 
 
-def evaluation_batches(images: DeviceImages, batch_size: int, share: Share = WHOLE) -> Iterator[Batch]:
+def evaluation_batches(images: DeviceImages, batch_size: int, share: WorkerShard = WHOLE) -> Iterator[Batch]:
     """Return all images in order, normalised and not augmented; the last batch may be smaller."""
     for start in range(0, len(images), batch_size):
         whole = min(batch_size, len(images) - start)
@@ -202,7 +202,7 @@ def _generator(seed: int, *purpose: str | int) -> torch.Generator:
 
 
 class ResidentFeed:
-    """One half of a data set on a device, as a ``Feed``.
+    """One half of a data set on a device, as a ``BatchSource``.
 
     Args:
         images: the half's images.
@@ -217,7 +217,7 @@ class ResidentFeed:
         return len(self._images)
 
     def training(
-        self, *, batch_size: int, seed: int, epoch: int, start_step: int, share: Share, drop_last: bool = False
+        self, *, batch_size: int, seed: int, epoch: int, start_step: int, share: WorkerShard, drop_last: bool = False
     ) -> Iterator[Batch]:
         """Return an epoch's batches from ``start_step`` on."""
         return training_batches(
@@ -231,7 +231,7 @@ class ResidentFeed:
             drop_last=drop_last,
         )
 
-    def evaluation(self, *, batch_size: int, share: Share) -> Iterator[Batch]:
+    def evaluation(self, *, batch_size: int, share: WorkerShard) -> Iterator[Batch]:
         """Return all images in order."""
         return evaluation_batches(self._images, batch_size, share)
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from dnw_core.data.feeds.share import Share
+from dnw_core.data.feeds.share import WorkerShard
 
 
 @dataclass(frozen=True)
@@ -29,21 +29,21 @@ class Batch:
     whole: int
 
 
-class Feed(Protocol):
+class BatchSource(Protocol):
     """One half of a data set."""
 
     def __len__(self) -> int:
         """Number of images."""
 
     def training(
-        self, *, batch_size: int, seed: int, epoch: int, start_step: int, share: Share, drop_last: bool = False
+        self, *, batch_size: int, seed: int, epoch: int, start_step: int, share: WorkerShard, drop_last: bool = False
     ) -> Iterator[Batch]:
         """Return an epoch's batches from ``start_step`` on, shuffled and augmented.
 
         The last one may be smaller; ``drop_last`` leaves it out then, and its images with it.
         """
 
-    def evaluation(self, *, batch_size: int, share: Share) -> Iterator[Batch]:
+    def evaluation(self, *, batch_size: int, share: WorkerShard) -> Iterator[Batch]:
         """Return all images in order, not augmented; the last batch may be smaller. A share may be empty."""
 
     def close(self) -> None:
@@ -54,8 +54,8 @@ class Feed(Protocol):
 class Feeds:
     """Both halves of the images that a recipe asks for, and the data set's checksum for the provenance."""
 
-    train: Feed
-    test: Feed
+    train: BatchSource
+    test: BatchSource
     checksum: str
 
     def close(self) -> None:

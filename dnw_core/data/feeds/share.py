@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Share:
+class WorkerShard:
     """One worker's part of every batch.
 
     A batch is cut into ``groups`` parts of consecutive images, as equal as they can be, the longer ones first: the
@@ -45,4 +45,4 @@ class Share:
         return [least + (group < larger) for group in range(self.groups)]
 
 
-WHOLE = Share()
+WHOLE = WorkerShard()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from dnw_core.errors import DataBroken
+from dnw_core.errors import DataBrokenError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,9 +28,9 @@ class EncodedFiles(Protocol):
         """Return those of these rows only."""
 
     def read(self, row: int) -> bytes:
-        """Return a file's bytes; raises DataBroken if they are no longer there."""
+        """Return a file's bytes; raises DataBrokenError if they are no longer there."""
 
-    def broken(self, row: int, reason: str) -> DataBroken:
+    def broken(self, row: int, reason: str) -> DataBrokenError:
         """Return the error for a file that does not decode: its name, and what to do."""
 
 
@@ -55,11 +55,11 @@ class FolderFiles:
             with open(path, "rb", buffering=0) as file:  # noqa: PTH123
                 return file.read()
         except OSError as error:
-            raise DataBroken(f"{path} cannot be read: {error.strerror or error}") from None
+            raise DataBrokenError(f"{path} cannot be read: {error.strerror or error}") from None
 
-    def broken(self, row: int, reason: str) -> DataBroken:
+    def broken(self, row: int, reason: str) -> DataBrokenError:
         """See EncodedFiles."""
-        return DataBroken(
+        return DataBrokenError(
             f"{self.folder / self.paths[row]} is unreadable: {reason}; it has changed since it was checked"
         )
 
@@ -94,14 +94,14 @@ class PackedFiles:
             with self.path.open("rb", buffering=0) as file:
                 content = os.pread(file.fileno(), size, int(self.offsets[row]))
         except OSError as error:
-            raise DataBroken(f"{self.path} cannot be read: {error.strerror or error}") from None
+            raise DataBrokenError(f"{self.path} cannot be read: {error.strerror or error}") from None
         if len(content) < size:
             raise self.broken(row, "its end is missing")
         return content
 
-    def broken(self, row: int, reason: str) -> DataBroken:
+    def broken(self, row: int, reason: str) -> DataBrokenError:
         """See EncodedFiles."""
-        return DataBroken(
+        return DataBrokenError(
             f"{self.path} was altered after it was written (at byte {int(self.offsets[row])}: {reason}); "
             "delete it, and it is made anew"
         )

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from dnw_core.errors import DataBroken, DataMissing
+from dnw_core.errors import DataBrokenError, DataMissingError
 
 TRAIN_FOLDER = "train"
 TEST_FOLDERS = ("val", "validation")
@@ -83,18 +83,18 @@ def list_folder(root: Path) -> FolderListing:
     Files that are hidden or of a known other kind (``.txt``) are left out; classes may have folders in them.
 
     Raises:
-        DataMissing: if there is no folder ``train``, ``val`` or ``validation``.
-        DataBroken: if a class has no images, the splits have different classes, a file is no image, or both names of
-            the second split are there.
+        DataMissingError: if there is no folder ``train``, ``val`` or ``validation``.
+        DataBrokenError: if a class has no images, the splits have different classes, a file is not an image, or both
+            names of the second split are there.
     """
     missing = missing_folders(root)
     if missing:
-        raise DataMissing(
+        raise DataMissingError(
             f"{root} has no folder {' and '.join(missing)}; image folders are train/<class>/ and val/<class>/"
         )
     test_folder, *others = [name for name in TEST_FOLDERS if (root / name).is_dir()]
     if others:
-        raise DataBroken(f"{root} has both {test_folder} and {others[0]}; keep the one that is to be scored on")
+        raise DataBrokenError(f"{root} has both {test_folder} and {others[0]}; keep the one that is to be scored on")
     classes = list_classes(root / TRAIN_FOLDER)
     _check_same(root, classes, test_folder, list_classes(root / test_folder))
     return FolderListing(
@@ -106,15 +106,15 @@ def list_classes(folder: Path) -> tuple[str, ...]:
     """Return the names of a split's classes, sorted.
 
     Raises:
-        DataBroken: if there are none.
+        DataBrokenError: if there are none.
     """
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
-        raise DataBroken(f"{folder} cannot be read: {error.strerror or error}") from None
+        raise DataBrokenError(f"{folder} cannot be read: {error.strerror or error}") from None
     if not names:
-        raise DataBroken(f"{folder} holds no folder of a class; image folders are train/<class>/ and val/<class>/")
+        raise DataBrokenError(f"{folder} holds no folder of a class; image folders are train/<class>/ and val/<class>/")
     return tuple(names)
 
 
@@ -131,7 +131,7 @@ def _check_same(root: Path, train: tuple[str, ...], test_folder: str, test: tupl
         if only
     ]
     if parts:
-        raise DataBroken(f"{root}: {TRAIN_FOLDER} and {test_folder} have different classes ({'; '.join(parts)})")
+        raise DataBrokenError(f"{root}: {TRAIN_FOLDER} and {test_folder} have different classes ({'; '.join(parts)})")
 
 
 def _list_split(root: Path, folder: str, classes: tuple[str, ...]) -> SplitListing:
@@ -139,10 +139,10 @@ def _list_split(root: Path, folder: str, classes: tuple[str, ...]) -> SplitListi
         found = list(pool.map(lambda name: _list_class(root / folder, name), classes))
     strange = [f"{folder}/{path}" for _, others in found for path in others]
     if strange:
-        raise DataBroken(f"{root} holds files that are no images: {first_of(strange)}; remove them")
+        raise DataBrokenError(f"{root} holds files that are no images: {first_of(strange)}; remove them")
     empty = [f"{folder}/{name}" for name, (files, _) in zip(classes, found, strict=True) if not files]
     if empty:
-        raise DataBroken(f"{root} has classes without an image: {first_of(empty)}")
+        raise DataBrokenError(f"{root} has classes without an image: {first_of(empty)}")
     return SplitListing(
         folder,
         paths=[path for files, _ in found for path, _ in files],
@@ -163,7 +163,7 @@ def _list_class(split: Path, name: str) -> tuple[list[tuple[str, int]], list[str
             elif suffix not in OTHER_SUFFIXES:
                 strange.append(path)
     except OSError as error:
-        raise DataBroken(f"{error.filename or split / name} cannot be read: {error.strerror or error}") from None
+        raise DataBrokenError(f"{error.filename or split / name} cannot be read: {error.strerror or error}") from None
     images.sort(key=lambda image: image[0].rpartition("/")[::2])  # as ImageFolder: by folder, then by name
     return images, strange
 

@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from dnw_core.config import Config
-from dnw_core.errors import DataBroken, DataMissing
+from dnw_core.errors import DataBrokenError, DataMissingError
 
 MANIFEST_FILE = "manifest.json"
 
@@ -120,15 +120,15 @@ def read_manifest(path: Path) -> Manifest:
     """Return the manifest in a file.
 
     Raises:
-        DataMissing: if there is no such file.
-        DataBroken: if it cannot be read, is no manifest, or was altered.
+        DataMissingError: if there is no such file.
+        DataBrokenError: if it cannot be read, is no manifest, or was altered.
     """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise DataMissing(f"{path} is not there; python pipelines/prepare.py writes it at its end") from None
+        raise DataMissingError(f"{path} is not there; python pipelines/prepare.py writes it at its end") from None
     except OSError as error:
-        raise DataBroken(f"{path} cannot be read: {error.strerror or error}") from None
+        raise DataBrokenError(f"{path} cannot be read: {error.strerror or error}") from None
     return parse_manifest(content, str(path))
 
 
@@ -140,26 +140,26 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
         where: the file's name, for messages.
 
     Raises:
-        DataBroken: if they are no manifest, contradict themselves, or were altered since they were written.
+        DataBrokenError: if they are no manifest, contradict themselves, or were altered since they were written.
     """
     advice = "prepare the images anew with python pipelines/prepare.py"
     try:
         values = json.loads(content)
     except (ValueError, RecursionError):
-        raise DataBroken(f"{where} is truncated or no manifest; {advice}") from None
+        raise DataBrokenError(f"{where} is truncated or no manifest; {advice}") from None
     if not isinstance(values, dict) or "version" not in values:
-        raise DataBroken(f"{where} is no manifest of prepared images; {advice}")
+        raise DataBrokenError(f"{where} is no manifest of prepared images; {advice}")
     if values["version"] != 1:
-        raise DataBroken(f"{where} has version {values['version']!r}, and this project reads version 1; {advice}")
+        raise DataBrokenError(f"{where} has version {values['version']!r}, and this project reads version 1; {advice}")
     if values.pop("checksum", None) != _checksum(values):
-        raise DataBroken(f"{where} was altered after it was written: its checksum does not fit; {advice}")
+        raise DataBrokenError(f"{where} was altered after it was written: its checksum does not fit; {advice}")
     try:
         return Manifest.model_validate_json(json.dumps(values))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         reason = re.sub(r"^Value error, ", "", first["msg"])
-        raise DataBroken(f"{where}: {place + ': ' if place else ''}{reason}; {advice}") from None
+        raise DataBrokenError(f"{where}: {place + ': ' if place else ''}{reason}; {advice}") from None
 
 
 def _checksum(values: dict[str, object]) -> str:

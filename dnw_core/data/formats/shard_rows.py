@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from dnw_core.data.formats.shard_schema import LABEL_COLUMN, altered, find_image_column, only_paths
-from dnw_core.errors import DataBroken
+from dnw_core.errors import DataBrokenError
 
 _ROWS = 256  # read at a time
 
@@ -28,7 +28,7 @@ def read_rows(content: bytes, classes: int, where: str) -> Iterator[Row]:
         where: the file's name, for messages.
 
     Raises:
-        DataBroken: if it does not parse, lacks a column, or has a row without an image or with a wrong label.
+        DataBrokenError: if it does not parse, lacks a column, or has a row without an image or with a wrong label.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -42,12 +42,12 @@ def read_rows(content: bytes, classes: int, where: str) -> Iterator[Row]:
                     batch.column(column).to_pylist(), batch.column(LABEL_COLUMN).to_pylist(), strict=True
                 ):
                     if image is not None and image["bytes"] is None and image.get("path"):
-                        raise DataBroken(only_paths(f"{where}: row {row}"))
+                        raise DataBrokenError(only_paths(f"{where}: row {row}"))
                     if image is None or not image["bytes"]:
-                        raise DataBroken(f"{where}: row {row} has no image")
+                        raise DataBrokenError(f"{where}: row {row} has no image")
                     if not isinstance(label, int) or not 0 <= label < classes:
-                        raise DataBroken(f"{where}: row {row} has label {label}; labels are 0 to {classes - 1}")
+                        raise DataBrokenError(f"{where}: row {row} has label {label}; labels are 0 to {classes - 1}")
                     yield Row(image["bytes"], label, image.get("path"))
                     row += 1
     except (pa.ArrowException, OSError) as error:
-        raise DataBroken(altered(where, error)) from None
+        raise DataBrokenError(altered(where, error)) from None

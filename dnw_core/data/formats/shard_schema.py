@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dnw_core.data.formats.folder_listing import first_of
-from dnw_core.errors import DataBroken
+from dnw_core.errors import DataBrokenError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,7 +48,7 @@ def read_footer(file: Any, where: str) -> Footer:
         where: its name, for messages.
 
     Raises:
-        DataBroken: if it is no Parquet file, lacks a column or the pictures themselves, or tells no class names.
+        DataBrokenError: if it is no Parquet file, lacks a column or the pictures themselves, or tells no class names.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -57,19 +57,19 @@ def read_footer(file: Any, where: str) -> Footer:
         with pq.ParquetFile(file) as shard:
             schema, metadata = shard.schema_arrow, shard.metadata
     except (pa.ArrowException, OSError) as error:
-        raise DataBroken(altered(where, error)) from None
+        raise DataBrokenError(altered(where, error)) from None
     column = find_image_column(schema, where)
     if _no_bytes(metadata, f"{column}.bytes"):
-        raise DataBroken(only_paths(f"{where}: each row"))
+        raise DataBrokenError(only_paths(f"{where}: each row"))
     classes = class_names(schema)
     if classes is None:
-        raise DataBroken(
+        raise DataBrokenError(
             f"{where} does not tell the names of its classes (schema metadata 'huggingface'); "
             "make the shards with python pipelines/prepare.py"
         )
     twice = [name for name, count in Counter(classes).items() if count > 1]
     if twice:
-        raise DataBroken(f"{where} has two classes of the name {twice[0]!r}; give each class a name of its own")
+        raise DataBrokenError(f"{where} has two classes of the name {twice[0]!r}; give each class a name of its own")
     return Footer(column, classes, int(metadata.num_rows))
 
 
@@ -81,14 +81,14 @@ def check_agreement(footers: Iterable[tuple[str, Footer]], where: str) -> None:
         where: the folder, for messages.
 
     Raises:
-        DataBroken: if class names, their order or the image column of one differ from the first one's; names both.
+        DataBrokenError: if class names, their order or the image column of one differ from the first one's; names both.
     """
     (first, expected), *others = footers
     for name, footer in others:
         if footer.classes != expected.classes:
-            raise DataBroken(f"{where}: {_differing(first, expected.classes, name, footer.classes)}")
+            raise DataBrokenError(f"{where}: {_differing(first, expected.classes, name, footer.classes)}")
         if footer.column != expected.column:
-            raise DataBroken(
+            raise DataBrokenError(
                 f"{where}: {first} has its images in column {expected.column}, {name} in {footer.column}; "
                 "write all shards alike"
             )
@@ -98,20 +98,22 @@ def find_image_column(schema: pa.Schema, where: str) -> str:
     """Return the name of the column with the images, in a file that has labels, too.
 
     Raises:
-        DataBroken: if there is none, or more than one, if it holds no files, or if there are no integer labels.
+        DataBrokenError: if there is none, or more than one, if it holds no files, or if there are no integer labels.
     """
     import pyarrow as pa
 
     found = [name for name in IMAGE_COLUMNS if name in schema.names]
     if not found:
-        raise DataBroken(f"{where}: expected columns img or image, and label; found {', '.join(schema.names)}")
+        raise DataBrokenError(f"{where}: expected columns img or image, and label; found {', '.join(schema.names)}")
     if len(found) > 1 or schema.names.count(found[0]) > 1:
-        raise DataBroken(f"{where} has more than one column of images, named image or img; drop those not to be read")
+        raise DataBrokenError(
+            f"{where} has more than one column of images, named image or img; drop those not to be read"
+        )
     _check_labels(schema, where)
     kind = schema.field(found[0]).type
     if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
         advice = "; write a struct of 'bytes' (a PNG, JPEG or WebP file) and 'path', as datasets' Image() does"
-        raise DataBroken(f"{where}: column {found[0]} has no field 'bytes'; found {kind}{advice}")
+        raise DataBrokenError(f"{where}: column {found[0]} has no field 'bytes'; found {kind}{advice}")
     return found[0]
 
 
@@ -138,11 +140,11 @@ def _check_labels(schema: pa.Schema, where: str) -> None:
     import pyarrow as pa
 
     if schema.names.count(LABEL_COLUMN) > 1:
-        raise DataBroken(f"{where} has more than one column {LABEL_COLUMN!r}; drop those not to be read")
+        raise DataBrokenError(f"{where} has more than one column {LABEL_COLUMN!r}; drop those not to be read")
     if LABEL_COLUMN in schema.names:
         kind = schema.field(LABEL_COLUMN).type
         if not pa.types.is_integer(kind):
-            raise DataBroken(
+            raise DataBrokenError(
                 f"{where}: column {LABEL_COLUMN!r} holds {kind}; labels are integers, the place of a class in the list "
                 "of their names (datasets' ClassLabel)"
             )
@@ -150,10 +152,10 @@ def _check_labels(schema: pa.Schema, where: str) -> None:
     integers = [repr(field.name) for field in schema if pa.types.is_integer(field.type)]
     missing = f"{where} has no column {LABEL_COLUMN!r}"
     if not integers:
-        raise DataBroken(f"{missing}, and none of integers; found {', '.join(schema.names)}")
+        raise DataBrokenError(f"{missing}, and none of integers; found {', '.join(schema.names)}")
     if len(integers) == 1:
-        raise DataBroken(f"{missing}; its integer column is {integers[0]}: rename it to {LABEL_COLUMN!r}")
-    raise DataBroken(
+        raise DataBrokenError(f"{missing}; its integer column is {integers[0]}: rename it to {LABEL_COLUMN!r}")
+    raise DataBrokenError(
         f"{missing}; its integer columns are {', '.join(integers)}: rename the one with the classes to {LABEL_COLUMN!r}"
     )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from dnw_core.data.formats.folder_listing import FolderListing, SplitListing
 from dnw_core.data.formats.manifest import Settings, shard_name
-from dnw_core.errors import DataBroken
+from dnw_core.errors import DataBrokenError
 
 _PREPARATION = 2  # counts changes of what a shard holds for the same images and settings; 2: samples of 16 bits
 
@@ -44,7 +44,7 @@ def plan_shards(listing: FolderListing, settings: Settings) -> list[ShardPlan]:
     """Return all shards, those of ``train`` first.
 
     Raises:
-        DataBroken: if the name of a class or an image is not UTF-8, which Parquet cannot hold.
+        DataBrokenError: if the name of a class or an image is not UTF-8, which Parquet cannot hold.
     """
     _check_names(listing)
     # the number of images a shard is left out: it is how the images were cut, and they are there
@@ -83,4 +83,4 @@ def _check_names(listing: FolderListing) -> None:
             try:
                 name.encode()
             except UnicodeEncodeError:
-                raise DataBroken(f"{listing.root}: the name {name!a} is not UTF-8; rename it") from None
+                raise DataBrokenError(f"{listing.root}: the name {name!a} is not UTF-8; rename it") from None

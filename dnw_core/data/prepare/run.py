@@ -19,7 +19,7 @@ from dnw_core.data.prepare.plan import ShardPlan, plan_shards
 from dnw_core.data.prepare.shard import BadImage, Place, read_prepared
 from dnw_core.data.prepare.state import Begun, State, strangers
 from dnw_core.data.prepare.workers import Ended, Task, Word, run_tasks
-from dnw_core.errors import DataBroken, DataMissing, UserError
+from dnw_core.errors import DataBrokenError, DataMissingError, UserError
 
 _SAMPLE = 48  # images from which the room that the rest will take is estimated
 _MARGIN = 1.1
@@ -38,7 +38,7 @@ class Watch(Protocol):
         """Hear that so many more lie in a shard that is there already."""
 
 
-class BadImages(DataBroken):
+class BadImages(DataBrokenError):
     """Images that cannot be used; ``images`` names all of them."""
 
     def __init__(self, images: list[BadImage], message: str) -> None:
@@ -61,9 +61,9 @@ def check_places(source: Path, out: Path) -> None:
         UserError: if there is no image folder ``source``, or ``out`` lies in it or holds files of another kind.
     """
     if not source.is_dir():
-        raise DataMissing(f"there is no folder {source}")
+        raise DataMissingError(f"there is no folder {source}")
     if not (source / TRAIN_FOLDER).is_dir():
-        raise DataMissing(f"{source} is no image folder: it has no train/<class>/ and val/<class>/")
+        raise DataMissingError(f"{source} is no image folder: it has no train/<class>/ and val/<class>/")
     if out.resolve().is_relative_to(source.resolve()):
         raise UserError(f"{out} lies in {source}; give a folder outside of the images")
     found = strangers(out) if out.is_dir() else []
@@ -86,8 +86,8 @@ def prepare(source: Path, out: Path, settings: Settings, *, processes: int, over
 
     Raises:
         BadImages: if images cannot be used; the other shards are finished and kept.
-        DataMissing: if the source lacks a split.
-        DataBroken: if its splits have different classes, a class is empty, or a file is no image.
+        DataMissingError: if the source lacks a split.
+        DataBrokenError: if its splits have different classes, a class is empty, or a file is no image.
         UserError: if ``out`` holds something else, has no room, or cannot be written.
     """
     listing = list_folder(source)

@@ -39,7 +39,7 @@ class BadImage:
     reason: str
 
 
-class BadImagesFound(Exception):
+class BadImagesError(Exception):
     """A shard cannot be written; all its bad images are named."""
 
     def __init__(self, images: list[BadImage]) -> None:
@@ -65,7 +65,7 @@ def make_shard(place: Place, plan: ShardPlan, progress: Callable[[int], None]) -
         progress: called with a number of images whenever as many more are done.
 
     Raises:
-        BadImagesFound: if images cannot be used; nothing is written then.
+        BadImagesError: if images cannot be used; nothing is written then.
         OSError: if the file cannot be written. Whatever ``progress`` raises passes through.
     """
     path = place.out / plan.name
@@ -110,7 +110,7 @@ def _write(temporary: Path, place: Place, plan: ShardPlan, progress: Callable[[i
                 writer.write_table(pa.Table.from_pydict({"image": images, "label": labels}, schema=schema))
             progress(len(rows))
     if bad:
-        raise BadImagesFound(bad)
+        raise BadImagesError(bad)
 
 
 def _schema(classes: tuple[str, ...]) -> Any:

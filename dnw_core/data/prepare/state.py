@@ -27,7 +27,7 @@ from dnw_core.data.formats.manifest import (
     read_manifest,
 )
 from dnw_core.data.prepare.plan import ShardPlan
-from dnw_core.errors import DataBroken, UserError
+from dnw_core.errors import DataBrokenError, UserError
 from dnw_core.files import sync, write_text
 
 STATE_FOLDER = ".prepare"
@@ -158,7 +158,7 @@ class State:
     def _read_manifest(self) -> Manifest:
         try:
             return read_manifest(self._out / MANIFEST_FILE)
-        except DataBroken as error:
+        except DataBrokenError as error:
             raise UserError(f"{error}, with --overwrite") from None
 
     def _clear(self) -> None:

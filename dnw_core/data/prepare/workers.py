@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 
 from dnw_core.data.formats.manifest import Shard
 from dnw_core.data.prepare.plan import ShardPlan
-from dnw_core.data.prepare.shard import BadImage, BadImagesFound, Place, is_whole, make_shard
+from dnw_core.data.prepare.shard import BadImage, BadImagesError, Place, is_whole, make_shard
 from dnw_core.errors import UserError
 
 
@@ -154,7 +154,7 @@ def _do(task: Task, place: Place, connection: Connection) -> Ended:
         if task.known is not None and is_whole(place, task.known):
             return Ended(plan, task.known)
         return Ended(plan, make_shard(place, plan, lambda images: connection.send(Progressed(images))), made=True)
-    except BadImagesFound as found:
+    except BadImagesError as found:
         return Ended(plan, bad=tuple(found.images))
     except ConnectionError:
         raise

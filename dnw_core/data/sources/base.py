@@ -119,21 +119,21 @@ class DatasetModule(Protocol):
     """What the module of a data set offers to the registry in ``dnw_core.data``."""
 
     def check(self, execution: Execution) -> None:
-        """Raise DataMissing if it is plain, without reading any image, that the files would not be found."""
+        """Raise DataMissingError if it is plain, without reading any image, that the files would not be found."""
 
 
 class ResidentModule(DatasetModule, Protocol):
     """The module of a data set that lies in memory, decoded."""
 
     def load(self, execution: Execution) -> ImageDataset:
-        """Return the data set; raises DataMissing or DataBroken."""
+        """Return the data set; raises DataMissingError or DataBrokenError."""
 
 
 class StreamedModule(DatasetModule, Protocol):
     """The module of a data set whose images are decoded as they are needed (``recipe.STREAMED``)."""
 
     def describe(self, execution: Execution) -> Content:
-        """Return what the data set holds, from names and sizes; raises DataMissing or DataBroken."""
+        """Return what the data set holds, from names and sizes; raises DataMissingError or DataBrokenError."""
 
     def open_images(self, execution: Execution) -> EncodedImages:
-        """Return the images after each was decoded once (now or when they were prepared); raises DataBroken."""
+        """Return the images after each was decoded once (now or when they were prepared); raises DataBrokenError."""

@@ -20,7 +20,7 @@ from dnw_core.data.formats.readable import describe_unreadable, find_unreadable
 from dnw_core.data.sources.base import Content
 from dnw_core.data.sources.cache import cache_folder, folder_errors
 from dnw_core.data.sources.locks import file_lock
-from dnw_core.errors import DataBroken
+from dnw_core.errors import DataBrokenError
 from dnw_core.files import write_text
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class FolderSource:
 
     @functools.cached_property
     def listing(self) -> FolderListing:
-        """Names and sizes of all files; raises DataBroken."""
+        """Names and sizes of all files; raises DataBrokenError."""
         return list_folder(self.root)
 
     def classes(self) -> tuple[str, ...]:
@@ -56,7 +56,7 @@ class FolderSource:
         """Return the images, each of them decoded once if that was not done before.
 
         Raises:
-            DataBroken: if one cannot be decoded.
+            DataBrokenError: if one cannot be decoded.
             UserError: if the cache folder cannot be written.
         """
         digest = self.listing.digest()
@@ -83,7 +83,7 @@ class FolderSource:
             found = find_unreadable(len(files), files.read)
             bad |= {f"{split.folder}/{split.paths[row]}": reason for row, reason in found.items()}
         if bad:
-            raise DataBroken(describe_unreadable(str(self.root), bad, sum(self.counts())))
+            raise DataBrokenError(describe_unreadable(str(self.root), bad, sum(self.counts())))
 
     def _encoded(self, split: SplitListing) -> EncodedSplit:
         import numpy as np

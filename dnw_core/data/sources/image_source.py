@@ -10,7 +10,7 @@ from dnw_core.data.sources.base import Content
 from dnw_core.data.sources.folder_source import FolderSource
 from dnw_core.data.sources.place import LocalPlace, data_place
 from dnw_core.data.sources.shard_source import find_shards
-from dnw_core.errors import DataMissing
+from dnw_core.errors import DataMissingError
 
 if TYPE_CHECKING:
     from dnw_core.config import Execution
@@ -36,8 +36,8 @@ def find_source(name: str, execution: Execution) -> ImageSource:
     """Return the source in ``<data_dir>/<name>`` or ``data_dir`` itself; in each, shards come before a folder.
 
     Raises:
-        DataMissing: if there is none; names what was looked for and where.
-        DataBroken: if there are shards but not all of them.
+        DataMissingError: if there is none; names what was looked for and where.
+        DataBrokenError: if there are shards but not all of them.
         UserError: if ``data_dir`` is a URI that cannot be opened.
     """
     base = data_place(execution)
@@ -55,10 +55,10 @@ def find_source(name: str, execution: Execution) -> ImageSource:
                 incomplete.append(f"{place} lacks {missing[0]}/")
     advice = "give the folder that holds it with --data-dir"
     if incomplete:
-        raise DataMissing(f"{name} is incomplete: {'; '.join(incomplete)}; add it, or {advice}")
+        raise DataMissingError(f"{name} is incomplete: {'; '.join(incomplete)}; add it, or {advice}")
     folders = "neither train/<class>/ and val/<class>/ nor " if isinstance(base, LocalPlace) else "no "
     joined = "and" if isinstance(base, LocalPlace) else "or"
-    raise DataMissing(
+    raise DataMissingError(
         f"{name} was not found in {base.below(name)} and {base}: {folders}train-*.parquet {joined} "
         f"validation-*.parquet; {advice}"
     )

@@ -16,7 +16,7 @@ from dnw_core.data.formats.pixels import rgb_of
 from dnw_core.data.formats.readable import usable_cpus
 from dnw_core.data.formats.shard_schema import LABEL_COLUMN, altered, class_names, find_image_column, only_paths
 from dnw_core.data.sources.base import Split
-from dnw_core.errors import DataBroken
+from dnw_core.errors import DataBrokenError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +38,7 @@ def find_shards(folder: Path, split: str) -> Shards:
     """Return the Parquet files ``<split>-*.parquet`` in ``folder``; names only, nothing is opened.
 
     Raises:
-        DataBroken: if the files' names contradict each other (two counts, or a shard twice).
+        DataBrokenError: if the files' names contradict each other (two counts, or a shard twice).
     """
     names, missing = order_shards([file.name for file in folder.glob(f"{split}-*.parquet")], split, str(folder))
     return Shards(tuple(folder / name for name in names), missing)
@@ -48,7 +48,7 @@ def order_shards(names: Iterable[str], split: str, where: str) -> tuple[tuple[st
     """Return those of ``names`` that are shards of ``split``, in order, and the names that are missing among them.
 
     Raises:
-        DataBroken: as ``find_shards``; ``where`` names the folder.
+        DataBrokenError: as ``find_shards``; ``where`` names the folder.
     """
     files = tuple(sorted(name for name in names if name.startswith(f"{split}-") and name.endswith(".parquet")))
     if not files:
@@ -60,7 +60,7 @@ def order_shards(names: Iterable[str], split: str, where: str) -> tuple[tuple[st
         return files, ()
     beyond = max(indices) >= max(counts)
     if len(counts) > 1 or len(matches) < len(files) or len(set(indices)) < len(indices) or beyond:
-        raise DataBroken(
+        raise DataBrokenError(
             f"{where} holds shards of more than one version ({', '.join(files)}); keep one version's files"
         )
     count = counts.pop()
@@ -77,7 +77,7 @@ def read_shards(files: Sequence[Path], *, size: int, classes: Sequence[str]) -> 
         classes: names in the order of the labels; a file that has them in another order is refused.
 
     Raises:
-        DataBroken: if a file does not parse, lacks a column, or holds what is no such image or label.
+        DataBrokenError: if a file does not parse, lacks a column, or holds what is no such image or label.
     """
     import numpy as np
 
@@ -103,7 +103,7 @@ def _read_shard(path: Path, size: int, classes: Sequence[str], pool: ThreadPoolE
             job.cancel()
     outside = (labels < 0) | (labels >= len(classes))
     if outside.any():
-        raise DataBroken(f"{path}: label {labels[outside][0]} is not in 0..{len(classes) - 1}")
+        raise DataBrokenError(f"{path}: label {labels[outside][0]} is not in 0..{len(classes) - 1}")
     return Split(images, labels)
 
 
@@ -119,14 +119,14 @@ def _read_columns(path: Path, classes: Sequence[str]) -> tuple[list[bytes | None
             table = file.read(columns=[column, LABEL_COLUMN])
         encoded = [row for chunk in table[column].chunks for row in chunk.field("bytes").to_pylist()]
         if table[LABEL_COLUMN].null_count:
-            raise DataBroken(f"{path}: some labels are missing")
+            raise DataBrokenError(f"{path}: some labels are missing")
         labels = table[LABEL_COLUMN].cast(pa.int64()).to_numpy()
     except (pa.ArrowException, OSError) as error:
-        raise DataBroken(altered(str(path), error)) from None
+        raise DataBrokenError(altered(str(path), error)) from None
     if names is not None and names != tuple(classes) and sorted(names) == sorted(classes):
-        raise DataBroken(f"{path} has its classes in another order: {', '.join(names)}, not {', '.join(classes)}")
+        raise DataBrokenError(f"{path} has its classes in another order: {', '.join(names)}, not {', '.join(classes)}")
     if encoded and not any(encoded):
-        raise DataBroken(only_paths(f"{path}: each row"))
+        raise DataBrokenError(only_paths(f"{path}: each row"))
     return encoded, np.ascontiguousarray(labels, dtype=np.int64)
 
 
@@ -136,7 +136,7 @@ def _decode_rows(path: Path, encoded: list[bytes | None], rows: range, images: n
         try:
             images[row] = _decode_image(encoded[row], size)
         except Exception as error:  # what an image decoder raises on broken input is no one family
-            raise DataBroken(f"{path}: row {row} is not an image of {size}x{size} pixels: {error}") from None
+            raise DataBrokenError(f"{path}: row {row} is not an image of {size}x{size} pixels: {error}") from None
 
 
 def _decode_image(content: bytes | None, size: int) -> Any:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from dnw_core.errors import DataBroken, DataMissing, UserError
+from dnw_core.errors import DataBrokenError, DataMissingError, UserError
 from dnw_core.folders import default_data_dir
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ class Place(Protocol):
         """Return the bytes of each file in it, by name; none if there is no such folder.
 
         Raises:
-            DataMissing: if it may not be looked into, or the other machine does not answer.
+            DataMissingError: if it may not be looked into, or the other machine does not answer.
         """
 
     def read(self, name: str) -> bytes:
-        """Return a file's content; raises DataBroken if that fails."""
+        """Return a file's content; raises DataBrokenError if that fails."""
 
     def open(self, name: str) -> Any:
         """Return a file for random access, as pyarrow takes it; raises OSError."""
@@ -58,7 +58,7 @@ class LocalPlace:
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except OSError as error:
-            raise DataMissing(f"{self.path} may not be read: {error.strerror or error}") from None
+            raise DataMissingError(f"{self.path} may not be read: {error.strerror or error}") from None
 
     def read(self, name: str) -> bytes:
         """See Place."""
@@ -93,7 +93,7 @@ class RemotePlace:
         try:
             found = self.system.get_file_info(FileSelector(self.path, allow_not_found=True))
         except OSError as error:
-            raise DataMissing(f"{self} cannot be looked into: {_one_line(error)}") from None
+            raise DataMissingError(f"{self} cannot be looked into: {_one_line(error)}") from None
         return {info.base_name: info.size for info in found if info.type == FileType.File}
 
     def read(self, name: str) -> bytes:
@@ -134,7 +134,7 @@ def _broken(place: Place, name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataBroken(f"{place}/{name} cannot be read: {error.strerror or _one_line(error)}") from None
+        raise DataBrokenError(f"{place}/{name} cannot be read: {error.strerror or _one_line(error)}") from None
 
 
 def _one_line(error: BaseException) -> str:

@@ -30,7 +30,7 @@ from dnw_core.data.sources.cache import cache_folder, folder_errors
 from dnw_core.data.sources.locks import file_lock
 from dnw_core.data.sources.parquet_images import order_shards
 from dnw_core.data.sources.place import Place
-from dnw_core.errors import DataBroken, UserError
+from dnw_core.errors import DataBrokenError, UserError
 
 if TYPE_CHECKING:
     from dnw_core.config import Execution
@@ -61,7 +61,11 @@ class ShardSource:
     digest: str
 
     def classes(self) -> tuple[str, ...]:
-        """Return the names of the classes; raises DataBroken if they are not told, or differ between two shards."""
+        """Return the names of the classes.
+
+        Raises:
+            DataBrokenError: if no shard names them, or two shards differ.
+        """
         return self._footers[self.train[0]].classes if self.manifest is None else self.manifest.classes
 
     def describe(self) -> Content:
@@ -79,7 +83,7 @@ class ShardSource:
         """Return the images, copied into the cache first if they are not there.
 
         Raises:
-            DataBroken: if a shard is altered or an image cannot be decoded.
+            DataBrokenError: if a shard is altered or an image cannot be decoded.
             UserError: if the cache folder cannot be written, or lacks the room.
         """
         classes = self.classes()
@@ -107,7 +111,7 @@ class ShardSource:
 
     @functools.cached_property
     def _footers(self) -> dict[str, Footer]:
-        """The footers of all shards, which agree with each other; raises DataBroken."""
+        """The footers of all shards, which agree with each other; raises DataBrokenError."""
         names = [*self.train, *self.test]
         with ThreadPoolExecutor(_FOOTERS) as pool:
             footers = dict(zip(names, pool.map(self._read_footer, names), strict=True))
@@ -118,7 +122,7 @@ class ShardSource:
         try:
             file = self.place.open(name)
         except OSError as error:
-            raise DataBroken(f"{self.place}/{name} cannot be read: {error.strerror or error}") from None
+            raise DataBrokenError(f"{self.place}/{name} cannot be read: {error.strerror or error}") from None
         with file:
             return read_footer(file, f"{self.place}/{name}")
 
@@ -140,27 +144,29 @@ class ShardSource:
             where = f"{self.place}/{name}"
             digest = hashlib.sha256(content).hexdigest()
             if name in expected and digest != expected[name].sha256:
-                raise DataBroken(f"{where} has another checksum than {MANIFEST_FILE} says; copy or prepare it again")
+                raise DataBrokenError(
+                    f"{where} has another checksum than {MANIFEST_FILE} says; copy or prepare it again"
+                )
             twin = seen.setdefault((digest, name in self.train), name)
             if name not in expected and twin != name:
-                raise DataBroken(f"{where} is the same file as {twin}; copy the right one, or remove it")
+                raise DataBrokenError(f"{where} is the same file as {twin}; copy the right one, or remove it")
             rows = list(read_rows(content, classes, where))
             if name not in expected:
                 bad |= {_name(name, rows, row): reason for row, reason in _unreadable(rows).items()}
             elif len(rows) != expected[name].images:
-                raise DataBroken(f"{where} has {len(rows)} images, {MANIFEST_FILE} says {expected[name].images}")
+                raise DataBrokenError(f"{where} has {len(rows)} images, {MANIFEST_FILE} says {expected[name].images}")
             for row in rows:
                 writers[name].add(*row)
         if bad:
-            raise DataBroken(describe_unreadable(str(self.place), bad, len(train) + len(test)))
+            raise DataBrokenError(describe_unreadable(str(self.place), bad, len(train) + len(test)))
 
 
 def find_shards(place: Place, incomplete: list[str]) -> ShardSource | None:
     """Return the shards in a place, or None if it has none, or none of one split (which goes into ``incomplete``).
 
     Raises:
-        DataMissing: if the place cannot be looked into.
-        DataBroken: if shards are missing from the middle, contradict each other, or do not fit the manifest.
+        DataMissingError: if the place cannot be looked into.
+        DataBrokenError: if shards are missing from the middle, contradict each other, or do not fit the manifest.
     """
     sizes = place.sizes()
     manifest, digest = None, ""
@@ -172,7 +178,7 @@ def find_shards(place: Place, incomplete: list[str]) -> ShardSource | None:
     train, missing = order_shards(sizes, "train", where)
     found = [split for split in TEST_SPLITS if order_shards(sizes, split, where)[0]]
     if len(found) > 1:
-        raise DataBroken(f"{place} has shards of both {' and '.join(found)}; keep those that are to be scored on")
+        raise DataBrokenError(f"{place} has shards of both {' and '.join(found)}; keep those that are to be scored on")
     test, missing_test = order_shards(sizes, found[0] if found else TEST_SPLITS[0], where)
     if not train and not test:
         return None
@@ -180,7 +186,7 @@ def find_shards(place: Place, incomplete: list[str]) -> ShardSource | None:
         incomplete.append(f"{place} lacks {', '.join(missing if not train else missing_test)}")
         return None
     if missing or missing_test:
-        raise DataBroken(f"{place} lacks {first_of([*missing, *missing_test])}; copy or prepare them again")
+        raise DataBrokenError(f"{place} lacks {first_of([*missing, *missing_test])}; copy or prepare them again")
     if manifest is None:
         listed = "".join(f"{name}\0{sizes[name]}\n" for name in (*train, *test))
         digest = hashlib.sha256(listed.encode()).hexdigest()
@@ -190,10 +196,14 @@ def find_shards(place: Place, incomplete: list[str]) -> ShardSource | None:
 def _check_sizes(place: Place, sizes: Mapping[str, int], manifest: Manifest) -> None:
     missing = [shard.name for shard in manifest.shards if shard.name not in sizes]
     if missing:
-        raise DataBroken(f"{place} lacks {first_of(missing)}, which {MANIFEST_FILE} names; copy or prepare them again")
+        raise DataBrokenError(
+            f"{place} lacks {first_of(missing)}, which {MANIFEST_FILE} names; copy or prepare them again"
+        )
     altered = [shard.name for shard in manifest.shards if sizes[shard.name] != shard.bytes]
     if altered:
-        raise DataBroken(f"{place}: {first_of(altered)}: not as long as {MANIFEST_FILE} says; copy or prepare again")
+        raise DataBrokenError(
+            f"{place}: {first_of(altered)}: not as long as {MANIFEST_FILE} says; copy or prepare again"
+        )
 
 
 def _read_ahead(place: Place, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:

@@ -22,11 +22,11 @@ from torch import Tensor
 from dnw_core.config import DataConfig
 from dnw_core.data.feeds.batches import steps_per_epoch
 from dnw_core.data.feeds.feed import Batch
-from dnw_core.data.feeds.share import Share
+from dnw_core.data.feeds.share import WorkerShard
 from dnw_core.data.formats.encoded import EncodedSplit
 from dnw_core.data.streaming import color_jitter, piece, random_resized
 from dnw_core.data.streaming.loader import Loader
-from dnw_core.data.streaming.piece import Piece
+from dnw_core.data.streaming.piece import DecodeTask
 from dnw_core.seeds import derive_seed
 
 MEAN = (0.485, 0.456, 0.406)  # facts 3
@@ -54,7 +54,7 @@ class _Buffer:
 
 
 class StreamedFeed:
-    """One half of a data set, as a ``Feed``.
+    """One half of a data set, as a ``BatchSource``.
 
     Args:
         split: its files and labels.
@@ -90,13 +90,13 @@ class StreamedFeed:
         return len(self._rows)
 
     def training(
-        self, *, batch_size: int, seed: int, epoch: int, start_step: int, share: Share, drop_last: bool = False
+        self, *, batch_size: int, seed: int, epoch: int, start_step: int, share: WorkerShard, drop_last: bool = False
     ) -> Iterator[Batch]:
         """Return an epoch's batches from ``start_step`` on.
 
         Raises:
             ValueError: at once, if ``batch_size`` or ``start_step`` is out of range.
-            DataBroken: while it is read, if a file is no longer as it was when it was checked.
+            DataBrokenError: while it is read, if a file is no longer as it was when it was checked.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
@@ -114,7 +114,7 @@ class StreamedFeed:
 
         return self._stream(requests())
 
-    def evaluation(self, *, batch_size: int, share: Share) -> Iterator[Batch]:
+    def evaluation(self, *, batch_size: int, share: WorkerShard) -> Iterator[Batch]:
         """Return all images in order, their centres only."""
 
         def requests() -> Iterator[_Request]:
@@ -173,8 +173,8 @@ class StreamedFeed:
         pixels = buffer.pixels.numpy()
         return [self._loader.start(self._piece(request, part), pixels[part]) for part in _parts(len(request.rows))]
 
-    def _piece(self, request: _Request, part: slice) -> Piece:
-        return Piece(
+    def _piece(self, request: _Request, part: slice) -> DecodeTask:
+        return DecodeTask(
             files=self._split.files.select(request.rows[part].tolist()),
             size=self._size,
             draws=None if request.draws is None else request.draws[part],

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dnw_core.data.streaming.loader_process import DONE, receive_into, receive_object, send_object
-from dnw_core.data.streaming.piece import Piece, decode_piece
-from dnw_core.errors import TrialFailed
+from dnw_core.data.streaming.piece import DecodeTask, decode_piece
+from dnw_core.errors import TrialFailedError
 
 _SECONDS_TO_END = 5.0
 
@@ -33,7 +33,7 @@ class Loader(Protocol):
     def processes(self) -> int:
         """How many processes decode beside this one."""
 
-    def start(self, piece: Piece, pixels: npt.NDArray[np.uint8]) -> Future[None]:
+    def start(self, piece: DecodeTask, pixels: npt.NDArray[np.uint8]) -> Future[None]:
         """Decode a piece into ``pixels``, uint8 [n, size, size, 3]; done, or failed, when the future says so."""
 
     def close(self) -> None:
@@ -42,15 +42,15 @@ class Loader(Protocol):
 
 def make_loader(processes: int) -> Loader:
     """Return a loader with so many processes; 0: this one decodes."""
-    return LoaderPool(processes) if processes else OwnLoader()
+    return LoaderPool(processes) if processes else InlineLoader()
 
 
-class OwnLoader:
+class InlineLoader:
     """Decodes at once, in this process."""
 
     processes = 0
 
-    def start(self, piece: Piece, pixels: npt.NDArray[np.uint8]) -> Future[None]:
+    def start(self, piece: DecodeTask, pixels: npt.NDArray[np.uint8]) -> Future[None]:
         """See Loader."""
         future: Future[None] = Future()
         try:
@@ -76,7 +76,7 @@ class LoaderPool:
         for process in self._all:
             self._idle.put(process)
 
-    def start(self, piece: Piece, pixels: npt.NDArray[np.uint8]) -> Future[None]:
+    def start(self, piece: DecodeTask, pixels: npt.NDArray[np.uint8]) -> Future[None]:
         """See Loader."""
         return self._threads.submit(self._decode, piece, pixels)
 
@@ -88,7 +88,7 @@ class LoaderPool:
         for process in self._all:
             process.end()
 
-    def _decode(self, piece: Piece, pixels: npt.NDArray[np.uint8]) -> None:
+    def _decode(self, piece: DecodeTask, pixels: npt.NDArray[np.uint8]) -> None:
         process = self._idle.get()
         try:
             try:
@@ -97,7 +97,9 @@ class LoaderPool:
                 process.replace()
                 process.decode(piece, pixels)
         except (EOFError, OSError):
-            raise TrialFailed(f"a loader process ended twice over the same images ({process.how_it_ended()})") from None
+            raise TrialFailedError(
+                f"a loader process ended twice over the same images ({process.how_it_ended()})"
+            ) from None
         finally:
             self._idle.put(process)
 
@@ -109,7 +111,7 @@ class _Process:
         self._closed = False
         self._launch()
 
-    def decode(self, piece: Piece, pixels: npt.NDArray[np.uint8]) -> None:
+    def decode(self, piece: DecodeTask, pixels: npt.NDArray[np.uint8]) -> None:
         """Let the process decode; raises what it raised, or EOFError or OSError if it has ended."""
         send_object(self._socket, piece)
         answer = bytearray(1)

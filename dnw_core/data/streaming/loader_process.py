@@ -3,8 +3,8 @@
 Started by ``loader.LoaderPool`` as a program of its own (``python -m``): it inherits nothing but the socket, and
 imports no more than decoding takes. Its trial's end, however sudden, closes the socket, and with it the process ends.
 
-A request is a pickled ``Piece`` behind its length (8 bytes). The answer is one byte: DONE, then the pixels (uint8, as
-many as the piece asks for), or FAILED, then a pickled exception behind its length.
+A request is a pickled ``DecodeTask`` behind its length (8 bytes). The answer is one byte: DONE, then the pixels
+(uint8, as many as the task asks for), or FAILED, then a pickled exception behind its length.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dnw_core.data.streaming.piece import Piece, decode_piece
+from dnw_core.data.streaming.piece import DecodeTask, decode_piece
 
 DONE = b"\0"
 FAILED = b"\1"
@@ -57,7 +57,7 @@ def serve(connection: socket.socket) -> None:
     """Answer requests until the other side closes the socket."""
     while True:
         try:
-            piece: Piece = receive_object(connection)
+            piece: DecodeTask = receive_object(connection)
         except EOFError:
             return
         pixels = np.empty((len(piece), piece.size, piece.size, 3), dtype=np.uint8)

@@ -20,7 +20,7 @@ DRAWS = random_resized.DRAWS + FLIP_DRAWS + color_jitter.DRAWS
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class DecodeTask:
     """Images to decode.
 
     Attributes:
@@ -41,11 +41,11 @@ class Piece:
         return len(self.files)
 
 
-def decode_piece(piece: Piece, pixels: npt.NDArray[np.uint8]) -> None:
+def decode_piece(piece: DecodeTask, pixels: npt.NDArray[np.uint8]) -> None:
     """Write the piece's images into ``pixels``, uint8 [n, size, size, 3].
 
     Raises:
-        DataBroken: if a file is no longer there or no longer decodes; names it.
+        DataBrokenError: if a file is no longer there or no longer decodes; names it.
     """
     for row in range(len(piece)):
         content = piece.files.read(row)
@@ -59,7 +59,7 @@ def decode_piece(piece: Piece, pixels: npt.NDArray[np.uint8]) -> None:
             pixels[row] = _augment(image, piece, piece.draws[row].tolist())
 
 
-def _augment(image: npt.NDArray[np.uint8], piece: Piece, draws: list[float]) -> npt.NDArray[np.uint8]:
+def _augment(image: npt.NDArray[np.uint8], piece: DecodeTask, draws: list[float]) -> npt.NDArray[np.uint8]:
     """Cut, mirror and colour an image; the recipe's order, though mirroring and colouring could be exchanged."""
     crop, flip, colours = draws[: random_resized.DRAWS], draws[random_resized.DRAWS], draws[-color_jitter.DRAWS :]
     box = random_resized.random_box(image.shape[0], image.shape[1], crop)

@@ -21,7 +21,7 @@ from dnw_core.data.formats.encoded import EncodedImages, EncodedSplit
 from dnw_core.data.formats.folder_listing import first_of
 from dnw_core.data.streaming.feed import StreamedFeed
 from dnw_core.data.streaming.loader import make_loader
-from dnw_core.errors import DataBroken, UserError
+from dnw_core.errors import DataBrokenError, UserError
 
 if TYPE_CHECKING:
     from dnw_core.config import DataConfig, Execution, Recipe
@@ -35,8 +35,8 @@ def open_streamed(recipe: Recipe, execution: Execution, device: torch.device) ->
     Every image was decoded once by then: now (which takes a while the first time), or when it was prepared.
 
     Raises:
-        DataMissing: if the data set is not there.
-        DataBroken: if an image cannot be decoded, or the data set is not the planned one.
+        DataMissingError: if the data set is not there.
+        DataBrokenError: if an image cannot be decoded, or the data set is not the planned one.
         UserError: if it does not fit the network, or has too few images to hold out.
     """
     images = STREAMED_DATASETS[recipe.data.dataset].open_images(execution)
@@ -55,12 +55,12 @@ def check_streamed_fit(recipe: Recipe, images: EncodedImages) -> None:
     """Check that these are the planned images, that the network has their classes, and that enough are left.
 
     Raises:
-        DataBroken: if the data set is not the planned one, or a class has no image.
+        DataBrokenError: if the data set is not the planned one, or a class has no image.
         UserError: if it does not fit the network, or has too few images to hold out or to train on.
     """
     data = recipe.data
     if data.content is not None and images.digest != data.content:
-        raise DataBroken(
+        raise DataBrokenError(
             f"{data.dataset}: the images are not those that were planned (content {images.digest[:8]}, planned "
             f"{data.content[:8]}): files were added, removed or changed; give the command again"
         )
@@ -83,7 +83,7 @@ def _check_classes(name: str, images: EncodedImages) -> None:
         present = {*np.unique(split.labels).tolist()}
         absent = [repr(class_name) for label, class_name in enumerate(images.classes) if label not in present]
         if absent:
-            raise DataBroken(
+            raise DataBrokenError(
                 f"{name}: there is no {half} image of class {first_of(absent)}; add the shards that hold them, or "
                 "write the shards without these class names"
             )

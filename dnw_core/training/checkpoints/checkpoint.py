@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from dnw_core.errors import CheckpointRefused
+from dnw_core.errors import CheckpointRefusedError
 from dnw_core.files import open_plain, write_atomically
 from dnw_core.record import CHECKPOINT_FILE
 
@@ -72,7 +72,7 @@ def load_checkpoint(
     Args:
         folder: the trial's working folder.
         key: what the checkpoint must belong to.
-        check: raises CheckpointRefused for a state that the trial cannot go on from.
+        check: raises CheckpointRefusedError for a state that the trial cannot go on from.
         move_refused: rename what is refused, so that the next checkpoint does not push the good one out for it.
     """
     refused: list[str] = []
@@ -84,7 +84,7 @@ def load_checkpoint(
             state = read_checkpoint(path, key)
             if check is not None:
                 check(state)
-        except CheckpointRefused as error:
+        except CheckpointRefusedError as error:
             sentence = str(error)
             refused.append(sentence if sentence.startswith(name) else f"{name} refused: {sentence}")
             if move_refused:
@@ -98,7 +98,7 @@ def read_checkpoint(path: Path, key: CheckpointKey | None = None) -> dict[str, A
     """Read one checkpoint file.
 
     Raises:
-        CheckpointRefused: if it is truncated or altered, holds more than tensors and plain values, or is another
+        CheckpointRefusedError: if it is truncated or altered, holds more than tensors and plain values, or is another
             trial's.
     """
     try:
@@ -106,11 +106,11 @@ def read_checkpoint(path: Path, key: CheckpointKey | None = None) -> dict[str, A
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged archive or pickle fails in a dozen ways; each means: refused
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointRefused(f"{path.name} refused: {first_line[:200]}") from None
+        raise CheckpointRefusedError(f"{path.name} refused: {first_line[:200]}") from None
     if not isinstance(state, dict) or state.get("version") != CHECKPOINT_VERSION:
-        raise CheckpointRefused(f"{path.name} refused: not a checkpoint of version {CHECKPOINT_VERSION}")
+        raise CheckpointRefusedError(f"{path.name} refused: not a checkpoint of version {CHECKPOINT_VERSION}")
     if key is not None and (state.get("fingerprint"), state.get("seed")) != (key.fingerprint, key.seed):
-        raise CheckpointRefused(
+        raise CheckpointRefusedError(
             f"{path.name} refused: it belongs to recipe {state.get('fingerprint')} with seed {state.get('seed')}, "
             f"not to {key.fingerprint} with seed {key.seed}"
         )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dnw_core.config import Recipe, fingerprint
-from dnw_core.errors import CheckpointRefused, TrialFailed
+from dnw_core.errors import CheckpointRefusedError, TrialFailedError
 from dnw_core.files import sha256_of
 from dnw_core.record import CHECKPOINT_FILE, RECORD_FILE, RecordError, TrialRecord, read_record
 from dnw_core.training.checkpoints.checkpoint import CheckpointKey, read_checkpoint
@@ -56,7 +56,7 @@ def load_parent(recipe: Recipe, seed: int, folder: Path) -> Parent:
     """Read the finished trial of ``recipe.parent`` with this seed from its folder.
 
     Raises:
-        TrialFailed: if it is not there, not finished, damaged, or another trial's.
+        TrialFailedError: if it is not there, not finished, damaged, or another trial's.
     """
     assert recipe.parent is not None
     key = CheckpointKey(fingerprint(recipe.parent), seed)
@@ -69,7 +69,7 @@ def load_parent(recipe: Recipe, seed: int, folder: Path) -> Parent:
         saved = read_checkpoint(path, key)
     except OSError as error:
         raise _unusable(folder, f"{CHECKPOINT_FILE} cannot be read ({error.strerror})") from None
-    except CheckpointRefused as error:
+    except CheckpointRefusedError as error:
         raise _unusable(folder, str(error)) from None
     if saved.get("epoch") != recipe.parent.epochs:
         raise _unusable(folder, f"it is not finished (epoch {saved.get('epoch')} of {recipe.parent.epochs})")
@@ -104,8 +104,8 @@ def _finished_record(folder: Path, key: CheckpointKey) -> TrialRecord:
     return record
 
 
-def _unusable(folder: Path, why: str) -> TrialFailed:
-    return TrialFailed(f"the trial to start from, {folder}, cannot be used: {why}")
+def _unusable(folder: Path, why: str) -> TrialFailedError:
+    return TrialFailedError(f"the trial to start from, {folder}, cannot be used: {why}")
 
 
 def start_from(recipe: Recipe, network: nn.Module, parent: Parent) -> None:
@@ -117,14 +117,14 @@ def start_from(recipe: Recipe, network: nn.Module, parent: Parent) -> None:
         parent: the finished trial.
 
     Raises:
-        TrialFailed: if the parent's network is another one, or did not start from the same weights.
+        TrialFailedError: if the parent's network is another one, or did not start from the same weights.
     """
     with torch.no_grad():
         if recipe.wiring.starts_from == "parent":
             for name, own in own_state(network):
                 own.copy_(_value(parent, name, own))
         elif state_digest(network) != parent.initial_digest:
-            raise TrialFailed(
+            raise TrialFailedError(
                 f"cannot rebuild the initial weights: the parent was trained with torch {parent.torch_version} "
                 f"(here: {torch.__version__}) and did not start from what this seed gives now; train it again"
             )
@@ -138,7 +138,7 @@ def _value(parent: Parent, name: str, own: Tensor) -> Tensor:
     value = parent.model.get(name)
     if value is None or value.shape != own.shape:
         found = "nothing" if value is None else f"shape {tuple(value.shape)}"
-        raise TrialFailed(f"{parent.origin}: {name} should have shape {tuple(own.shape)}, found {found}")
+        raise TrialFailedError(f"{parent.origin}: {name} should have shape {tuple(own.shape)}, found {found}")
     return value
 
 

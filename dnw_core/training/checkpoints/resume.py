@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from dnw_core.config import Recipe
-from dnw_core.errors import CheckpointRefused
+from dnw_core.errors import CheckpointRefusedError
 from dnw_core.files import move_odd_files
 from dnw_core.models.build import build_wired
 from dnw_core.record import CHECKPOINT_FILE, HISTORY_FILE, PROGRESS_FILE, RECORD_FILE, WIRING_FILE, EpochMetrics
@@ -35,7 +35,7 @@ def refuse_unfit(state: Mapping[str, Any], recipe: Recipe, seed: int) -> None:
     """Check that a trial of this recipe and seed can go on from the state.
 
     Raises:
-        CheckpointRefused: the first thing that does not fit.
+        CheckpointRefusedError: the first thing that does not fit.
     """
     _check_values(state, recipe)
     network, graphs = build_wired(recipe.network, recipe.wiring, seed)
@@ -46,7 +46,7 @@ def refuse_unfit(state: Mapping[str, Any], recipe: Recipe, seed: int) -> None:
     masks = {graph.name: graph.slots.shape for graph in graphs}
     found = _section(state, "start_masks") if not finished or "start_masks" in state else {}
     if found and set(found) != set(masks):
-        raise CheckpointRefused("start_masks are those of other graphs")
+        raise CheckpointRefusedError("start_masks are those of other graphs")
     for name, mask in found.items():
         _check_tensor(f"start_masks.{name}", mask, tuple(masks[name]), torch.bool)
 
@@ -55,19 +55,19 @@ def _check_values(state: Mapping[str, Any], recipe: Recipe) -> None:
     for name in _COUNTS:
         value = state.get(name, _SINCE.get(name))
         if type(value) is not int or value < 0:
-            raise CheckpointRefused(f"{name} is {str(value)[:40]}; it must be a whole number from 0 on")
+            raise CheckpointRefusedError(f"{name} is {str(value)[:40]}; it must be a whole number from 0 on")
     for name in _SECONDS:
         value = state.get(name)
         if not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            raise CheckpointRefused(f"{name} is {str(value)[:40]}; it must be a number from 0 on")
+            raise CheckpointRefusedError(f"{name} is {str(value)[:40]}; it must be a number from 0 on")
     for name, absent in (("started_at", False), ("initial_digest", True), ("parent", True)):
         value = state.get(name)
         if not (isinstance(value, str) or (absent and value is None)):
-            raise CheckpointRefused(f"{name} is no text")
+            raise CheckpointRefusedError(f"{name} is no text")
     if not 1 <= state["threads"] <= _MOST_THREADS or state.get("workers", 1) < 1:
-        raise CheckpointRefused("its numbers of threads and workers are those of no machine")
+        raise CheckpointRefusedError("its numbers of threads and workers are those of no machine")
     if state["epoch"] > recipe.epochs:
-        raise CheckpointRefused(f"epoch is {state['epoch']} of {recipe.epochs}")
+        raise CheckpointRefusedError(f"epoch is {state['epoch']} of {recipe.epochs}")
     _check_history(state)
     for name, dtype in (("loss_sum", torch.float64), ("correct", torch.int64)):
         _check_tensor(name, state.get(name), (), dtype)
@@ -77,24 +77,24 @@ def _check_values(state: Mapping[str, Any], recipe: Recipe) -> None:
 def _check_history(state: Mapping[str, Any]) -> None:
     history = state.get("history")
     if not isinstance(history, list) or len(history) != state["epoch"]:
-        raise CheckpointRefused("its history is not that of the epochs that it has behind it")
+        raise CheckpointRefusedError("its history is not that of the epochs that it has behind it")
     try:
         epochs = [EpochMetrics.model_validate(line).epoch for line in history]
     except ValidationError as error:
-        raise CheckpointRefused(f"its history holds no epoch's figures ({error.errors()[0]['msg']})") from None
+        raise CheckpointRefusedError(f"its history holds no epoch's figures ({error.errors()[0]['msg']})") from None
     if epochs != list(range(len(epochs))):
-        raise CheckpointRefused("its history is out of order")
+        raise CheckpointRefusedError("its history is out of order")
 
 
 def _check_random(state: Mapping[str, Any]) -> None:
     random, cuda = state.get("random"), state.get("random_cuda")
     states = [random, *cuda] if isinstance(cuda, list) else [None]
     if not all(_is_plain(one) and one.dtype == torch.uint8 and one.dim() == 1 for one in states):
-        raise CheckpointRefused("its random state is damaged")
+        raise CheckpointRefusedError("its random state is damaged")
     try:
         torch.Generator().set_state(state["random"])
     except (RuntimeError, TypeError):
-        raise CheckpointRefused("its random state is damaged") from None
+        raise CheckpointRefusedError("its random state is damaged") from None
 
 
 def _check_model(found: Mapping[str, Any], network: nn.Module) -> None:
@@ -111,17 +111,17 @@ def _check_optimiser(found: Mapping[str, Any], own: torch.optim.Optimizer) -> No
     expected = own.state_dict()["param_groups"]
     groups = found.get("param_groups")
     if not isinstance(groups, list) or [_numbers(group) for group in groups] != [_numbers(one) for one in expected]:
-        raise CheckpointRefused("optimiser.param_groups are those of another network")
+        raise CheckpointRefusedError("optimiser.param_groups are those of another network")
     for given, mine in zip(groups, expected, strict=True):
         if any(type(given.get(name)) is not type(mine[name]) for name in _SETTINGS):
-            raise CheckpointRefused("optimiser.param_groups lack a setting")
+            raise CheckpointRefusedError("optimiser.param_groups lack a setting")
     parameters = [parameter for group in own.param_groups for parameter in group["params"]]
     states = found.get("state")
     if not isinstance(states, dict):
-        raise CheckpointRefused("optimiser.state is missing")
+        raise CheckpointRefusedError("optimiser.state is missing")
     for number, momenta in states.items():
         if type(number) is not int or not 0 <= number < len(parameters) or not isinstance(momenta, dict):
-            raise CheckpointRefused("optimiser.state is that of another network")
+            raise CheckpointRefusedError("optimiser.state is that of another network")
         for name, value in momenta.items():
             if value is not None:
                 shape = tuple(parameters[number].shape)
@@ -132,7 +132,7 @@ def _check_optimiser(found: Mapping[str, Any], own: torch.optim.Optimizer) -> No
 def _section(state: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = state.get(name)
     if not isinstance(value, dict):
-        raise CheckpointRefused(f"{name} is missing")
+        raise CheckpointRefusedError(f"{name} is missing")
     return value
 
 
@@ -143,19 +143,19 @@ def _numbers(group: Any) -> Any:
 def _same_names(section: str, found: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     odd = sorted(map(str, set(found) ^ set(own)))
     if odd:
-        raise CheckpointRefused(f"{section}: {odd[0]!r} is {'unknown' if odd[0] in found else 'missing'}")
+        raise CheckpointRefusedError(f"{section}: {odd[0]!r} is {'unknown' if odd[0] in found else 'missing'}")
 
 
 def _check_tensor(name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     if not _is_plain(value):
-        raise CheckpointRefused(f"{name} is not a plain tensor")
+        raise CheckpointRefusedError(f"{name} is not a plain tensor")
     if tuple(value.shape) != shape or value.dtype != dtype:
-        raise CheckpointRefused(f"{name} is {value.dtype} {tuple(value.shape)}; it must be {dtype} {shape}")
+        raise CheckpointRefusedError(f"{name} is {value.dtype} {tuple(value.shape)}; it must be {dtype} {shape}")
 
 
 def _check_finite(name: str, value: Tensor) -> None:
     if not bool(value.isfinite().all()):
-        raise CheckpointRefused(f"{name} holds numbers that are not finite")
+        raise CheckpointRefusedError(f"{name} holds numbers that are not finite")
 
 
 def _is_plain(value: Any) -> TypeGuard[Tensor]:

@@ -1,7 +1,7 @@
 """The workers of a trial, and all that they tell each other.
 
-A worker computes its share of every batch (``Share``), and does every optimiser step itself, on the sum of all workers'
-gradients: the weights stay equal without ever being sent, and a checksum at each epoch's end proves it. What is
+A worker computes its share of every batch (``WorkerShard``), and does every optimiser step itself, on the sum of all
+workers' gradients: the weights stay equal without ever being sent, and a checksum at each epoch's end proves it. What is
 exchanged goes through the default process group of ``torch.distributed``, which whoever started the processes has
 initialised. A process alone is ``LONE``: nothing is exchanged then, and nothing waits.
 """
@@ -20,13 +20,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from dnw_core.config import Recipe
-from dnw_core.data.feeds.share import Share
+from dnw_core.data.feeds.share import WorkerShard
 from dnw_core.errors import UserError
 
 CPU = torch.device("cpu")
 
 
-class PeerLost(RuntimeError):
+class PeerLostError(RuntimeError):
     """Another worker could not be reached: it died, or failed before it got here."""
 
 
@@ -60,9 +60,9 @@ class WorkerGroup:
         """Whether this worker writes the trial's files."""
         return self.rank == 0
 
-    def share(self, groups: int) -> Share:
+    def share(self, groups: int) -> WorkerShard:
         """Return this worker's share of a batch that is cut into ``groups`` parts."""
-        return Share(self.rank, self.workers, groups)
+        return WorkerShard(self.rank, self.workers, groups)
 
     def add_up(self, values: Tensor) -> None:
         """Replace ``values`` by their sum over all workers."""
@@ -135,8 +135,8 @@ def check_workers(recipe: Recipe, workers: int) -> None:
 
 @contextmanager
 def reaching_others() -> Iterator[None]:
-    """Turn what gloo and nccl raise when a peer is gone into ``PeerLost``."""
+    """Turn what gloo and nccl raise when a peer is gone into ``PeerLostError``."""
     try:
         yield
     except RuntimeError as error:
-        raise PeerLost(str(error).strip().splitlines()[0][:300] or type(error).__name__) from error
+        raise PeerLostError(str(error).strip().splitlines()[0][:300] or type(error).__name__) from error

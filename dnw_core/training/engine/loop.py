@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dnw_core.config import Recipe
-from dnw_core.data.feeds.feed import Feed
+from dnw_core.data.feeds.feed import BatchSource
 from dnw_core.errors import NotFinite
 from dnw_core.training.engine.decay import parameter_groups
 from dnw_core.training.engine.group import LONE, WorkerGroup
@@ -55,7 +55,7 @@ def make_optimiser(recipe: Recipe, model: nn.Module) -> torch.optim.SGD:
 def train_epoch(
     recipe: Recipe,
     state: TrainingState,
-    feed: Feed,
+    feed: BatchSource,
     training_step: TrainingStep,
     after_step: Callable[[bool], None],
 ) -> float:
@@ -106,7 +106,7 @@ def _refuse_not_finite(state: TrainingState) -> None:
 
 @torch.no_grad()
 def evaluate(
-    recipe: Recipe, network: nn.Module, model: Callable[[Tensor], Tensor], feed: Feed, group: WorkerGroup = LONE
+    recipe: Recipe, network: nn.Module, model: Callable[[Tensor], Tensor], feed: BatchSource, group: WorkerGroup = LONE
 ) -> Evaluation:
     """Return loss and accuracies on all test images, the same on every worker; each takes its share of every batch.
 

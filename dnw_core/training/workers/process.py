@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 
 from dnw_core.errors import UserError
-from dnw_core.training.engine.group import PeerLost, WorkerGroup, reaching_others
+from dnw_core.training.engine.group import PeerLostError, WorkerGroup, reaching_others
 from dnw_core.training.session import TrialStopped
 from dnw_core.training.worker import run_worker
 from dnw_core.training.workers.handle import STOP, Said, WorkerTask
@@ -63,7 +63,7 @@ def _work(task: WorkerTask, pipe: Connection[Said, object], stop: threading.Even
         )
     except TrialStopped:
         return Said("stopped")
-    except PeerLost as error:
+    except PeerLostError as error:
         return Said("lost", str(error))
     except BaseException as error:
         error.add_note(f"in worker {task.rank}:\n{traceback.format_exc()}")

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from dnw_core.config import Execution, Recipe
-from dnw_core.errors import TrialFailed
+from dnw_core.errors import TrialFailedError
 from dnw_core.record import LOG_FILE, EpochMetrics, TrialRecord
 from dnw_core.training import session
 from dnw_core.training.checkpoints.checkpoint import CheckpointKey, load_checkpoint
@@ -31,7 +31,7 @@ SECONDS_BETWEEN_LOOKS = 0.25
 SECONDS_FOR_A_CAUSE = 20.0  # after one worker missed another, until that one's own end is known
 
 
-class WorkersLost(Exception):
+class WorkersLostError(Exception):
     """A worker ended without a result; says which and how."""
 
 
@@ -77,7 +77,7 @@ def run_on_workers(
     while True:
         try:
             return _run_once(task, report, should_stop)
-        except WorkersLost as error:
+        except WorkersLostError as error:
             lost = str(error)
         if should_stop():
             raise TrialStopped
@@ -85,7 +85,9 @@ def run_on_workers(
         if progress.position > furthest:
             furthest, fruitless = progress.position, 0
         if fruitless == MOST_FRUITLESS_RESTARTS:
-            raise TrialFailed(f"{lost}; {fruitless} restarts of the {execution.workers} workers brought no progress")
+            raise TrialFailedError(
+                f"{lost}; {fruitless} restarts of the {execution.workers} workers brought no progress"
+            )
         fruitless += 1
         task = replace(task, resumed=max(task.resumed + 1, progress.resumed))
         with TrialLog(folder / LOG_FILE) as log:
@@ -129,7 +131,7 @@ def _supervise(
     """Return the record that the first worker made.
 
     Raises:
-        WorkersLost: one ended without a word; named is the one that died, not those that missed it.
+        WorkersLostError: one ended without a word; named is the one that died, not those that missed it.
         TrialStopped: they stopped on request.
         BaseException: what a worker raised.
     """
@@ -154,10 +156,10 @@ def _supervise(
                 elif said.kind == "lost" and missed is None:
                     missed, missed_at = f"worker {handle.rank} lost the others: {content}", time.monotonic()
             if not alive and not handle.heard_last:
-                raise WorkersLost(handle.end_in_words())
+                raise WorkersLostError(handle.end_in_words())
         now = time.monotonic()
         if missed is not None and now - missed_at > SECONDS_FOR_A_CAUSE:
-            raise WorkersLost(missed)
+            raise WorkersLostError(missed)
         if not told and now - asked_at >= session.SECONDS_BETWEEN_STOP_CHECKS:
             asked_at, told = now, should_stop()
             if told:

@@ -20,7 +20,7 @@ from torch import Tensor
 from dnw_core.config import AcDcConfig
 from dnw_core.wiring.masking import straight_through, zero_outside
 from dnw_core.wiring.masks import mask_buffer
-from dnw_core.wiring.rule import Attached, Run, WiringRule
+from dnw_core.wiring.rule import AttachedRule, Run, WiringRule
 from dnw_core.wiring.rules.stored_mask import PresentEdges, keep_largest_together
 from dnw_core.wiring.slots import Slots
 
@@ -85,7 +85,7 @@ class AcDc(PresentEdges):
         """
         return straight_through(weight, self.present)
 
-    def before_step(self, here: Attached, step: int) -> None:
+    def before_step(self, here: AttachedRule, step: int) -> None:
         """At the first step of a dense phase, begin it; in a sparse one, let no gradient through to what is no edge.
 
         Raises:
@@ -101,7 +101,7 @@ class AcDc(PresentEdges):
             zero_outside(here.gradient, self.present)
         self._settled = epoch
 
-    def _begin_dense(self, here: Attached) -> None:
+    def _begin_dense(self, here: AttachedRule) -> None:
         """Make every slot an edge, from zero and without momentum, if that has not been done."""
         if not self.sparse:
             return
@@ -112,7 +112,7 @@ class AcDc(PresentEdges):
             here.momentum.zero_()
 
     @classmethod
-    def after_epoch_together(cls, places: Sequence[Attached], epoch: int) -> None:
+    def after_epoch_together(cls, places: Sequence[AttachedRule], epoch: int) -> None:
         """After the last epoch of a dense phase, prune.
 
         Raises:

@@ -23,7 +23,7 @@ from torch import Tensor
 from dnw_core.config import DropAndGrowConfig, RigLConfig, SetConfig
 from dnw_core.seeds import derive_seed
 from dnw_core.wiring.masking import straight_through, zero_outside
-from dnw_core.wiring.rule import Attached, Run
+from dnw_core.wiring.rule import AttachedRule, Run
 from dnw_core.wiring.rules.stored_mask import MovingEdges
 from dnw_core.wiring.selection import largest_magnitudes
 from dnw_core.wiring.slots import Slots
@@ -63,7 +63,7 @@ class DropAndGrow(MovingEdges):
         """Any step may move edges."""
         self._moved_at = None
 
-    def before_step(self, here: Attached, step: int) -> None:
+    def before_step(self, here: AttachedRule, step: int) -> None:
         """Move edges if it is time to, in place of the weight's gradient step; a weight that learned nothing rests.
 
         Raises:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dnw_core.config import GradualPruningConfig
 from dnw_core.wiring.masking import masked
-from dnw_core.wiring.rule import Attached, Run
+from dnw_core.wiring.rule import AttachedRule, Run
 from dnw_core.wiring.rules.stored_mask import PresentEdges
 from dnw_core.wiring.selection import largest_magnitudes
 from dnw_core.wiring.slots import Slots
@@ -47,7 +47,7 @@ class GradualPruning(PresentEdges):
         """The weight with all but the present edges at zero, in value and in gradient."""
         return masked(weight, self.present)
 
-    def after_step(self, here: Attached, step: int) -> None:
+    def after_step(self, here: AttachedRule, step: int) -> None:
         """Select the edges anew if the schedule says so.
 
         Raises:
@@ -57,7 +57,7 @@ class GradualPruning(PresentEdges):
         if self._selections(step + 1) > before:
             self._select(here.weight, self.edges_after(step + 1))
 
-    def after_epoch(self, here: Attached, epoch: int) -> None:
+    def after_epoch(self, here: AttachedRule, epoch: int) -> None:
         """Leave k edges after the last epoch, also where it had fewer steps than were announced."""
         if self.run is not None and epoch + 1 == self.run.epochs and self.promised_edges > self.kept_edges:
             self._select(here.weight, self.kept_edges)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dnw_core.config import L1AnnealConfig
 from dnw_core.wiring.masking import masked, masked_values
-from dnw_core.wiring.rule import Attached, Run
+from dnw_core.wiring.rule import AttachedRule, Run
 from dnw_core.wiring.rules.stored_mask import PresentEdges
 from dnw_core.wiring.selection import largest_magnitudes
 from dnw_core.wiring.slots import Slots
@@ -44,13 +44,13 @@ class L1Anneal(PresentEdges):
         """The weight with all but the present edges at zero, in value and in gradient."""
         return masked(weight, self.present)
 
-    def before_step(self, here: Attached, step: int) -> None:
+    def before_step(self, here: AttachedRule, step: int) -> None:
         """Add the penalty's gradient, l1_weight * sign(w), on the edges."""
         if here.gradient is not None:
             here.gradient.add_(masked_values(here.weight.sign().mul_(self.config.l1_weight), self.present))
 
     @torch.no_grad()
-    def after_epoch(self, here: Attached, epoch: int) -> None:
+    def after_epoch(self, here: AttachedRule, epoch: int) -> None:
         """Prune the smallest magnitudes, down to what the schedule leaves after this epoch.
 
         Raises:

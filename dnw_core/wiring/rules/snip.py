@@ -16,7 +16,7 @@ from torch import Tensor
 from dnw_core.config import SnipConfig
 from dnw_core.wiring.masking import masked
 from dnw_core.wiring.masks import mask_buffer
-from dnw_core.wiring.rule import Attached, WiringRule
+from dnw_core.wiring.rule import AttachedRule, WiringRule
 from dnw_core.wiring.rules.stored_mask import PresentEdges, keep_largest_together
 from dnw_core.wiring.slots import Slots
 
@@ -58,7 +58,7 @@ class Snip(PresentEdges):
         return not self.chosen
 
     @classmethod
-    def before_step_together(cls, places: Sequence[Attached], step: int) -> None:
+    def before_step_together(cls, places: Sequence[AttachedRule], step: int) -> None:
         """Choose the edges, once, at the first step with a gradient; a weight that has none scores zero everywhere."""
         if all(isinstance(place.rule, Snip) and bool(place.rule.chosen) for place in places):
             return
@@ -76,7 +76,7 @@ class Snip(PresentEdges):
             place.rule.write_mask("chosen", torch.tensor(True))
         keep_largest_together(rules, scores)
 
-    def after_epoch(self, here: Attached, epoch: int) -> None:
+    def after_epoch(self, here: AttachedRule, epoch: int) -> None:
         """See that the edges were chosen.
 
         Raises:

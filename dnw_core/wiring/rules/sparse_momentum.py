@@ -31,7 +31,7 @@ from dnw_core.errors import UserError
 from dnw_core.wiring.layers import divide
 from dnw_core.wiring.masking import masked_values, straight_through, zero_outside
 from dnw_core.wiring.momenta import no_momentum
-from dnw_core.wiring.rule import Attached, Run, WiringRule
+from dnw_core.wiring.rule import AttachedRule, Run, WiringRule
 from dnw_core.wiring.rules.stored_mask import MovingEdges
 from dnw_core.wiring.selection import largest_magnitudes
 from dnw_core.wiring.slots import Slots
@@ -76,12 +76,12 @@ class SparseMomentum(MovingEdges):
         """Learn the length of the run, which the fraction that is dropped depends on."""
         self.epochs = run.epochs
 
-    def after_step(self, here: Attached, step: int) -> None:
+    def after_step(self, here: AttachedRule, step: int) -> None:
         """Set the weight back to zero where there is no edge."""
         zero_outside(here.weight, self.present)
 
     @classmethod
-    def after_epoch_together(cls, places: Sequence[Attached], epoch: int) -> None:
+    def after_epoch_together(cls, places: Sequence[AttachedRule], epoch: int) -> None:
         """Drop, and regrow elsewhere.
 
         Raises:
@@ -105,7 +105,7 @@ class SparseMomentum(MovingEdges):
         for rule, place, gone, new in zip(rules, learned, dropped, grown, strict=True):
             rule.exchange(place, gone, new)
 
-    def mean_momentum(self, here: Attached) -> float:
+    def mean_momentum(self, here: AttachedRule) -> float:
         """Return the mean |momentum| over the edges; 0 if there is no edge."""
         assert here.momentum is not None
         edges = self.promised_edges
@@ -136,7 +136,7 @@ class SparseMomentum(MovingEdges):
             dropped = min(dropped, -(-free * edges // slots))
         return dropped
 
-    def exchange(self, here: Attached, dropped: int, grown: int) -> None:
+    def exchange(self, here: AttachedRule, dropped: int, grown: int) -> None:
         """Drop as many edges by magnitude, then grow as many by momentum."""
         assert here.momentum is not None
         left = self.promised_edges - dropped

@@ -17,7 +17,7 @@ from dnw_core.config import LayeredConfig, SparseConfig
 from dnw_core.wiring.masking import zero_outside
 from dnw_core.wiring.masks import mask_buffer
 from dnw_core.wiring.random_edges import random_mask
-from dnw_core.wiring.rule import Attached, WiringRule
+from dnw_core.wiring.rule import AttachedRule, WiringRule
 from dnw_core.wiring.selection import largest_magnitudes
 from dnw_core.wiring.slots import Slots
 
@@ -57,7 +57,7 @@ class MovingEdges(WiringRule):
         """Return the mask of the slots where an edge can grow beside the ``remaining`` ones."""
         return ~remaining if self.usable is None else ~remaining & self.usable
 
-    def move(self, here: Attached, present: Tensor) -> Tensor:
+    def move(self, here: AttachedRule, present: Tensor) -> Tensor:
         """Take ``present`` as the edges, as many as promised; the weight becomes zero at new and at former ones.
 
         Returns:

@@ -14,7 +14,7 @@ from torch import Tensor
 from dnw_core.config import TargetedDropoutConfig
 from dnw_core.seeds import derive_seed
 from dnw_core.wiring.masking import masked, masked_values, plainly_masked
-from dnw_core.wiring.rule import Attached
+from dnw_core.wiring.rule import AttachedRule
 from dnw_core.wiring.rules.top_edges import RankedRule
 from dnw_core.wiring.slots import Slots
 from dnw_core.wiring.transforms import differentiating_by_transform
@@ -73,7 +73,7 @@ class TargetedDropout(RankedRule):
         effective: Tensor = _KeptMagnitude.apply(weight, mask)
         return effective
 
-    def after_step(self, here: Attached, step: int) -> None:
+    def after_step(self, here: AttachedRule, step: int) -> None:
         """Go on to the next step's mask."""
         self.steps += 1
 

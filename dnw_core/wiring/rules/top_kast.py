@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from dnw_core.config import EdgeBudget, TopKastConfig
 from dnw_core.wiring.masking import masked_values, plainly_masked, valued, zero_outside
 from dnw_core.wiring.masks import mask_buffer
-from dnw_core.wiring.rule import Attached, WiringRule
+from dnw_core.wiring.rule import AttachedRule, WiringRule
 from dnw_core.wiring.selection import largest_magnitudes
 from dnw_core.wiring.slots import Slots
 from dnw_core.wiring.transforms import differentiating_by_transform
@@ -87,7 +87,7 @@ class TopKast(WiringRule):
         """Nothing is between two hooks."""
         self._unmoved = None
 
-    def before_step(self, here: Attached, step: int) -> None:
+    def before_step(self, here: AttachedRule, step: int) -> None:
         """Add the penalty's gradient, less the decay that the optimiser is about to add."""
         if here.gradient is None:
             return
@@ -99,7 +99,7 @@ class TopKast(WiringRule):
         if self._unmoved is None or step != self._unmoved_at:
             self._unmoved, self._unmoved_at = masked_values(weight, ~self.backward_mask), step
 
-    def after_step(self, here: Attached, step: int) -> None:
+    def after_step(self, here: AttachedRule, step: int) -> None:
         """Take back what decay and momentum did outside the larger set, then select both sets anew."""
         if self._unmoved is None:
             return

@@ -22,13 +22,13 @@ from typing import NamedTuple
 from dnw_core.record import CHECKPOINT_FILE, RECORD_FILE
 from pipelines.spec import TrialSpec
 from pipelines.storage.bucket.client import Bucket, Stored
-from pipelines.store import SET_ASIDE, TRIALS, WORK_SUFFIX, NotBelievedError, read_own_record, verify_finished
+from pipelines.store import SET_ASIDE, TRIALS, WORK_SUFFIX, VerificationError, read_own_record, verify_finished
 
 _KEPT_CHECKPOINTS = 2  # the newest, and the one before it
 
 
 class BucketTrials:
-    """See ``Carrier``.
+    """See ``Transport``.
 
     Args:
         bucket: the results.
@@ -43,7 +43,7 @@ class BucketTrials:
         return str(self.bucket)
 
     def fetch(self, spec: TrialSpec, into: Path, *, work: bool) -> None:
-        """See ``Carrier``."""
+        """See ``Transport``."""
         prefix = work_prefix(spec) if work else finished_prefix(spec)
         found = self._listed(prefix)
         if work:
@@ -52,7 +52,7 @@ class BucketTrials:
             self._fetch_finished(prefix, found, into)
 
     def deliver(self, spec: TrialSpec, name: str, path: Path) -> None:
-        """See ``Carrier``."""
+        """See ``Transport``."""
         prefix = work_prefix(spec)
         if name != CHECKPOINT_FILE:
             self.bucket.put(prefix + name, path.read_bytes())
@@ -63,7 +63,7 @@ class BucketTrials:
             self.bucket.delete(f"{prefix}{named}")
 
     def commit(self, spec: TrialSpec, folder: Path) -> bool:
-        """See ``Carrier``."""
+        """See ``Transport``."""
         record = read_own_record(folder, spec)
         prefix = finished_prefix(spec)
         if self._stands(spec):
@@ -97,7 +97,7 @@ class BucketTrials:
         self.bucket.delete(work_prefix(spec) + RECORD_FILE)
 
     def stop_wanted(self) -> bool:
-        """See ``Carrier``."""
+        """See ``Transport``."""
         return self.bucket.info(f"{self.run}stop") is not None
 
     def ask_to_stop(self) -> None:
@@ -105,11 +105,11 @@ class BucketTrials:
         self.bucket.put(f"{self.run}stop", b"stop\n")
 
     def leave(self, name: str, word: str) -> None:
-        """See ``Carrier``."""
+        """See ``Transport``."""
         self.bucket.put(f"{self.run}word-{name}", word.encode())
 
     def hear(self, name: str) -> str:
-        """See ``Carrier``."""
+        """See ``Transport``."""
         return self.bucket.get(f"{self.run}word-{name}").decode("utf-8", "replace")
 
     def _listed(self, prefix: str) -> dict[str, Stored]:
@@ -124,7 +124,7 @@ class BucketTrials:
             self.fetch(spec, Path(folder), work=False)
             try:
                 verify_finished(Path(folder), spec)
-            except NotBelievedError:
+            except VerificationError:
                 return False
         return True
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from dnw_core.config.execution import Execution
 from dnw_core.config.recipe import Recipe
-from dnw_core.data.feeds.share import WHOLE, Share
+from dnw_core.data.feeds.share import WHOLE, WorkerShard
 from dnw_core.data.formats.folder_listing import SplitListing, list_folder
 
 CLASSES = ("cat", "dog", "owl")
@@ -116,7 +116,7 @@ def recipe(**data: Any) -> Recipe:
     return Recipe.model_validate(values)
 
 
-def batches_of(feed: Any, *, epoch: int = 0, start_step: int = 0, share: Share = WHOLE) -> list[Any]:
+def batches_of(feed: Any, *, epoch: int = 0, start_step: int = 0, share: WorkerShard = WHOLE) -> list[Any]:
     """Return an epoch's batches of 8."""
     return list(feed.training(batch_size=8, seed=3, epoch=epoch, start_step=start_step, share=share))
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dnw_core.models.build import build_rule
 from dnw_core.wiring.hooks import Wiring
 from dnw_core.wiring.layers import settle
-from dnw_core.wiring.rule import Attached, Run, attach, effective_weights
+from dnw_core.wiring.rule import AttachedRule, Run, attach, effective_weights
 from dnw_core.wiring.slots import Slots
 
 Numbers = NDArray[np.float64]
@@ -61,7 +61,7 @@ class Prescribed:
             self.wiring.begin(run)
 
     @property
-    def places(self) -> list[Attached]:
+    def places(self) -> list[AttachedRule]:
         """Where the rules are, first weight first."""
         return self.wiring.places
 

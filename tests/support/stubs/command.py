@@ -13,7 +13,7 @@ from pipelines.driver.lock import lock_owner
 from pipelines.schedule import run as schedule
 from pipelines.spec import TrialSpec
 from pipelines.store.folder import Store
-from pipelines.trial.parents import TrialBlocked, finished_parent
+from pipelines.trial.parents import TrialBlockedError, finished_parent
 from support.stubs.store import finish
 
 
@@ -33,7 +33,7 @@ class StubSchedule:
                 return schedule.ScheduleOutcome(0, 0, 0, interrupted=True)
             try:
                 finished_parent(store, spec)
-            except TrialBlocked:
+            except TrialBlockedError:
                 continue
             self.ran.append(spec)
             if spec.row in self.fails:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dnw_core import training
-from dnw_core.errors import TrialFailed
+from dnw_core.errors import TrialFailedError
 from dnw_core.record import EpochMetrics, TrialRecord
 from dnw_core.training import WorkerGroup
 
@@ -28,7 +28,7 @@ def run_worker(
             os.kill(os.getpid(), signal.SIGKILL)
 
     if identity.row.startswith("fails") and group.rank == 1:
-        raise TrialFailed("the loss is nan at epoch 0, step 3")
+        raise TrialFailedError("the loss is nan at epoch 0, step 3")
     if identity.row.startswith("dies-once") and group.rank == 1:
         more["on_epoch"] = die_once
     return training.run_worker(recipe, seed, execution, folder, identity, group, **more)

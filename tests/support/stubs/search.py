@@ -16,7 +16,7 @@ from typing import Any
 
 from dnw_core.config.execution import Execution
 from dnw_core.config.recipe import Recipe
-from dnw_core.errors import TrialFailed
+from dnw_core.errors import TrialFailedError
 from dnw_core.files import write_text
 from dnw_core.record import EpochMetrics, TrialRecord
 from dnw_core.training import TrialIdentity, TrialStopped
@@ -93,7 +93,7 @@ def run_trial(
     assert recipe.data.validation_images == 64
     assert execution.checkpoint_minutes == 0
     if recipe.optimiser.learning_rate == FAILING_RATE:
-        raise TrialFailed("the loss is nan at epoch 0, step 3")
+        raise TrialFailedError("the loss is nan at epoch 0, step 3")
     checkpoint = folder / "checkpoint.pt"
     lines = json.loads(checkpoint.read_text()) if checkpoint.exists() else []
     epochs = [EpochMetrics.model_validate(one) for one in lines]

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from dnw_core.config.execution import Execution
 from dnw_core.config.recipe import Recipe
-from dnw_core.errors import TrialFailed
+from dnw_core.errors import TrialFailedError
 from dnw_core.record import HISTORY_COLUMNS, Cost, EpochMetrics, Provenance, Scores, TrialRecord
 from dnw_core.training import TrialIdentity, TrialStopped
 
@@ -48,7 +48,7 @@ def run_trial(
     assert (parent is None) == (recipe.parent is None)
     (folder / "checkpoint.pt").write_bytes(b"checkpoint")
     if row.startswith("fails"):
-        raise TrialFailed("the loss is nan at epoch 0, step 3")
+        raise TrialFailedError("the loss is nan at epoch 0, step 3")
     if row.startswith("raises"):
         raise KeyError("a bug")
     if row.startswith("always-dies") or (row.startswith("dies-once") and not (folder / "died").exists()):
