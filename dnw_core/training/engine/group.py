@@ -1,8 +1,8 @@
 """The workers of a trial, and all that they tell each other.
 
 A worker computes its share of every batch (``WorkerShard``), and does every optimiser step itself, on the sum of all
-workers' gradients: the weights stay equal without ever being sent, and a checksum at each epoch's end proves it. What is
-exchanged goes through the default process group of ``torch.distributed``, which whoever started the processes has
+workers' gradients: the weights stay equal without ever being sent, and a checksum at each epoch's end proves it. What
+is exchanged goes through the default process group of ``torch.distributed``, which whoever started the processes has
 initialised. A process alone is ``LONE``: nothing is exchanged then, and nothing waits.
 """
 
