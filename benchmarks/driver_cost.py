@@ -36,7 +36,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipelines.commands.reproduction import row_command
-from pipelines.plan.data_checks import make_room
+from pipelines.plan.data_checks import prepare_store
 from pipelines.plan.placement import Placement
 from pipelines.plan.planner import Plan, PlannedRow, make_plan, plan_rows
 from pipelines.plan.reported_rows import report_rows
@@ -108,7 +108,7 @@ def run(trials: int, seeds: int, results: Path) -> Measured:
         store = Store.open(results, create=True)
         plan = _plan(rows, store)
         entries = _entries(plan, tables, store)
-        make_room(plan, store, print)
+        prepare_store(plan, store, print)
     specs = [trial.spec for trial in plan.to_run()]
     assert len(specs) == trials, f"{len(specs)} trials instead of {trials}"
     with TrackerBeside(None, results) as tracker:

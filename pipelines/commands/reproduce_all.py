@@ -26,17 +26,17 @@ from pipelines.plan import (
     Plan,
     PlannedRow,
     check_data,
+    choose_device,
     complete_tables,
     find_leftovers,
     gpus_of,
     leftover_lines,
     make_plan,
-    make_room,
     parse_overrides,
     plan_rows,
+    prepare_store,
     report_rows,
     select_rows,
-    settle_device,
 )
 from pipelines.storage import DriverFolderBackend, ResultsBackend, home_at
 from pipelines.store import LOG_FILE, Store
@@ -148,7 +148,7 @@ def _plan(
     missing: Mapping[str, str] = MappingProxyType({}),
 ) -> Plan:
     cluster = options.cluster is not None
-    device = settle_device(options.device, cluster=cluster, trials_per_gpu=options.trials_per_gpu, planning=planning)
+    device = choose_device(options.device, cluster=cluster, trials_per_gpu=options.trials_per_gpu, planning=planning)
     placement = Placement(
         device=device,
         threads=options.threads,
@@ -208,7 +208,7 @@ def _train(
             from pipelines.schedule import run_schedule
             from pipelines.tracking import BackgroundSync
 
-            make_room(plan, store, say)
+            prepare_store(plan, store, say)
             with BackgroundSync(tracker, rows) as sync, home.following(sync.finished) as finished:
                 specs = [trial.spec for trial in plan.to_run()]
                 outcome = run_schedule(

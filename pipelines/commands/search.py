@@ -24,7 +24,7 @@ from pipelines.hpo import (
     space_lines,
     write_found,
 )
-from pipelines.plan import Placement, gpus_of, read_data, settle_device
+from pipelines.plan import Placement, choose_device, gpus_of, read_data
 from pipelines.store import Store
 from pipelines.trial import TRAIN
 from tune_configs import load_tables
@@ -136,7 +136,7 @@ def _track(search: Search, judged: list[Judged], options: SearchOptions, path: P
 
 
 def _placement(options: SearchOptions) -> Placement:
-    device = settle_device(
+    device = choose_device(
         options.device, cluster=options.cluster is not None, trials_per_gpu=None, planning=options.plan
     )
     # a checkpoint after every epoch: a configuration that is given up, or a killed driver, then loses nothing

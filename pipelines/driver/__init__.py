@@ -4,7 +4,7 @@ from pipelines.driver.detach import Detached, start_detached
 from pipelines.driver.display import Display, Show, make_display
 from pipelines.driver.heartbeat import beating
 from pipelines.driver.lock import LockOwner, driver_lock, lock_owner
-from pipelines.driver.progress import Progress, RowKey, State
+from pipelines.driver.progress import Progress, State
 from pipelines.driver.status import driver_lines, find_driver
 from pipelines.driver.stop_command import stop_driver
 from pipelines.driver.stopping import FAR_GRACE_SECONDS, GRACE_SECONDS, MAX_DEATHS, StopRequest, StopWatch, stop_request
@@ -17,7 +17,6 @@ __all__ = [
     "Display",
     "LockOwner",
     "Progress",
-    "RowKey",
     "Show",
     "State",
     "StopRequest",

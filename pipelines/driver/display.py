@@ -175,13 +175,13 @@ def describe_running(trial: TrialProgress) -> str:
     """Return ``tiny/static-dnw seed 0 epoch 3/8``, with the accuracy when there is one."""
     accuracy = "" if trial.accuracy is None else f" {100 * trial.accuracy:.2f} %"
     epoch = f"{trial.epoch}/{trial.spec.recipe.epochs}"
-    return f"{trial.spec.table}/{trial.spec.row} seed {trial.spec.seed} epoch {epoch}{accuracy}"
+    return f"{trial.spec.row_name} seed {trial.spec.seed} epoch {epoch}{accuracy}"
 
 
 def describe_end(progress: Progress, trial: TrialProgress) -> str:
     """Return the line about a trial that ended."""
     ended = sum(progress.count(state) for state in ("done", "failed", "blocked"))
-    name = f"[{ended}/{len(progress.trials)}] {trial.spec.table}/{trial.spec.row} seed {trial.spec.seed}"
+    name = f"[{ended}/{len(progress.trials)}] {trial.spec.row_name} seed {trial.spec.seed}"
     if trial.state == "failed":
         return f"{name} FAILED: {trial.reason}"
     if trial.state == "blocked":

@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipelines.spec import TrialSpec
+from pipelines.spec import RowKey, TrialSpec
 
 State = Literal["waiting", "running", "done", "failed", "stopped", "blocked"]
-RowKey = tuple[str, str]
 _NO_MORE = ("done", "failed", "blocked")
 
 
@@ -85,10 +84,10 @@ class Progress:
         self._members: dict[RowKey, list[TrialProgress]] = {}
         self._dependants: dict[RowKey, set[RowKey]] = {}  # rows whose trials wait for this one's
         for trial in self.trials.values():
-            self._members.setdefault(_row_of(trial.spec), []).append(trial)
+            self._members.setdefault(trial.spec.row_key, []).append(trial)
             parent = self.trials.get(trial.spec.parent_id or "")
             if parent is not None:
-                self._dependants.setdefault(_row_of(parent.spec), set()).add(_row_of(trial.spec))
+                self._dependants.setdefault(parent.spec.row_key, set()).add(trial.spec.row_key)
         self._known: dict[RowKey, RowProgress] = {}
         self._epoch_seconds: dict[RowKey, float | None] = {}  # mean of the row's trials
         self._longest: dict[RowKey, float] = {}  # seconds until the row's last trial has ended, at the least
@@ -171,7 +170,7 @@ class Progress:
                 self._running[trial_id] = self._places[trial_id]
             else:
                 self._running.pop(trial_id, None)
-        self._forget(_row_of(trial.spec))
+        self._forget(trial.spec.row_key)
         return trial
 
     def _forget(self, key: RowKey) -> None:
@@ -212,14 +211,14 @@ class Progress:
             epochs=max(trial.spec.recipe.epochs for trial in trials),
             accuracy=sum(scores) / len(scores) if scores else None,
             seconds_left=None if None in left else sum(seconds for seconds in left if seconds is not None),
-            waits_for=f"{awaited.spec.table}/{awaited.spec.row}" if awaited is not None else None,
+            waits_for=awaited.spec.row_name if awaited is not None else None,
         )
 
     def _left(self, trial: TrialProgress) -> float | None:
         """Return the trial's own seconds left: by its row's measured epochs, else by the plan."""
         if not trial.epochs_left:
             return 0.0
-        key = _row_of(trial.spec)
+        key = trial.spec.row_key
         measured = self._measured(key)
         if measured is not None:
             return trial.epochs_left * measured
@@ -232,7 +231,3 @@ class Progress:
             found = [trial.epoch_seconds for trial in self._members[key] if trial.epoch_seconds is not None]
             self._epoch_seconds[key] = sum(found) / len(found) if found else None
         return self._epoch_seconds[key]
-
-
-def _row_of(spec: TrialSpec) -> RowKey:
-    return spec.table, spec.row

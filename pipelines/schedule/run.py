@@ -36,7 +36,6 @@ from pipelines.driver import (
     MAX_DEATHS,
     Display,
     Progress,
-    RowKey,
     Show,
     StopRequest,
     make_display,
@@ -44,7 +43,7 @@ from pipelines.driver import (
 )
 from pipelines.plan import Plan
 from pipelines.schedule.queue import TrialQueue
-from pipelines.spec import NodeType, TrialSpec
+from pipelines.spec import NodeType, RowKey, TrialSpec
 from pipelines.storage import RemoteStaging, ResultsBackend, SharedFolderBackend, Staging
 from pipelines.store import Store
 from pipelines.trial import TRAIN, record_failure
@@ -162,7 +161,7 @@ def estimates(plan: Plan | None) -> dict[RowKey, float]:
 def done_before(plan: Plan | None, specs: Sequence[TrialSpec]) -> dict[RowKey, int]:
     """Return how many seeds of each row were done before, for the display."""
     rows = {(spec.table, spec.row) for spec in specs}
-    done = [trial.spec for trial in (plan.trials if plan else ()) if trial.state == "done" and not trial.runs]
+    done = [trial.spec for trial in (plan.trials if plan else ()) if trial.state == "done" and not trial.will_run]
     return dict(Counter(key for spec in done if (key := (spec.table, spec.row)) in rows))
 
 

@@ -66,7 +66,7 @@ def test_the_command_trains_on_two_workers(tmp_path: Path, weights: dict[str, Te
         command += ["--set", setting]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=250)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert ": 2 workers a trial, 1 CPU each\n" in ran.stdout
+    assert ": 2 workers per trial, 1 CPU each\n" in ran.stdout
     folder, record = _finished(results)
     assert record.provenance is not None
     assert record.provenance.workers == 2
@@ -118,7 +118,7 @@ def test_workers_on_two_nodes(tmp_path: Path, short_folder: Path, weights: dict[
         env={**os.environ, **variables},
     )
     assert "ScheduleOutcome(done=1, failed=0, left=0, interrupted=False)" in ran.stdout, ran.stdout + ran.stderr
-    assert "2 workers a trial, 1 CPU each, over several machines" in ran.stdout
+    assert "2 workers per trial, 1 CPU each, over several machines" in ran.stdout
     folder, record = _finished(results)
     assert record.provenance is not None
     assert (record.provenance.workers, record.provenance.resumed) == (2, int(LONG))
