@@ -88,7 +88,7 @@ class Measured:
 
 def choose_rows(tables: dict[str, Table], trials: int, seeds: int) -> list[PlannedRow]:
     """Return rows with so many trials together: those that need no other row, then variants of them."""
-    rows = [row for row in select_rows(tables) if row.needs is None and row.not_reproducible is None]
+    rows = [row for row in select_rows(tables) if row.parent_row is None and row.not_reproducible is None]
     planned: list[PlannedRow] = []
     number = 0
     while seeds * len(planned) < trials:
@@ -113,9 +113,7 @@ def run(trials: int, seeds: int, results: Path) -> Measured:
     assert len(specs) == trials, f"{len(specs)} trials instead of {trials}"
     with TrackerBeside(None, results) as tracker:
         with measured.counting("schedule"), BackgroundSync(tracker, entries, limit=3600) as sync:
-            outcome = schedule.run_schedule(
-                specs, plan=plan, store=store, show="plain", on_finished=sync.finished, train=TRAIN
-            )
+            outcome = schedule.run_schedule(specs, plan=plan, store=store, on_finished=sync.finished, train=TRAIN)
         assert outcome.done == trials, f"not all trials were done: {outcome}"
         with measured.counting("track"):
             synced = tracker.sync(entries)

@@ -104,7 +104,7 @@ def _without_data(plan: Plan) -> str:
     return f"{len(trials)} without their data (about {duration(seconds)} one after another), "
 
 
-def status_lines(plan: Plan, store: Store, driver: Sequence[str] = ()) -> list[str]:
+def status_lines(plan: Plan, store: Store, driver: Sequence[str]) -> list[str]:
     """Return the progress of each row, after the lines about the driver (``driver_lines``)."""
     cells = [("row", "seeds done", "state", "accuracy %", "now")]
     for row in _in_place(plan):
@@ -117,7 +117,7 @@ def status_lines(plan: Plan, store: Store, driver: Sequence[str] = ()) -> list[s
         mean = f"{sum(scores) / len(scores):.2f}" if scores else ""
         now = ", ".join(text for trial in trials if (text := _progress(trial, store)))
         cells.append((row.name, f"{len(done)}/{len(trials)}", _counts(trials), mean, now))
-    who, *more = driver or ["no driver is at work on this folder"]
+    who, *more = driver
     return [f"scale {plan.scale}; {who}", *more, *columns(cells), *_details(plan.trials)]
 
 

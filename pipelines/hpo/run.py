@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.cluster import VisibilityProbe, across_at_once, check_machines, connect, living_nodes, ray_environment
-from pipelines.driver import Display, Progress, Show, StopRequest, make_display, stop_request
+from pipelines.driver import Display, Progress, StopRequest, make_display, stop_request
 from pipelines.hpo.curve import read_curve
 from pipelines.hpo.plan import Judged, Search, judge
 from pipelines.spec import TrialSpec
@@ -22,7 +22,6 @@ def run_search(
     *,
     store: Store,
     cluster: str | None = None,
-    show: Show = "auto",
     train: str = TRAIN,
 ) -> bool:
     """Train the configurations that are not ended; return whether Ctrl-C ended it.
@@ -32,7 +31,6 @@ def run_search(
         judged: how its configurations stand.
         store: its open store; the caller holds the lock.
         cluster: None for this machine, else the address of a running Ray cluster (or ``auto``).
-        show: ``auto`` is a live table in a terminal and plain lines elsewhere.
         train: the function that trains, as ``module:name``.
 
     Raises:
@@ -44,7 +42,7 @@ def run_search(
     if not specs:
         return False
     progress = Progress(specs, epochs_before={one.configuration.spec.trial_id: one.epochs_done for one in left})
-    display = make_display(progress, show)
+    display = make_display(progress)
 
     def say() -> None:
         display.note("stopping: the configurations write their checkpoints (Ctrl-C again ends at once)")

@@ -16,7 +16,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from pipelines.cluster import MOST_UNFIT
-from pipelines.driver import MAX_DEATHS, Display, Progress, State, StopRequest
+from pipelines.driver import MAX_DEATHS, Display, Progress, ProgressState, StopRequest
 from pipelines.schedule.failures import End, end_of_process
 from pipelines.schedule.queue import TrialQueue
 from pipelines.schedule.trainable import KEY
@@ -160,7 +160,7 @@ class TuneCallback(_DriverOnly, tune.Callback):  # type: ignore[misc]  # Ray is 
             self._give_up(self._progress.trials[key].spec, reason)
         self._end(key, "failed", None, reason)
 
-    def _end(self, key: str, state: State, accuracy: float | None, reason: str | None) -> None:
+    def _end(self, key: str, state: ProgressState, accuracy: float | None, reason: str | None) -> None:
         self._progress.end(key, state, accuracy=accuracy, reason=reason)
         trial = self._progress.trials[key]
         if state != "stopped" or trial.epoch:  # those that had hardly begun are many, and lost nothing
@@ -195,7 +195,7 @@ def _error(trial: Any) -> BaseException | None:
     return error
 
 
-def _end_of(result: dict[str, Any] | None) -> State:
+def _end_of(result: dict[str, Any] | None) -> ProgressState:
     """Return how a trial ended, by what it reported last."""
     status = (result or {}).get("status")
     return status if status in ("done", "failed", "blocked") else "stopped"

@@ -31,12 +31,11 @@ from pipelines.cluster import (
     room_of_all,
 )
 from pipelines.driver import (
-    FAR_GRACE_SECONDS,
     GRACE_SECONDS,
     MAX_DEATHS,
+    REMOTE_GRACE_SECONDS,
     Display,
     Progress,
-    Show,
     StopRequest,
     make_display,
     stop_request,
@@ -70,7 +69,6 @@ def run_schedule(
     store: Store,
     home: ResultsBackend | None = None,
     cluster: str | None = None,
-    show: Show = "auto",
     plan: Plan | None = None,
     on_begun: Callable[[Progress], None] | None = None,
     on_finished: Callable[[TrialSpec], None] | None = None,
@@ -87,7 +85,6 @@ def run_schedule(
         store: the open store they are written to; the caller holds its lock.
         home: where the results live, a folder that all machines see by default.
         cluster: None for this machine, else the address of a running Ray cluster (or ``auto``).
-        show: ``auto`` is a live table in a terminal and plain lines elsewhere.
         plan: where the trials come from: tells which rows take longest (they start first) and what is done already.
         on_begun: called once the machines are found good, before anything is trained, with what will be known of it.
         on_finished: called in the driver with each trial that ended; it must return at once and not raise.
@@ -106,7 +103,7 @@ def run_schedule(
     if not ordered:
         return ScheduleOutcome(0, 0, 0, interrupted=False)
     progress = Progress(ordered, done_before(plan, specs), seconds, epochs_before(plan))
-    display = make_display(progress, show)
+    display = make_display(progress)
     results_dir = ordered[0].results_dir
     home = home or SharedFolderBackend(results_dir)
 
@@ -256,7 +253,7 @@ def _fit(run: _Run) -> _Ended:
         give_up=run.give_up,
         stop=run.stop,
     )
-    grace = FAR_GRACE_SECONDS if isinstance(run.depot, RemoteStaging) else GRACE_SECONDS
+    grace = REMOTE_GRACE_SECONDS if isinstance(run.depot, RemoteStaging) else GRACE_SECONDS
     tuner = tune.Tuner(
         with_resources(make_trainable(run.depot, run.train, run.sight)),
         # num_samples: until the searcher says that it has finished

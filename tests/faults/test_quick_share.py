@@ -37,7 +37,7 @@ store = Store.open(results, create=True)
 with driver_lock(results):
     specs = [spec(results, "ok", seed, epochs=300) for seed in range(4)]
     missing = [one for one in specs if store.state(one).kind != "done"]
-    print(schedule.run_schedule(missing, store=store, show="plain", train=TRAIN))
+    print(schedule.run_schedule(missing, store=store, train=TRAIN))
 """
 
 

@@ -8,6 +8,7 @@ import pytest
 from support.stubs.store import finish, interrupt
 
 from pipelines.commands.listing import duration, list_lines, plan_lines, status_lines
+from pipelines.driver.status import NO_DRIVER
 from pipelines.plan.data_checks import prepare_store
 from pipelines.plan.placement import Placement
 from pipelines.plan.planner import Plan, PlannedTrial, make_plan, plan_rows
@@ -103,7 +104,7 @@ def test_a_failed_parent_blocks_its_own_seed(store: Store) -> None:
     reason = "blocked by wirings/complete seed 0 (failed: the loss is nan)"
     assert trial_of(plan, "fine-tune").detail == reason
     assert f"  wirings/fine-tune seed 0: {reason}" in plan_lines(plan, None)
-    assert f"  wirings/fine-tune seed 0: {reason}" in status_lines(plan, store)
+    assert f"  wirings/fine-tune seed 0: {reason}" in status_lines(plan, store, [NO_DRIVER])
     rows = {row["row"]: row for row in report_rows(plan, TABLES, store, lambda row, seeds: "")}
     assert {name: row["blocked"] for name, row in rows.items()} == {
         "lottery-one-shot": reason,

@@ -14,6 +14,7 @@ from dnw_core.errors import DataMissingError
 from dnw_core.record import RECORD_FILE, sealed
 from pipelines.commands.listing import plan_lines, status_lines
 from pipelines.commands.reproduction import row_command
+from pipelines.driver.status import NO_DRIVER
 from pipelines.plan.data_checks import check_data, prepare_store
 from pipelines.plan.placement import Placement
 from pipelines.plan.planner import Plan, make_plan, plan_rows
@@ -65,7 +66,7 @@ def test_each_trial_is_held_against_the_store(store: Store) -> None:
     assert "1 done, 1 partial, 1 failed, 1 new" in text
     assert "seed 2: failed: the loss is nan" in text
     assert "1 rows, 4 trials: 1 done, 2 to be trained, 3 epochs" in text
-    status = "\n".join(status_lines(plan, store))
+    status = "\n".join(status_lines(plan, store, [NO_DRIVER]))
     assert "1/4" in status
     assert "80.00" in status
     assert "seed 1 epoch 1/2" in status
@@ -259,7 +260,7 @@ def test_report_rows_hold_what_was_planned_and_what_is_there(store: Store) -> No
         "python pipelines/reproduce_all.py --scale smoke --only tiny/static-dnw --seeds 1 "
         "--set batch_size=16 --set optimiser.learning_rate=0.05"
     )
-    assert all_rows(TABLES, store, "paper") == []
+    assert all_rows(TABLES, store, "paper", partial(row_command, scale="paper")) == []
 
 
 def test_the_report_takes_the_rows(store: Store) -> None:

@@ -93,7 +93,7 @@ spec = TrialSpec(table="tiny", row=row, seed=0, scale="smoke", fingerprint=finge
                  execution=Execution(workers=2, checkpoint_minutes=0), resources=Resources(cpus=2, workers=2),
                  results_dir=results)
 store = Store.open(results, create=True)
-print(schedule.run_schedule([spec], store=store, cluster=cluster.address, show="plain", train=TRAIN))
+print(schedule.run_schedule([spec], store=store, cluster=cluster.address, train=TRAIN))
 cluster.shutdown()
 """
 

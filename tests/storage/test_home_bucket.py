@@ -15,7 +15,7 @@ from support.stubs.store import write_finished
 
 from dnw_core.errors import UserError
 from pipelines.commands.options import parse_options
-from pipelines.commands.reproduce_all import _home_of as home_of
+from pipelines.commands.reproduce_all import _backend
 from pipelines.driver.stopping import stop_request
 from pipelines.private_folder import private_folder
 from pipelines.spec import Resources
@@ -103,10 +103,10 @@ def test_unusable_addresses_are_one_line(s3: s3_server.S3, tmp_path: Path) -> No
 
 def test_options_name_the_home(tmp_path: Path) -> None:
     """Folder, folder of the head, bucket."""
-    assert type(home_of(parse_options(["--results-dir", str(tmp_path)]))) is SharedFolderBackend
+    assert type(_backend(parse_options(["--results-dir", str(tmp_path)]))) is SharedFolderBackend
     head = ["--results-dir", str(tmp_path), "--cluster", "10.0.0.1:6379", "--store", "head"]
-    assert type(home_of(parse_options(head))) is DriverFolderBackend
-    assert type(home_of(parse_options(["--results-dir", "s3://results/x"]))) is BucketBackend
+    assert type(_backend(parse_options(head))) is DriverFolderBackend
+    assert type(_backend(parse_options(["--results-dir", "s3://results/x"]))) is BucketBackend
 
 
 def test_workers_on_several_machines_need_a_shared_folder(home: BucketBackend, tmp_path: Path) -> None:
