@@ -29,7 +29,7 @@ _DRIVER = """
 import sys
 from pathlib import Path
 from support.stubs.specs import TRAIN, spec
-from pipelines import schedule
+from pipelines.schedule import run as schedule
 from pipelines.driver.lock import driver_lock
 from pipelines.store.folder import Store
 results = Path(sys.argv[2])
