@@ -13,7 +13,7 @@ from support.stubs.tiny_trials import small_recipe, train
 
 from dnw_core.errors import CheckpointRefusedError
 from dnw_core.record import CHECKPOINT_FILE, LOG_FILE
-from dnw_core.training import TrialStopped
+from dnw_core.task import TrialStopped
 from dnw_core.training.checkpoints.checkpoint import (
     PREVIOUS_FILE,
     CheckpointKey,

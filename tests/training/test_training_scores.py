@@ -31,7 +31,7 @@ from dnw_core.record import (
     EpochMetrics,
     read_record,
 )
-from dnw_core.training import TrialStopped
+from dnw_core.task import TrialStopped
 from dnw_core.training.checkpoints.results import LISTED_DENSITY, write_wiring
 from dnw_core.training.engine.loop import evaluate
 from dnw_core.training.engine.state import TrainingState
