@@ -157,17 +157,35 @@ def digest_of(values: Mapping[str, Any]) -> str:
 
 
 def read_record(path: Path) -> TrialRecord:
-    """Read ``trial.json``.
+    """Read ``trial.json`` and check every field.
+
+    Raises:
+        OSError: as ``read_values``.
+        RecordError: as ``read_values``, or if it does not fit the schema.
+    """
+    values = read_values(path)
+    try:
+        return TrialRecord.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RecordError(f"{path}: {where}: {first['msg']}") from None
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """Return the fields of ``trial.json`` without its digest, which is checked. No other field is checked.
 
     Raises:
         OSError: if there is none, or it cannot be read.
-        RecordError: if it is not JSON, was altered, does not fit the schema, or was written by a newer schema.
+        RecordError: if it is not a JSON object, was altered, or was written by a newer schema.
     """
     try:
         values: Any = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:  # also text that is not UTF-8, and numbers beyond all measure
         raise RecordError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(values, dict) or type(values.get("version")) is not int:
+    if not isinstance(values, dict):
+        raise RecordError(f"{path}: not a JSON object")
+    if type(values.get("version")) is not int:
         raise RecordError(f"{path}: not a trial record (no 'version')")
     if values["version"] > RECORD_VERSION:
         raise RecordError(
@@ -175,12 +193,6 @@ def read_record(path: Path) -> TrialRecord:
             "use a newer version of this project or another --results-dir",
             newer=True,
         )
-    digest = values.pop(DIGEST, None)
-    if digest is not None and digest != digest_of(values):
+    if DIGEST in values and values.pop(DIGEST) != digest_of(values):
         raise RecordError(f"{path}: altered (its content does not fit its own digest)")
-    try:
-        return TrialRecord.model_validate_json(json.dumps(values))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RecordError(f"{path}: {where}: {first['msg']}") from None
+    return values
