@@ -44,7 +44,7 @@ def trial(row, workers, **changes):
         update={"recipe": recipe, "fingerprint": fingerprint(recipe), "execution": execution, "resources": asked}
     )
 specs = [trial("alone", 1), trial("together", 2, batch_norm_images=32)]
-print(schedule.run_schedule(specs, store=store, show="plain"))
+print(schedule.run_schedule(specs, store=store))
 """
 
 

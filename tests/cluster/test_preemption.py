@@ -16,7 +16,7 @@ from pipelines.cluster import preemption
 from pipelines.cluster import visibility as sight
 from pipelines.cluster.preemption import Leaving, Preempted, at_work, trial_processes
 from pipelines.cluster.visibility import MOST_UNFIT, VisibilityProbe
-from pipelines.driver.display import Silent
+from pipelines.driver.display import Display
 from pipelines.driver.progress import Progress
 from pipelines.driver.stopping import stop_request
 from pipelines.schedule.failures import end_of_process
@@ -110,7 +110,7 @@ class _Run:
         self.given_up: list[tuple[str, str]] = []
         self.watcher = TuneCallback(
             Progress(specs),
-            Silent(),
+            Display(),
             queue=self.queue,
             most_deaths=most_deaths,
             give_up=lambda one, reason: self.given_up.append((one.row, reason)),
