@@ -6,14 +6,10 @@ import contextlib
 import multiprocessing
 import os
 import resource
-import sys
 from collections.abc import Iterator
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-import pytest
-from support.faults.command import ROOT, Command, command
-from support.faults.processes import kill, wait_for
 from support.stubs.specs import spec
 from support.stubs.tiny_trials import small_recipe
 from support.stubs.training import run_trial
@@ -25,54 +21,6 @@ from pipelines.driver.lock import driver_lock
 from pipelines.spec import TrialSpec
 from pipelines.store.folder import Store
 from pipelines.trial.run import run_spec
-
-_DRIVER = """
-import sys
-from pathlib import Path
-from support.stubs.specs import TRAIN, spec
-from pipelines.schedule import run as schedule
-from pipelines.driver.lock import driver_lock
-from pipelines.store.folder import Store
-results = Path(sys.argv[2])
-store = Store.open(results, create=True)
-with driver_lock(results):
-    specs = [spec(results, "ok", seed, epochs=300) for seed in range(4)]
-    missing = [one for one in specs if store.state(one).kind != "done"]
-    print(schedule.run_schedule(missing, store=store, train=TRAIN))
-"""
-
-
-def _driver(results: Path) -> Command:
-    path = os.pathsep.join((str(ROOT / "tests"), str(ROOT)))
-    return Command(results, program=[sys.executable, "-c", _DRIVER], variables={"PYTHONPATH": path})
-
-
-@pytest.mark.slow
-def test_a_trial_and_the_driver_are_killed(tmp_path: Path) -> None:
-    """SIGKILL for a trial, which goes on, then for the driver; the next one trains what is left and no more."""
-    store = Store.open(tmp_path, create=True)
-    trials = [spec(tmp_path, "ok", seed, epochs=300) for seed in range(4)]
-    with contextlib.closing(_driver(tmp_path)) as first:
-        wait_for(
-            "a trial to kill", lambda: first.ended or any(map(_killed, (tmp_path / "trials").glob("*/*/*/*.work")))
-        )
-        assert not first.ended, first.said
-        wait_for("a commit", lambda: first.ended or any(store.folder(one).exists() for one in trials))
-        kill(first.process.pid)
-        done = [one for one in trials if store.state(one).kind == "done"]
-        with contextlib.closing(_driver(tmp_path)) as second:
-            assert second.wait() == 0, second.said
-            assert f"ScheduleOutcome(done={4 - len(done)}, failed=0, left=0, interrupted=False)" in second.said
-    begun = {one.seed: _begun(store.folder(one)) for one in trials}
-    assert all(store.state(one).kind == "done" for one in trials)
-    assert sum(begun.values()) <= 4 + 1 + 2, begun  # the trial's kill, and two at once by the driver's
-    assert all(begun[one.seed] <= 2 for one in done), begun
-
-
-def _killed(work: Path) -> int:
-    with contextlib.suppress(FileNotFoundError):  # not begun, or being committed
-        return kill(int((work / "log.txt").read_text().split()[1]))  # "process N begins"
-    return 0
 
 
 def _begun(folder: Path) -> int:
@@ -159,14 +107,3 @@ def test_full_disk_at_the_second_checkpoint(tmp_path: Path) -> None:
 def _in_store(one: TrialSpec) -> TrialSpec:
     Store.open(one.results_dir, create=True)
     return one
-
-
-def test_ctrl_c_while_planning(tmp_path: Path) -> None:
-    """From the first moment that the command is ours: exit code 130, the way to go on, no traceback."""
-    with command(tmp_path / "results") as run:
-        wait_for("the plan to begin", lambda: run.ended or (tmp_path / "results" / "store.json").exists())
-        run.interrupt()
-        assert run.wait() == 130, run.said
-        assert "To resume: python pipelines/reproduce_all.py" in run.said
-        assert "Traceback" not in run.said, run.said
-        assert run.left_behind() == []
