@@ -177,7 +177,7 @@ def check_nodes(specs: Sequence[TrialSpec], nodes: Sequence[Node], sight: Visibi
             raise UserError(f"node {node.name} cannot run this project: {_last_line(error)}") from None
         if trouble:
             raise UserError(f"node {node.name}: {trouble}")
-        if sight.far is not None and not sight.far.heard(word, node.id):
+        if sight.far is not None and not sight.far.answered(word, node.id):
             raise UserError(f"node {node.name}: what it wrote to {sight.far} did not arrive there")
         if not authenticated:
             unguarded.append(node.name)

@@ -43,7 +43,7 @@ class VisibilityProbe:
     def leave(self) -> None:
         """Leave the word for the others to find."""
         if self.far is not None:
-            self.far.leave(self._word)
+            self.far.write_marker(self._word)
         if self._path is not None:
             self._path.write_text(self._word, "utf-8")
 

@@ -115,7 +115,7 @@ def run_schedule(
         display.note("stopping: the trials write their checkpoints (Ctrl-C again ends at once)")
 
     with stop_request(results_dir, say) as stop, stop.on_signals():
-        with connect(cluster, resume) as folder, home.depot(stop) as depot:
+        with connect(cluster, resume) as folder, home.staging(stop) as depot:
             sight = VisibilityProbe(stop.folder, depot if isinstance(depot, RemoteStaging) else None)
             ordered, missing = check_machines(ordered, cluster, sight, display, node_types)
             home.refuse(ordered)

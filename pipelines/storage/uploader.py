@@ -16,8 +16,8 @@ from pathlib import Path
 
 from dnw_core.record import CHECKPOINT_FILE
 from pipelines.spec import TrialSpec
-from pipelines.storage.bucket.trials import is_plain
-from pipelines.storage.transport import Transport, insist
+from pipelines.storage.transport import Transport, retry
+from pipelines.store import is_plain
 from pipelines.trial import LOCK_FILE
 
 _LOOK_SECONDS = 0.3
@@ -34,21 +34,21 @@ class CheckpointUploader:
     """Use as a context, which ends the thread; ``finish`` after it delivers what is left.
 
     Args:
-        carrier: reaches the results.
+        transport: reaches the results.
         spec: the trial.
         folder: its working folder here. What lies there now is known at home.
         aside: another folder on the same disk, for this thread alone; made here.
     """
 
-    def __init__(self, carrier: Transport, spec: TrialSpec, folder: Path, aside: Path) -> None:
-        self._carrier = carrier
+    def __init__(self, transport: Transport, spec: TrialSpec, folder: Path, aside: Path) -> None:
+        self._transport = transport
         self._spec = spec
         self._folder = folder
         self._held = aside / CHECKPOINT_FILE
         aside.mkdir()
         self._known = self._marks()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="courier", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="uploader", daemon=True)
 
     def __enter__(self) -> CheckpointUploader:
         self._thread.start()
@@ -64,7 +64,7 @@ class CheckpointUploader:
         Raises:
             StorageUnreachableError: if that does not succeed within ``patience`` seconds.
         """
-        insist(lambda: self._round(small=True), f"bringing {self._spec.trial_id} to the results", patience)
+        retry(lambda: self._round(small=True), f"bringing {self._spec.trial_id} to the results", patience)
 
     def _work(self) -> None:
         pause, small_at = _LOOK_SECONDS, 0.0
@@ -91,7 +91,7 @@ class CheckpointUploader:
 
     def _deliver(self, name: str, path: Path, mark: _Mark) -> None:
         try:
-            self._carrier.deliver(self._spec, name, path)
+            self._transport.deliver(self._spec, name, path)
         except FileNotFoundError:
             if path.exists():
                 raise
@@ -121,8 +121,8 @@ class CheckpointUploader:
 class StopPoller:
     """Asks the store every two seconds, in a thread, whether the trial should stop. Use as a context and a function."""
 
-    def __init__(self, carrier: Transport) -> None:
-        self._carrier = carrier
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
         self._wanted = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="stop", daemon=True)
@@ -146,4 +146,4 @@ class StopPoller:
 
     def _look(self) -> None:
         with contextlib.suppress(OSError):  # a store that is away for a moment is no request
-            self._wanted = self._carrier.stop_wanted()
+            self._wanted = self._transport.stop_wanted()

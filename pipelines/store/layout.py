@@ -23,6 +23,7 @@ SET_ASIDE = "set-aside"  # what was replaced or not believed; nothing reads it
 WORK_SUFFIX = ".work"
 NAME_LENGTH = 200  # bytes; file systems allow 255, and a time may be appended
 
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@=,+:\[\]-]*")
 _FINGERPRINT = re.compile(r"[0-9a-f]{8,64}")
 _SEED = re.compile(r"seed-(0|[1-9][0-9]*)")
@@ -40,6 +41,11 @@ def check_name(name: str, kind: str) -> None:
         raise UserError(
             f"{kind} {name[:40]!r}… is {len(name)} characters long; at most {NAME_LENGTH} fit: use fewer --set"
         )
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name is that of a file right in a folder, and not hidden."""
+    return _PLAIN.fullmatch(name) is not None and ".." not in name
 
 
 def trial_folder(results_dir: Path, spec: TrialSpec) -> Path:

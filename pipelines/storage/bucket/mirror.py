@@ -19,15 +19,17 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from typing_extensions import override
+
 from dnw_core.errors import UserError
 from dnw_core.files import read_json
 from dnw_core.folders import default_cache_dir
 from dnw_core.record import CHECKPOINT_FILE, RECORD_FILE
 from pipelines.spec import TrialSpec
 from pipelines.storage.bucket.client import Bucket, Stored
-from pipelines.storage.bucket.trials import BucketTrials, checkpoints, files_of, finished_prefix, is_plain, work_prefix
-from pipelines.storage.transport import insist
-from pipelines.store import TRIALS, WORK_SUFFIX, KnownHashes, Store, check_name, refuse_links, work_folder
+from pipelines.storage.bucket.trials import BucketTrials, checkpoints, files_of, finished_prefix, work_prefix
+from pipelines.storage.transport import retry
+from pipelines.store import TRIALS, WORK_SUFFIX, KnownHashes, Store, check_name, is_plain, refuse_links, work_folder
 
 _MARK = ".mirror.json"  # in a trial's folder: what tells whether it changed, and its checkpoint's SHA-256
 _AT_ONCE = 8
@@ -175,7 +177,7 @@ _PATIENCE_SECONDS = 300.0
 
 
 class MirrorStore(Store):
-    """See ``Store``; a trial is believed whose checkpoint lies in the bucket (see ``mirror``).
+    """The copy as a store; of a checkpoint it is checked that the bucket has it (see above).
 
     Nothing is committed through it: trials commit in the bucket itself.
     """
@@ -194,32 +196,32 @@ class MirrorStore(Store):
         store._hashes = _MirrorHashes(mirror, trust=trust_unchanged)
         return store
 
+    @override
     def commit(self, spec: TrialSpec) -> bool:
-        """Refuse: no trial is trained in the copy."""
         raise AssertionError("trials commit in the bucket")
 
+    @override
     def record_failure(self, spec: TrialSpec, reason: str, log_tail: str | None = None) -> None:
-        """See ``Store.record_failure``."""
         super().record_failure(spec, reason, log_tail)
         self._mirror.changed_here(self.work_folder(spec))
         path = self.work_folder(spec) / RECORD_FILE
-        self._insist(lambda: self._trials.deliver(spec, RECORD_FILE, path), "recording a failure")
+        self._retry(lambda: self._trials.deliver(spec, RECORD_FILE, path), "recording a failure")
 
+    @override
     def clear_failure(self, spec: TrialSpec) -> None:
-        """See ``Store.clear_failure``."""
-        self._insist(lambda: self._trials.clear_failure(spec), "clearing a failure")
+        self._retry(lambda: self._trials.clear_failure(spec), "clearing a failure")
         super().clear_failure(spec)
         self._mirror.changed_here(self.work_folder(spec))
 
+    @override
     def set_aside(self, spec: TrialSpec, *, work: bool = False) -> Path | None:
-        """See ``Store.set_aside``. Returns where the copy went; in the bucket it is the like."""
-        self._insist(lambda: self._trials.set_aside(spec, work=work), "setting a trial aside")
+        self._retry(lambda: self._trials.set_aside(spec, work=work), "setting a trial aside")
         for folder in (self.folder(spec), work_folder(self.folder(spec))):
             self._mirror.changed_here(folder)
         return super().set_aside(spec, work=work)
 
-    def _insist(self, act: Callable[[], object], what: str) -> None:
-        insist(act, f"{what} in {self._trials}", _PATIENCE_SECONDS)
+    def _retry(self, act: Callable[[], object], what: str) -> None:
+        retry(act, f"{what} in {self._trials}", _PATIENCE_SECONDS)
 
 
 class _MirrorHashes(KnownHashes):
@@ -229,8 +231,8 @@ class _MirrorHashes(KnownHashes):
         super().__init__(mirror.folder, trust=trust)
         self._mirror = mirror
 
+    @override
     def sha256(self, path: Path) -> str:
-        """See ``KnownHashes.sha256``."""
         if path.name == CHECKPOINT_FILE and not path.exists():
             digest = self._mirror.checkpoint_sha256(path.parent)
             if digest is not None:

@@ -19,16 +19,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from typing_extensions import override
+
 from dnw_core.record import CHECKPOINT_FILE, RECORD_FILE
 from pipelines.spec import TrialSpec
 from pipelines.storage.bucket.client import Bucket, Stored
-from pipelines.store import SET_ASIDE, TRIALS, WORK_SUFFIX, VerificationError, read_own_record, verify_finished
+from pipelines.storage.transport import Transport
+from pipelines.store import (
+    SET_ASIDE,
+    TRIALS,
+    WORK_SUFFIX,
+    VerificationError,
+    is_plain,
+    read_own_record,
+    verify_finished,
+)
 
 _KEPT_CHECKPOINTS = 2  # the newest, and the one before it
 
 
-class BucketTrials:
-    """See ``Transport``.
+class BucketTrials(Transport):
+    """Trials in a bucket, reached from anywhere.
 
     Args:
         bucket: the results.
@@ -42,8 +53,8 @@ class BucketTrials:
     def __str__(self) -> str:
         return str(self.bucket)
 
+    @override
     def fetch(self, spec: TrialSpec, into: Path, *, work: bool) -> None:
-        """See ``Transport``."""
         prefix = work_prefix(spec) if work else finished_prefix(spec)
         found = self._listed(prefix)
         if work:
@@ -51,8 +62,8 @@ class BucketTrials:
         elif RECORD_FILE in found:
             self._fetch_finished(prefix, found, into)
 
+    @override
     def deliver(self, spec: TrialSpec, name: str, path: Path) -> None:
-        """See ``Transport``."""
         prefix = work_prefix(spec)
         if name != CHECKPOINT_FILE:
             self.bucket.put(prefix + name, path.read_bytes())
@@ -62,8 +73,8 @@ class BucketTrials:
         for named in before[_KEPT_CHECKPOINTS - 1 :]:
             self.bucket.delete(f"{prefix}{named}")
 
+    @override
     def commit(self, spec: TrialSpec, folder: Path) -> bool:
-        """See ``Transport``."""
         record = read_own_record(folder, spec)
         prefix = finished_prefix(spec)
         if self._stands(spec):
@@ -96,20 +107,20 @@ class BucketTrials:
         """Forget a failure."""
         self.bucket.delete(work_prefix(spec) + RECORD_FILE)
 
+    @override
     def stop_wanted(self) -> bool:
-        """See ``Transport``."""
         return self.bucket.info(f"{self.run}stop") is not None
 
     def ask_to_stop(self) -> None:
         """Ask all trials of this run to stop."""
         self.bucket.put(f"{self.run}stop", b"stop\n")
 
-    def leave(self, name: str, word: str) -> None:
-        """See ``Transport``."""
-        self.bucket.put(f"{self.run}word-{name}", word.encode())
+    @override
+    def write_marker(self, name: str, text: str) -> None:
+        self.bucket.put(f"{self.run}word-{name}", text.encode())
 
-    def hear(self, name: str) -> str:
-        """See ``Transport``."""
+    @override
+    def read_marker(self, name: str) -> str:
         return self.bucket.get(f"{self.run}word-{name}").decode("utf-8", "replace")
 
     def _listed(self, prefix: str) -> dict[str, Stored]:
@@ -186,7 +197,6 @@ def run_folder() -> str:
 
 
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,80})\.(\d{1,15})\.([0-9a-f]{64})")
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 
 
 class Named(NamedTuple):
@@ -226,8 +236,3 @@ def parse_name(text: str) -> Named | None:
     """Return what a name tells, None if it is not one of these."""
     match = _NAMED.fullmatch(text)
     return Named(match[1], int(match[2]), match[3]) if match else None
-
-
-def is_plain(name: str) -> bool:
-    """Whether a name is that of a file right in a folder, and not hidden."""
-    return _PLAIN.fullmatch(name) is not None and ".." not in name

@@ -17,7 +17,7 @@ from pipelines.spec import TrialSpec
 from pipelines.storage.bucket.mirror import Mirror, MirrorStore
 from pipelines.storage.bucket.trials import BucketTrials, finished_prefix, work_prefix
 from pipelines.storage.staging import NodeUnusableError, RemoteStaging
-from pipelines.storage.transport import StorageUnreachableError, insist
+from pipelines.storage.transport import StorageUnreachableError, retry
 from pipelines.trial.run import run_spec
 
 
@@ -119,15 +119,15 @@ def test_late_loser_changes_nothing(bucket_trials: BucketTrials, tmp_path: Path)
 
 def test_probe_of_a_machine(s3: s3_server.S3, bucket_trials: BucketTrials) -> None:
     """A machine reads the driver's word and its answer arrives; one that does not reach the bucket says so."""
-    depot = RemoteStaging(bucket_trials)
-    depot.leave("word")
-    assert depot.probe("word", "node1") == ""
-    assert depot.heard("word", "node1")
-    assert not depot.heard("word", "node2")
-    assert "does not see what the driver wrote" in depot.probe("another", "node1")
+    staging = RemoteStaging(bucket_trials)
+    staging.write_marker("word")
+    assert staging.probe("word", "node1") == ""
+    assert staging.answered("word", "node1")
+    assert not staging.answered("word", "node2")
+    assert "does not see what the driver wrote" in staging.probe("another", "node1")
     s3.line.cut()
     try:
-        assert "the server does not answer" in depot.probe("word", "node1")
+        assert "the server does not answer" in staging.probe("word", "node1")
     finally:
         s3.line.mend()
 
@@ -149,8 +149,8 @@ def test_a_full_disk_is_not_waited_for() -> None:
         raise next(answers)
 
     with pytest.raises(OSError, match="No space left"):
-        insist(act, "reading", 60.0, pauses.append)
+        retry(act, "reading", 60.0, pauses.append)
     assert pauses == [0.5, 1.0]
     answers = iter([OSError("away")])
     with pytest.raises(StorageUnreachableError, match="reading did not succeed within 0 s: away"):
-        insist(act, "reading", 0.0, pauses.append)
+        retry(act, "reading", 0.0, pauses.append)
