@@ -17,6 +17,7 @@ from dnw_core.errors import UserError
 from pipelines.driver import StopRequest
 from pipelines.spec import TrialSpec
 from pipelines.storage.backends import OnFinished, ResultsBackend, SharedFolderBackend, refuse_across
+from pipelines.storage.background import every
 from pipelines.storage.bucket.client import Bucket, explain
 from pipelines.storage.bucket.heartbeat_relay import relay_for_driver, relay_for_reader
 from pipelines.storage.bucket.lease import Lease, hold
@@ -90,23 +91,19 @@ class BucketBackend(ResultsBackend):
     def staging(self, stop: StopRequest) -> Iterator[Staging]:
         if self._lease is not None:
             self._lease.when_lost(stop.request)
-        ended = threading.Event()
+        passed = False
 
         def pass_on() -> None:
-            """Copy a request to stop to the bucket."""
-            while not ended.wait(_STOP_SECONDS):
-                if stop.requested:
-                    with contextlib.suppress(OSError):  # away: again in a moment
-                        self._trials.ask_to_stop()
-                        return
+            """Copy a request to stop to the bucket, once."""
+            nonlocal passed
+            if stop.requested and not passed:
+                self._trials.ask_to_stop()
+                passed = True
 
-        thread = threading.Thread(target=pass_on, name="stop", daemon=True)
-        thread.start()
         try:
-            yield RemoteStaging(self._trials)
+            with every(_STOP_SECONDS, pass_on, "stop"):
+                yield RemoteStaging(self._trials)
         finally:
-            ended.set()
-            thread.join()
             with contextlib.suppress(OSError):  # a few bytes stay
                 for key in self._bucket.list(self._trials.run):
                     self._bucket.delete(key)

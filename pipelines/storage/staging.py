@@ -23,7 +23,7 @@ from pipelines.private_folder import private_folder
 from pipelines.spec import TrialSpec
 from pipelines.storage.bucket.client import explain
 from pipelines.storage.transport import StorageUnreachableError, Transport, retry
-from pipelines.storage.uploader import CheckpointUploader, StopPoller
+from pipelines.storage.uploader import CheckpointUploader, stop_poller
 from pipelines.store import Store
 from pipelines.trial import parent_spec
 
@@ -139,7 +139,7 @@ class RemoteStaging(Staging):
                 return
             uploader = CheckpointUploader(self._transport, here, store.work_folder(here), folder / "uploads")
             try:
-                with uploader, StopPoller(self._transport) as should_stop:
+                with uploader.running(), stop_poller(self._transport) as should_stop:
                     yield StagedTrial(here, should_stop)
             finally:
                 self._deliver(here, store, uploader)

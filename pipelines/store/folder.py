@@ -23,6 +23,7 @@ from dnw_core.errors import UserError
 from dnw_core.files import move_odd_files, read_json, sync, write_text
 from dnw_core.record import (
     CHECKPOINT_FILE,
+    PREVIOUS_FILE,
     PROGRESS_FILE,
     RECORD_FILE,
     RECORD_VERSION,
@@ -36,7 +37,7 @@ from pipelines.store import layout
 from pipelines.store.layout import STORE_SCHEMA, check_schema, make_writable
 from pipelines.store.verify import KnownHashes, VerificationError, read_own_record, verify_finished
 
-_CHECKPOINTS = (CHECKPOINT_FILE, "checkpoint.previous.pt")  # the second one while the first is being replaced
+_CHECKPOINTS = (CHECKPOINT_FILE, PREVIOUS_FILE)  # the second one while the first is being replaced
 
 
 class CommitRefusedError(RuntimeError):

@@ -7,12 +7,12 @@ the bucket and the request comes from it, at a reader the other way round.
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from dnw_core.files import write_atomically
 from pipelines.driver import lock_owner
+from pipelines.storage.background import every
 from pipelines.storage.bucket.client import Bucket
 from pipelines.store import HEARTBEAT_FILE, STOP_FILE
 
@@ -21,24 +21,23 @@ _READER_SECONDS = 1.0
 
 
 class HeartbeatRelay:
-    """Copies one file each way, every few seconds while it is used as a context and once more at its end."""
+    """Copies one file each way."""
 
-    def __init__(self, bucket: Bucket, folder: Path, *, out: str, into: str, seconds: float) -> None:
+    def __init__(self, bucket: Bucket, folder: Path, *, out: str, into: str) -> None:
         self._bucket, self._folder = bucket, folder
-        self._out, self._into, self._seconds = out, into, seconds
+        self._out, self._into = out, into
         self._sent: bytes | None = None
         self._received: bytes | None = None
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="relay", daemon=True)
 
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *error: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        with contextlib.suppress(OSError):
-            self.copy()
+    @contextlib.contextmanager
+    def running(self, seconds: float) -> Iterator[None]:
+        """Copy every ``seconds`` for the block, and once more at its end."""
+        try:
+            with every(seconds, self.copy, "relay"):
+                yield
+        finally:
+            with contextlib.suppress(OSError):
+                self.copy()
 
     def copy(self) -> None:
         """Copy what changed; raises OSError while the bucket cannot be reached."""
@@ -56,17 +55,14 @@ class HeartbeatRelay:
             write_atomically(self._folder / self._into, lambda temporary: temporary.write_bytes(received))
             self._received = received
 
-    def _work(self) -> None:
-        while not self._ended.wait(self._seconds):
-            with contextlib.suppress(OSError):  # away for now
-                self.copy()
 
-
-def relay_for_driver(bucket: Bucket, folder: Path) -> HeartbeatRelay:
-    """Return what shows the driver's heartbeat in the bucket, and brings requests to stop from there."""
+@contextlib.contextmanager
+def relay_for_driver(bucket: Bucket, folder: Path) -> Iterator[None]:
+    """Show the driver's heartbeat in the bucket for the block, and fetch requests to stop from there."""
     with contextlib.suppress(OSError):
         bucket.delete(f"drivers/{STOP_FILE}")  # meant for a driver that is gone
-    return HeartbeatRelay(bucket, folder, out=HEARTBEAT_FILE, into=STOP_FILE, seconds=_DRIVER_SECONDS)
+    with HeartbeatRelay(bucket, folder, out=HEARTBEAT_FILE, into=STOP_FILE).running(_DRIVER_SECONDS):
+        yield
 
 
 @contextlib.contextmanager
@@ -80,7 +76,7 @@ def relay_for_reader(bucket: Bucket, folder: Path) -> Iterator[None]:
         return
     with contextlib.suppress(OSError):
         (folder / STOP_FILE).unlink(missing_ok=True)
-    relay = HeartbeatRelay(bucket, folder, out=STOP_FILE, into=HEARTBEAT_FILE, seconds=_READER_SECONDS)
+    relay = HeartbeatRelay(bucket, folder, out=STOP_FILE, into=HEARTBEAT_FILE)
     relay.copy()
-    with relay:
+    with relay.running(_READER_SECONDS):
         yield
