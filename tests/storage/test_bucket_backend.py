@@ -21,6 +21,7 @@ from pipelines.private_folder import private_folder
 from pipelines.spec import Resources
 from pipelines.storage.backends import DriverFolderBackend, SharedFolderBackend
 from pipelines.storage.bucket.client import Bucket
+from pipelines.storage.bucket.lease import KEY
 from pipelines.storage.bucket.trials import BucketTrials
 from pipelines.storage.bucket_backend import BucketBackend
 from pipelines.store.folder import Store
@@ -94,7 +95,7 @@ def test_unusable_addresses_are_one_line(s3: s3_server.S3, tmp_path: Path) -> No
         BucketBackend(Bucket("s3://results/x", "http://127.0.0.1:1", "us-east-1"), tmp_path / "copy").reading(),
     ):
         pass
-    with pytest.raises(UserError, match="is no bucket; give s3://BUCKET/FOLDER"):
+    with pytest.raises(UserError, match="is not a bucket; give s3://BUCKET/FOLDER"):
         Bucket("hdfs://host/x")
     with pytest.raises(UserError, match="holds a key") as caught:
         Bucket("s3://user:secret@results/x")
@@ -132,7 +133,7 @@ def test_driver_finds_what_is_there_and_brings_the_report(backend: BucketBackend
         assert backend._bucket.get("results.md") == b"the report"
         kept = {key for key in backend._bucket.list("") if not key.startswith(("trials/", "drivers/"))}
         assert kept == {"results.md", "store.json"}
-    assert not backend._bucket.list("drivers/")
+    assert list(backend._bucket.list("drivers/")) == [KEY]  # released
 
 
 def test_second_driver_with_a_copy_of_its_own_is_refused(backend: BucketBackend, tmp_path: Path) -> None:
@@ -156,8 +157,8 @@ def test_request_to_stop_reaches_trials_and_a_lost_lease_is_one(backend: BucketB
         assert not backend._bucket.list(backend._trials.run)
     with backend.exclusive(_say), stop_request(tmp_path / "copy") as stop, backend.staging(stop):
         assert backend._lease is not None
-        backend._bucket.delete(backend._lease.key)
-        backend._lease._renew()
+        backend._bucket.delete(KEY)
+        backend._lease.renew()
         assert stop.requested
 
 
