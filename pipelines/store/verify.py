@@ -8,6 +8,9 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
 
 from dnw_core.config import fingerprint
 from dnw_core.errors import UserError
@@ -106,8 +109,14 @@ def _check_scores(record: TrialRecord) -> None:
 SETTLED_NS = 2_000_000_000
 """A file younger than that when it is hashed is not remembered: coarse clocks may not show its next change."""
 
-_VERSION = 1
 _Mark = list[int]  # size, inode, mtime and ctime in ns
+
+
+class _Remembered(BaseModel):
+    """The content of ``known-hashes.json``."""
+
+    version: Literal[1] = 1
+    files: dict[str, tuple[_Mark, str]] = {}
 
 
 class KnownHashes:
@@ -150,7 +159,7 @@ class KnownHashes:
             return
         merged = {name: entry for name, entry in sorted({**known, **found}.items()) if self._is_there(name)}
         self._known = merged
-        text = json.dumps({"version": _VERSION, "files": merged})
+        text = json.dumps({"version": 1, "files": merged})
         with contextlib.suppress(OSError):  # a full disk: the next look hashes
             write_text(self._results_dir / KNOWN_HASHES_FILE, text + "\n")
 
@@ -164,21 +173,13 @@ class KnownHashes:
 
     def _load(self) -> dict[str, tuple[_Mark, str]]:
         if self._known is None:
-            self._known = _entries(read_json(self._results_dir / KNOWN_HASHES_FILE))
+            try:
+                self._known = _Remembered.model_validate(read_json(self._results_dir / KNOWN_HASHES_FILE)).files
+            except ValueError:  # missing, damaged or of another version
+                self._known = {}
         return self._known
 
 
 def _mark(path: Path) -> _Mark:
     status = os.stat(path, follow_symlinks=False)  # noqa: PTH116 - Path.stat is the same
     return [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
-
-
-def _entries(values: object) -> dict[str, tuple[_Mark, str]]:
-    """Return what the file says, or nothing if it is missing, damaged or of another version."""
-    if not isinstance(values, dict) or values.get("version") != _VERSION or not isinstance(values.get("files"), dict):
-        return {}
-    entries: dict[str, tuple[_Mark, str]] = {}
-    for name, entry in values["files"].items():
-        if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], list) and isinstance(entry[1], str):
-            entries[name] = entry[0], entry[1]
-    return entries

@@ -17,14 +17,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shlex
-import socket
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dnw_core.errors import UserError
@@ -51,15 +47,7 @@ class Lease:
 
     def __init__(self, bucket: Bucket, place: str) -> None:
         self._bucket = bucket
-        self.place = place
-        self._values = {
-            "place": place,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": shlex.join(sys.argv),
-            "token": uuid.uuid4().hex,
-        }
+        self._values = {**asdict(LockOwner.this_process()), "place": place, "token": uuid.uuid4().hex}
         self._version: UpdateVersion | None = None
         self._writes = 0
         self._on_lost: Callable[[], None] | None = None
@@ -153,7 +141,7 @@ def _free_version(
         values = _values_of(content)
         if values.get("holds") is False or values.get("place") == place:
             return version
-        owner = _owner(values)
+        owner = LockOwner.read(values)
         if seen is None:
             say(f"looking whether {owner} is still at work on {bucket} (up to {times.stale:.0f} s)")
             seen, until = version, time.monotonic() + times.stale
@@ -171,9 +159,3 @@ def _values_of(content: bytes) -> dict[str, Any]:
         if isinstance(values, dict):
             return values
     return {}
-
-
-def _owner(values: dict[str, Any]) -> LockOwner:
-    pid = values.get("pid")
-    texts = [str(values.get(name, "?")) for name in ("host", "started", "command")]
-    return LockOwner(texts[0], pid if isinstance(pid, int) else 0, texts[1], texts[2])

@@ -1,8 +1,8 @@
-"""Trials in a bucket: brought from there, delivered, committed by one PUT, set aside (names: ``bucket_layout``).
+"""Trials in a bucket: fetched, delivered, committed by one PUT, set aside.
 
-The PUT of ``trial.json``, after every file that it lists, makes a trial finished. Whoever commits looks first, and what
-is there and whole stands. Two that look at the same moment both write: the later record replaces the earlier one, and
-each lists files of its own names, so one whole result stands, never a mixture.
+The PUT of ``trial.json``, after every file that it lists, makes a trial finished. It is made on condition that there is
+none yet, so of several that commit the first one's result stays. Only a damaged result is replaced: each record lists
+files whose names tell size and SHA-256, so one whole result is there, never a mixture.
 """
 
 from __future__ import annotations
@@ -77,15 +77,17 @@ class BucketTrials(Transport):
     def commit(self, spec: TrialSpec, folder: Path) -> bool:
         record = read_own_record(folder, spec)
         prefix = finished_prefix(spec)
-        if self._stands(spec):
+        if self._is_finished(spec):
             return False
         there = self._listed(prefix)
         whole = {name for name in there if (named := parse_name(name)) is not None and named.size == there[name].size}
         for name in record.files:
             self._upload(prefix, folder / name, whole)
-        if self._stands(spec):  # a checkpoint may have taken minutes
-            return False
-        self.bucket.put(prefix + RECORD_FILE, (folder / RECORD_FILE).read_bytes())
+        content = (folder / RECORD_FILE).read_bytes()
+        if self.bucket.put_if(prefix + RECORD_FILE, content, None) is None:  # a damaged one, or just committed
+            if self._is_finished(spec):
+                return False
+            self.bucket.put(prefix + RECORD_FILE, content)
         with contextlib.suppress(OSError):  # what is left there means nothing any more
             for name in self._listed(work_prefix(spec)):
                 self.bucket.delete(work_prefix(spec) + name)
@@ -127,7 +129,7 @@ class BucketTrials(Transport):
         found = self.bucket.list(prefix)
         return {name: stored for key, stored in found.items() if is_plain(name := key.removeprefix(prefix))}
 
-    def _stands(self, spec: TrialSpec) -> bool:
+    def _is_finished(self, spec: TrialSpec) -> bool:
         """Whether the bucket holds the finished trial, every byte of it verified."""
         if self.bucket.info(finished_prefix(spec) + RECORD_FILE) is None:
             return False
