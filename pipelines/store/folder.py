@@ -1,8 +1,8 @@
 """The results folder: the one truth about what was trained (layout: docs/architecture.md).
 
 A trial is trained in ``seed-N.work`` and becomes ``seed-N`` by one rename: it is there wholly or not at all, and
-the first writer wins. A finished folder is believed only while every file matches its recorded SHA-256. Nothing
-that was trained is ever deleted: what is damaged or replaced moves to ``set-aside/``.
+the first writer wins. A finished folder counts only while every file matches its recorded SHA-256. Nothing that was
+trained is ever deleted: what is damaged or replaced moves to ``set-aside/``.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class TrialState:
     kind: Literal["done", "partial", "failed", "new"]
     epochs_done: int = 0
     reason: str | None = None  # of a failure
-    damaged: str | None = None  # why the folder of a finished trial is not believed
+    damaged: str | None = None  # why the folder of a finished trial failed verification
     record: TrialRecord | None = None  # of a finished trial
 
 
@@ -84,7 +84,7 @@ class Store:
 
         Raises:
             ValueError: if both are asked for: whatever trains or commits believes nothing.
-            UserError: if it is no folder, cannot be written to, or belongs to a newer version of this project.
+            UserError: if it is not a folder, cannot be written to, or belongs to a newer version of this project.
         """
         if create and trust_unchanged:
             raise ValueError("a store that is written to believes no file unread; drop trust_unchanged or create")
@@ -152,7 +152,7 @@ class Store:
         """Turn the working folder into the finished trial's, by one rename.
 
         Returns:
-            False if the same trial was committed from elsewhere before; that one stands and this copy is dropped.
+            False if the same trial was committed from elsewhere before; that one stays and this copy is dropped.
 
         Raises:
             CommitRefusedError: if the working folder is not a finished trial's.

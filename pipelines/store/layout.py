@@ -1,4 +1,4 @@
-"""Where things lie in the results folder, and the promise that no name leads out of it."""
+"""The layout of the results folder, and the promise that no name leads out of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOG_FILE = "driver.log"  # what detached drivers have said
 KNOWN_HASHES_FILE = "known-hashes.json"  # lets --plan skip what did not change; may be deleted at any time
 COSTS_FILE = "costs.json"  # what the rows' networks cost, for the report; may be deleted at any time
 TRIALS = "trials"
-SET_ASIDE = "set-aside"  # what was replaced or not believed; nothing reads it
+SET_ASIDE = "set-aside"  # what was replaced or failed verification; nothing reads it
 WORK_SUFFIX = ".work"
 NAME_LENGTH = 200  # bytes; file systems allow 255, and a time may be appended
 
@@ -52,7 +52,7 @@ def trial_folder(results_dir: Path, spec: TrialSpec) -> Path:
     """Return the folder of a finished trial.
 
     Raises:
-        UserError: if a name is no folder's name, or a part of the way is a symbolic link.
+        UserError: if a name cannot name a folder, or a part of the path is a symbolic link.
     """
     check_name(spec.table, "table")
     check_name(spec.row, "row")
@@ -90,7 +90,7 @@ def refuse_links(results_dir: Path, path: Path) -> None:
     """Check that no part of ``path`` below the results folder is a symbolic link (the results folder may be one).
 
     Raises:
-        UserError: naming the link, or what stands on the way and is no folder.
+        UserError: naming the link, or the part that is not a folder.
     """
     here = results_dir
     for part in path.relative_to(results_dir).parts:

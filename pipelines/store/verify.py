@@ -1,4 +1,4 @@
-"""Is a folder really this trial's finished result? Asked before anything is believed, committed or skipped."""
+"""Verification that a folder is a trial's finished result, before it is used, committed or skipped."""
 
 from __future__ import annotations
 
@@ -103,11 +103,11 @@ def _check_scores(record: TrialRecord) -> None:
         raise VerificationError(f"{RECORD_FILE}: its scores are those of epoch {record.last.epoch} of {epochs}")
     best = record.best
     if best is not None and (best.epoch >= epochs or best.test_accuracy < record.last.test_accuracy):
-        raise VerificationError(f"{RECORD_FILE}: its best scores are none of its own")
+        raise VerificationError(f"{RECORD_FILE}: its best scores are not its own")
 
 
 SETTLED_NS = 2_000_000_000
-"""A file younger than that when it is hashed is not remembered: coarse clocks may not show its next change."""
+"""A file younger than this when it is hashed is not remembered: a coarse clock may not show its next change."""
 
 _Mark = list[int]  # size, inode, mtime and ctime in ns
 
@@ -124,7 +124,7 @@ class KnownHashes:
 
     Args:
         results_dir: the results folder.
-        trust: believe what is remembered of a file that did not change. Else every call of ``sha256`` reads the file.
+        trust: return the remembered hash of a file that did not change; else every call of ``sha256`` reads the file.
     """
 
     def __init__(self, results_dir: Path, *, trust: bool) -> None:
@@ -165,10 +165,10 @@ class KnownHashes:
 
     def _is_there(self, name: str) -> bool:
         if not name.startswith(f"{TRIALS}/") or ".." in name:
-            return False  # none of ours: the file may come from anywhere
+            return False  # not written by us: the file may come from anywhere
         try:
             return (self._results_dir / name).is_file()
-        except OSError:  # a name that is no file's
+        except OSError:  # not the name of a file
             return False
 
     def _load(self) -> dict[str, tuple[_Mark, str]]:

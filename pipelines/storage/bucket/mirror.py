@@ -1,10 +1,9 @@
 """A copy of the small files of a bucket in a folder of this machine: what plan, report and tracker read.
 
-Records, histories, wirings, logs and progress are copied, each only when it changed. Checkpoints are not: of a finished
-trial's it is known that an object lies there whose name carries the recorded SHA-256 (it was compared with what was
-sent when it was uploaded) and whose size is the one in its name. That is less than a folder's checkpoint is asked for,
-which is read; this one is read and hashed when a trial starts from it. Of an unfinished trial's checkpoint an empty
-file stands in the copy. The copy may be deleted at any time; nothing is trained in it.
+Records, histories, wirings, logs and progress are copied, each only when it changed. Checkpoints are not. A finished
+trial's checkpoint counts as verified if its object's name carries the recorded SHA-256 (compared with what was sent,
+at its upload) and its size is the one in its name; it is read and hashed only when a trial starts from it. For an
+unfinished trial's checkpoint the copy has an empty file. The copy may be deleted at any time; no trial trains in it.
 """
 
 from __future__ import annotations
@@ -53,11 +52,11 @@ class Mirror:
         self._known: dict[str, tuple[str, str]] = {}
 
     def checkpoint_sha256(self, folder: Path) -> str | None:
-        """Return the SHA-256 that the checkpoint's object has in its name, for a trial's folder in the copy."""
+        """Return the SHA-256 in the name of the checkpoint's object, for a trial's folder in the copy."""
         return self._mark_of(folder.relative_to(self.folder).as_posix())[1] or None
 
     def changed_here(self, folder: Path) -> None:
-        """Note that a trial's folder is no longer what was copied: the next look copies it anew."""
+        """Note that a trial's folder was changed here: the next ``pull`` copies it again."""
         self._known.pop(folder.relative_to(self.folder).as_posix(), None)
         (folder / _MARK).unlink(missing_ok=True)
 
@@ -134,7 +133,7 @@ class Mirror:
         self._known.pop(name, None)
         target = self.folder / name
         with contextlib.suppress(FileNotFoundError):
-            # under another name first, so that nobody reads half a trial
+            # under another name first, so that half a trial is never read
             aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
             target.rename(aside)
             shutil.rmtree(aside, ignore_errors=True)
@@ -146,10 +145,9 @@ class Mirror:
 
 
 def _by_trial(found: _Objects) -> dict[str, dict[str, Stored]]:
-    """Return the objects by the trial's folder; names that are no trial's, or that lead elsewhere, are passed over.
+    """Return the objects by the trial's folder, without names that do not belong to a trial.
 
-    A folder without a record is no finished trial: its files are waiting for their record, or were left by a process
-    that was lost.
+    A folder without a record is not a finished trial: its record is yet to come, or the process was lost before.
     """
     trials: dict[str, dict[str, Stored]] = {}
     for key, stored in found.items():
@@ -177,7 +175,7 @@ _PATIENCE_SECONDS = 300.0
 
 
 class MirrorStore(Store):
-    """The copy as a store; of a checkpoint it is checked that the bucket has it (see above).
+    """The copy as a store, which verifies checkpoints by their objects (see above).
 
     Nothing is committed through it: trials commit in the bucket itself.
     """
