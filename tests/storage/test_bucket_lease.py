@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.faults.processes import wait_for
 from support.services import s3_server
 
 from dnw_core.errors import UserError
@@ -106,9 +107,7 @@ def test_several_at_the_same_moment(bucket: Bucket) -> None:
     threads = [threading.Thread(target=drive, args=(number,)) for number in range(5)]
     for thread in threads:
         thread.start()
-    until = time.monotonic() + 60
-    while refused[0] < 4 and time.monotonic() < until:
-        time.sleep(0.1)
+    wait_for("four to be refused", lambda: refused[0] == 4)
     done.set()
     for thread in threads:
         thread.join()
@@ -123,10 +122,7 @@ def test_lease_outlives_a_server_that_is_away(s3: s3_server.S3, bucket: Bucket) 
         s3.line.mend()
         behind = s3.behind(bucket.uri.rpartition("/")[2])
         before = behind.get(KEY)
-        until = time.monotonic() + 30
-        while behind.get(KEY) == before and time.monotonic() < until:
-            time.sleep(0.1)
-        assert behind.get(KEY) != before
+        wait_for("a renewal", lambda: behind.get(KEY) != before)
         assert not lease.lost
 
 

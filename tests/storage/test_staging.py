@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import threading
-import time
 from pathlib import Path
 
 import pytest
+from support.faults.processes import wait_for
 from support.services import s3_server
 from support.stubs.specs import TRAIN, spec
 from support.stubs.store import write_finished
@@ -82,7 +82,7 @@ def test_checkpoints_are_carried_while_it_trains(bucket_trials: BucketTrials, tm
     with RemoteStaging(bucket_trials).open(one) as (here, _):
         work = next(here.results_dir.glob("trials/stub/ok/*")) / "seed-0.work"
         (work / CHECKPOINT_FILE).write_bytes(b"epoch 1")
-        _until(lambda: any(CHECKPOINT_FILE in key for key in bucket_trials.bucket.list(work_prefix(one))))
+        wait_for("a checkpoint in the bucket", lambda: CHECKPOINT_FILE in str(bucket_trials.bucket.list("trials/")))
 
 
 def test_trains_on_while_the_server_is_away(s3: s3_server.S3, bucket_trials: BucketTrials, tmp_path: Path) -> None:
@@ -130,14 +130,6 @@ def test_probe_of_a_machine(s3: s3_server.S3, bucket_trials: BucketTrials) -> No
         assert "the server does not answer" in staging.probe("word", "node1")
     finally:
         s3.line.mend()
-
-
-def _until(happens: object, limit: float = 30.0) -> None:
-    assert callable(happens)
-    end = time.monotonic() + limit
-    while not happens():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def test_a_full_disk_is_not_waited_for() -> None:
