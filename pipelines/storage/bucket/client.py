@@ -217,7 +217,7 @@ _NO_CONDITIONS = "the server ignores If-None-Match"
 def explain(error: OSError) -> str:
     """Return in a line why a bucket did not do what it was asked: in our words where we know the case."""
     text = " ".join(str(error).split())
-    if "HTTP error" in text:
+    if "HTTP error" in text or "NETWORK_CONNECTION" in text:  # the latter from pyarrow, asked for the region
         return "the server does not answer; is AWS_ENDPOINT_URL right, and is the server reachable from here?"
     if "NoSuchBucket" in text:
         return "there is no such bucket; make it first"
