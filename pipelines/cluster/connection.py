@@ -21,7 +21,6 @@ from typing import Any
 
 from dnw_core.errors import UserError
 from pipelines.cluster.environment import (
-    CLUSTERS_VARIABLE,
     QUIET,
     cluster_environment,
     local_environment,
@@ -65,7 +64,6 @@ def connect(cluster: str | None, resume: str = "the same command") -> Iterator[P
             variables["RAY_ADDRESS"] = address
             options = {"address": address, "runtime_env": code_for_nodes()}
         without = ("RAY_ADDRESS",) if cluster is None else ()
-        clusters = os.environ.get(CLUSTERS_VARIABLE)
         with ray_environment(variables, without):
             if cluster is not None:
                 try_address(options["address"])
@@ -73,8 +71,7 @@ def connect(cluster: str | None, resume: str = "the same command") -> Iterator[P
 
             try:
                 try:
-                    with _clusters_allowed(cluster is not None, clusters):
-                        ray.init(log_to_driver=False, logging_level="ERROR", **options)
+                    ray.init(log_to_driver=False, logging_level="ERROR", **options)
                 except Exception as error:  # of no common base; on a machine with too much to do a start takes too long
                     where = "on this machine" if cluster is None else f"beside the cluster at {options['address']}"
                     raise UserError(f"Ray could not be started {where}: {_last_line(str(error))}") from None
@@ -82,27 +79,6 @@ def connect(cluster: str | None, resume: str = "the same command") -> Iterator[P
                     yield folder
             finally:
                 shut_down()
-
-
-@contextlib.contextmanager
-def _clusters_allowed(allowed: bool, users: str | None) -> Iterator[None]:
-    """Let Ray take an address that other machines reach, or the loopback's, for the node that it starts in the block.
-
-    Ray has read the variable when it was imported, which may have been for another run of this process, and looks at
-    what it has read each time it starts or joins a node.
-
-    Args:
-        allowed: whether this run is on a cluster.
-        users: what the user has set the variable to; it stands where clusters are allowed, and after the block.
-    """
-    from ray._private import ray_constants
-
-    usual = sys.platform not in ("darwin", "win32") if users is None else users.lower() in ("1", "true")
-    ray_constants.ENABLE_RAY_CLUSTER = usual and allowed
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = usual
 
 
 def shut_down() -> None:

@@ -15,15 +15,13 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from pipelines.cluster.ray_internals import CLUSTERS_VARIABLE, NICENESS_VARIABLE, START_WAIT_VARIABLE
 from pipelines.private_folder import private_folder
 
 _PREFIX = "dnw-ray-"
 # Ray appends about 60 characters for its sockets, and a socket's path may have 103 of them (macOS)
 _LONGEST_TEMPORARY = 30
 _TOKEN = secrets.token_hex(32)  # one a process: Ray reads its token once, and a second run would be refused
-
-CLUSTERS_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""Whether Ray may form clusters here; it reads it when it is imported. "0" keeps its ports on the loopback."""
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -57,8 +55,8 @@ def local_environment(folder: Path) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH")))),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
-        "RAY_worker_niceness": "0",
-        "RAY_raylet_start_wait_time_s": "150",  # a machine with much to do takes longer than Ray's half minute
+        NICENESS_VARIABLE: "0",
+        START_WAIT_VARIABLE: "150",  # a machine with much to do takes longer than Ray's half minute
         CLUSTERS_VARIABLE: "0",
     }
 

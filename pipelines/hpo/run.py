@@ -76,7 +76,6 @@ def _fit(
     from pipelines.schedule.callbacks import TuneCallback
     from pipelines.schedule.trainable import KEY
     from pipelines.schedule.tune import run_config, tune_config, with_resources
-    from pipelines.schedule.tune_lean import lean_tune
 
     scheduler = StoredASHA(search.epochs, search.first_rung, search.budget.reduction_factor, search.results_dir)
     store = Store(search.results_dir)
@@ -95,7 +94,7 @@ def _fit(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it logs whole trials for what is said in a line here
     try:
         # what is interrupted or fails has no accuracy to report, and Tune would end the whole search over it
-        with ray_environment({"TUNE_DISABLE_STRICT_METRIC_CHECKING": "1"}), lean_tune():
+        with ray_environment({"TUNE_DISABLE_STRICT_METRIC_CHECKING": "1"}):
             tuner.fit()
     except KeyboardInterrupt:  # the second one
         stop.request()

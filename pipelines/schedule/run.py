@@ -244,7 +244,6 @@ def _fit(run: _Run) -> _Ended:
     from pipelines.schedule.callbacks import QueueSearcher, TuneCallback
     from pipelines.schedule.trainable import make_trainable
     from pipelines.schedule.tune import run_config, tune_config, with_resources
-    from pipelines.schedule.tune_lean import lean_tune
 
     machines = [*living_nodes(ray.nodes()), *future_nodes(run.node_types)]
     queue = TrialQueue(run.specs, room_of_all(run.node_types), across_at_once(run.specs, machines))
@@ -268,7 +267,7 @@ def _fit(run: _Run) -> _Ended:
         return _Ended()
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it logs whole trials for what is said in a line here
     try:
-        with ray_environment(_QUEUE_LIMITS), lean_tune():
+        with ray_environment(_QUEUE_LIMITS):
             tuner.fit()
     except KeyboardInterrupt:  # the second one
         run.stop.request()
