@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,12 @@ from dnw_core.errors import UserError
 from dnw_core.files import write_text
 from dnw_core.record import Cost
 from pipelines.commands.arguments import CommandParser, absolute_path, results_location
+from pipelines.commands.shell import ALL_DONE, run
 from pipelines.counts import CostFile, CostLine, RowCounts, cost_lines, source_digest, trained_costs
 from pipelines.plan import select_rows
 from pipelines.storage import home_at
 from pipelines.text import columns
 from tune_configs import Table, load_tables
-
-DONE, USER_ERROR, INTERRUPTED = 0, 2, 130
 
 _EXAMPLES = """\
 examples:
@@ -47,17 +45,7 @@ class CostOptions:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; a user's mistake is one line on standard error."""
-    try:
-        return _run(_parse(list(sys.argv[1:] if argv is None else argv)))
-    except UserError as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        return USER_ERROR
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # `costs.py | head`: nobody reads any more, and that is no error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+    return run(lambda arguments: _run(_parse(arguments)), argv, "stopped")
 
 
 def _run(options: CostOptions) -> int:
@@ -78,7 +66,7 @@ def _run(options: CostOptions) -> int:
     print(f"{LEGEND}\n\n{summary_line(lines)}", flush=True)
     if options.json is not None:
         _write(options.json, counts, lines)
-    return DONE
+    return ALL_DONE
 
 
 def _trained(place: Path | str) -> dict[tuple[str, str, str], list[Cost]]:
