@@ -14,7 +14,7 @@ from pathlib import Path
 from dnw_core.errors import UserError
 from dnw_core.files import write_text
 from dnw_core.record import Cost
-from pipelines.commands.arguments import CommandParser, absolute_path, results_location
+from pipelines.commands.arguments import CommandParser, absolute_path, add_row_options, results_location
 from pipelines.commands.shell import ALL_DONE, run
 from pipelines.counts import CostFile, CostLine, RowCounts, cost_lines, source_digest, trained_costs
 from pipelines.plan import select_rows
@@ -27,7 +27,7 @@ examples:
   python pipelines/costs.py
       every row of every table
   python pipelines/costs.py --only 'imagenet/dnw-*' --results-dir results
-      some rows, with the counts of their finished trials beside them
+      some rows, beside the counts of their finished trials
 
 exit codes: 0 counted; 2 a mistake in the command; 130 after Ctrl-C
 """
@@ -37,9 +37,9 @@ exit codes: 0 counted; 2 a mistake in the command; 130 after Ctrl-C
 class CostOptions:
     """The command line, typed; paths are absolute."""
 
-    tables: tuple[str, ...]
-    only: tuple[str, ...]
-    results: Path | str | None  # a folder, or the address of a bucket's
+    tables: Sequence[str]
+    only: Sequence[str]
+    results_dir: Path | str | None  # a folder, or the URI of one in a bucket
     json: Path | None
 
 
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: CostOptions) -> int:
     tables = load_tables()
     rows = select_rows(tables, only=options.only, table_ids=options.tables)
-    trained = _trained(options.results) if options.results is not None else None
+    trained = _trained(options.results_dir) if options.results_dir is not None else None
 
     # before torch is loaded: beside a training, threads that wait for each other cost more than they save
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -70,11 +70,11 @@ def _run(options: CostOptions) -> int:
 
 
 def _trained(place: Path | str) -> dict[tuple[str, str, str], list[Cost]]:
-    """Return what finished trials counted."""
+    """Return the counts of finished trials."""
     home = home_at(place)
     with home.looking():
         if not home.results_dir.is_dir():
-            raise UserError(f"there is no results folder {home}; leave --results-dir out")
+            raise UserError(f"there is no results folder {home}; give another --results-dir, or leave it out")
         return trained_costs(home.open_store())
 
 
@@ -93,25 +93,15 @@ def _parse(argv: Sequence[str]) -> CostOptions:
         "Prints parameters and multiply-adds of every row at paper scale beside the published ones; trains nothing.",
         _EXAMPLES,
     )
-    parser.add_argument("--table", action="append", default=[], metavar="TABLE", help="only this table; repeatable")
-    parser.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="only rows whose table/row matches, e.g. 'imagenet/dnw-*'; repeatable",
-    )
+    add_row_options(parser, "imagenet/dnw-*")
     parser.add_argument(
         "--results-dir",
         type=results_location,
         metavar="FOLDER",
-        help="a folder, or s3://BUCKET/FOLDER: show the counts of finished trials there, too",
+        help="a folder, or s3://BUCKET/FOLDER: also show the counts of its finished trials",
     )
-    parser.add_argument("--json", type=absolute_path, metavar="FILE", help="write the counts into this file, too")
-    values = parser.parse_words(argv, "rows are named with --only, tables with --table")
-    return CostOptions(
-        tables=tuple(values.table), only=tuple(values.only), results=values.results_dir, json=values.json
-    )
+    parser.add_argument("--json", type=absolute_path, metavar="FILE", help="also write the counts to this file")
+    return CostOptions(**vars(parser.parse(argv, "name rows with --only, tables with --table")))
 
 
 _COUNTS = (("parameters", 3), ("macs", 2))  # with the digits after the point that are shown, in millions

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    values = make_parser().parse_words(argv, "this machine is meant, and no other")
+    values = make_parser().parse(argv, "it always clears this machine")
     return leave(values.address, values.seconds)
 
 

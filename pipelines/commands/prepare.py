@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _stopped(words: Sequence[str]) -> str:
     again = shlex.join(["python", PREPARE_COMMAND, *(word for word in words if word != "--overwrite")])
-    return f"stopped; finished shards are kept. To go on: {again}"
+    return f"stopped; finished shards are kept. To resume: {again}"
 
 
 def _run(options: PrepareOptions) -> int:
@@ -114,7 +114,7 @@ def parse_prepare_options(argv: Sequence[str]) -> PrepareOptions:
         UserError: for anything that cannot be meant; a mistyped option is answered with the nearest one.
         SystemExit: after ``--help``.
     """
-    values = _make_parser().parse_words(argv, "SOURCE and OUT are the only words")
+    values = _make_parser().parse(argv, "SOURCE and OUT are the only words")
     if values.keep_size and values.short_side is not None:
         raise UserError("--keep-size and --short-side contradict each other; give one of them")
     if values.quality > 100:

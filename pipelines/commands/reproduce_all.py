@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _stopped(words: Sequence[str]) -> str:
-    return f"stopped; what was finished is kept. To go on: {resume_command(words)}"
+    return f"stopped; what was finished is kept. To resume: {resume_command(words)}"
 
 
 def run_command(options: Options, words: Sequence[str], detached: Detached | None = None) -> int:

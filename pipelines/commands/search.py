@@ -154,7 +154,7 @@ def _kept(path: Path) -> str:
 
 
 def _stopped(words: Sequence[str]) -> str:
-    return "stopped; what was trained is kept. To go on: " + shlex.join(["python", SEARCH_COMMAND, *words])
+    return "stopped; what was trained is kept. To resume: " + shlex.join(["python", SEARCH_COMMAND, *words])
 
 
 def _say(text: str) -> None:

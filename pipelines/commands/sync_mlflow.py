@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
-    options = make_parser().parse_words(argv, "the folder is named with --results-dir")
+    options = make_parser().parse(argv, "name the folder with --results-dir")
     return sync_all(options.results_dir, options.tracking_uri)
 
 

@@ -172,7 +172,7 @@ def test_ctrl_c_ends_with_130_and_the_command_to_go_on(ended: Ended) -> None:
     """Ctrl-C leaves checkpoints and says how to go on."""
     code, said = ended.interrupted
     assert code == INTERRUPTED
-    assert "To go on: python pipelines/search.py --row toy/sought" in said
+    assert "To resume: python pipelines/search.py --row toy/sought" in said
 
 
 def test_again_trains_nothing_and_writes_the_same(ended: Ended, capsys: pytest.CaptureFixture[str]) -> None:
