@@ -14,6 +14,7 @@ from pipelines.cluster.preemption import (
     training_marker,
     watch_for_sigterm,
 )
+from pipelines.cluster.process_registry import trial_processes
 from pipelines.cluster.ray_internals import (
     HEAD,
     cause,
@@ -23,7 +24,6 @@ from pipelines.cluster.ray_internals import (
     is_loss,
     is_out_of_memory,
 )
-from pipelines.cluster.trial_processes import trial_processes
 from pipelines.cluster.visibility import MAX_SENT_BACK, VisibilityProbe
 
 __all__ = [

@@ -155,7 +155,9 @@ def try_address(address: str, limit: float = CONNECT_SECONDS) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=min(5.0, limit)).close()
     except OSError as error:
-        raise UserError(f"no Ray cluster answers at {address} ({error.strerror or error}); check that it runs") from None
+        raise UserError(
+            f"no Ray cluster answers at {address} ({error.strerror or error}); check that it runs"
+        ) from None
     left = limit - (time.monotonic() - begun)
     try:
         result = subprocess.run(  # noqa: S603 - our own interpreter, and an address of a checked form

@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from pipelines.cluster.process_registry import registered
 from pipelines.cluster.ray_internals import draining_nodes
-from pipelines.cluster.trial_processes import listed
 
 DRAIN_SECONDS = 3.0
 """Time between two questions whether this node drains."""
@@ -62,7 +62,7 @@ def training_marker() -> Iterator[None]:
     """Mark this process for the block as one that trains: it can be found, and be asked to leave."""
     _State.trials += 1
     try:
-        with listed():
+        with registered():
             yield
     finally:
         _State.trials -= 1

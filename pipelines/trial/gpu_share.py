@@ -39,7 +39,7 @@ def share_for(trials: int) -> float:
     return math.floor(1e4 / trials + 1e-6) / 1e4
 
 
-def larger(resources: Resources) -> Resources:
+def doubled(resources: Resources) -> Resources:
     """Return the resources with twice the share of a GPU, at most a whole one."""
     return resources.model_copy(update={"gpus": min(1.0, 2 * resources.gpus)})
 
@@ -49,8 +49,8 @@ def is_share(resources: Resources) -> bool:
     return 0 < resources.gpus < 1
 
 
-def in_words(gpus: float) -> str:
-    """Return a share as people say it: ``1/4 of a GPU``, ``a whole GPU``."""
+def format_share(gpus: float) -> str:
+    """Return a share in words: ``1/4 of a GPU``, ``a whole GPU``."""
     parts = round(1 / gpus)
     if gpus >= 1:
         return "a whole GPU"

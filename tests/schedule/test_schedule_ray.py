@@ -50,13 +50,15 @@ def test_every_trial_ends_as_a_row(tmp_path: Path, capfd: pytest.CaptureFixture[
 
 def test_a_stop_just_as_tune_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tune ends after its first step then, and looks for a file that it has just begun to write; it is there."""
-    set_variables = schedule.ray_environment
+    from pipelines.schedule import tune
+
+    set_variables = tune.ray_environment
 
     def stopped(variables: Mapping[str, str]) -> AbstractContextManager[None]:
         signal.raise_signal(signal.SIGINT)
         return set_variables(variables)
 
-    monkeypatch.setattr(schedule, "ray_environment", stopped)
+    monkeypatch.setattr(tune, "ray_environment", stopped)
     store = Store.open(tmp_path / "results", create=True)
     outcome = schedule.run_schedule([spec(store.results_dir, "ok")], store=store, show="none", train=TRAIN)
     assert outcome == schedule.ScheduleOutcome(done=0, failed=0, left=1, interrupted=True)

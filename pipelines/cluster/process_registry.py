@@ -31,8 +31,8 @@ def trial_processes() -> list[int]:
 
 
 @contextlib.contextmanager
-def listed() -> Iterator[None]:
-    """List this process for the block; where that is impossible, only Ray can ask it to leave."""
+def registered() -> Iterator[None]:
+    """Register this process for the block; where that is impossible, only Ray can ask it to leave."""
     file = trials_folder() / str(os.getpid())
     with contextlib.suppress(OSError):
         file.parent.mkdir(mode=0o700, exist_ok=True)
