@@ -34,7 +34,7 @@ from support.stubs.specs import spec
 from support.stubs.tiny_trials import small_recipe
 from dnw_core.config import fingerprint
 from pipelines import schedule
-from pipelines.spec import Resources
+from pipelines.spec import ParentTrial, Resources
 from pipelines.store import Store
 results = Path(sys.argv[1])
 store = Store.open(results, create=True)
@@ -48,7 +48,10 @@ def trial(row, workers=1, cpus=0.5, epochs=100_000, **changes):
     )
 specs = [trial("alone"), trial("together", 2, batch_norm_images=32)]
 specs += [trial(f"later-{number}", cpus=2, epochs=90_000 - number) for number in range(3)]
-specs.append(spec(results, "child", parent=specs[0]))
+alone = specs[0]
+child = trial("child", wiring={"rule": "fine-tune", "density": 0.15}, parent=alone.recipe)
+parent = ParentTrial(table=alone.table, row=alone.row, fingerprint=alone.fingerprint)
+specs.append(child.model_copy(update={"parent": parent}))
 print(schedule.run_schedule(specs, store=store, show="plain"))
 """
 
