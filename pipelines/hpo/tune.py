@@ -78,12 +78,14 @@ def trained_so_far(spec: TrialSpec) -> Curve:
     if folder.exists():
         return curve
     prepare_process(spec.execution)
+    from dnw_core.models.build import build_wired
     from dnw_core.training.checkpoints.checkpoint import CheckpointKey, load_checkpoint
-    from dnw_core.training.checkpoints.resume import refuse_unfit
+    from dnw_core.training.checkpoints.resume import check_resumable
 
     work = Store(spec.results_dir).work_folder(spec)
     key = CheckpointKey(spec.fingerprint, spec.seed)
-    saved, _ = load_checkpoint(work, key, lambda state: refuse_unfit(state, spec.recipe, spec.seed))
+    network = spec.recipe.network, spec.recipe.wiring, spec.seed
+    saved, _ = load_checkpoint(work, key, lambda state: check_resumable(state, spec.recipe, build_wired(*network)))
     grown = curve.grown(*(EpochMetrics.model_validate(dict(line)) for line in (saved or {}).get("history", [])))
     if grown != curve:
         grown.write(work)

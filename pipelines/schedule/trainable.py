@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dnw_core.record import EpochMetrics, TrialRecord
+from dnw_core.task import Hooks
 from pipelines.cluster import DRAINED, Preempted, ShouldStop, VisibilityProbe, preemption_reason, training_marker
 from pipelines.driver import State
 from pipelines.spec import TrialSpec
@@ -99,7 +100,7 @@ def train_until_stopped(
 ) -> tuple[TrialRecord | None, bool]:
     """Train the trial; return its record, None if it left before its end, and whether all trials were asked to stop."""
     stops = ShouldStop(should_stop)
-    record = None if stops() else run_spec(spec, on_epoch=on_epoch, should_stop=stops, train=trainer)
+    record = None if stops() else run_spec(spec, Hooks(on_epoch, stops), train=trainer)
     return record, record is None and should_stop()
 
 

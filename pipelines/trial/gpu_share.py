@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 
+from dnw_core.errors import DnwError
 from pipelines.spec import Resources
 
 MARGIN = 0.1
-"""Part of a GPU's memory that is left free: fragments, and what a probe of a few steps has not met."""
+"""Part of a GPU's memory that is left free, for fragments and for what a probe of a few steps does not reach."""
 
 CONTEXT_BYTES = 600 * 2**20
-"""What CUDA and its libraries take for each process beside torch's own memory (measured values lie below it)."""
+"""What CUDA and its libraries take for each process beside torch's own memory (measured values are below it)."""
 
-MOST_TRIALS = 8
-"""More processes on one GPU gain nothing: their kernels take turns."""
+MAX_TRIALS = 8
+"""Trials on one GPU; more gain nothing, because their kernels take turns."""
 
 
-class GpuShareTooSmallError(Exception):
+class GpuShareTooSmallError(DnwError):
     """A trial on a share of a GPU ran out of its memory; it goes on with a larger share."""
 
 
@@ -31,7 +32,7 @@ def trials_that_fit(peak_bytes: int, gpu_bytes: int, cores: float, cores_a_trial
     """
     by_memory = int(gpu_bytes * (1.0 - MARGIN) / (peak_bytes + CONTEXT_BYTES))
     by_cores = int(cores / cores_a_trial + 1e-6)
-    return max(1, min(by_memory, by_cores, MOST_TRIALS))
+    return max(1, min(by_memory, by_cores, MAX_TRIALS))
 
 
 def share_for(trials: int) -> float:
@@ -57,8 +58,8 @@ def format_share(gpus: float) -> str:
     return f"1/{parts} of a GPU" if math.isclose(gpus * parts, 1.0, rel_tol=1e-3) else f"{gpus:g} of a GPU"
 
 
-def what_helps(batch_groups: int) -> str:
-    """Return what the user can do for a trial that ran out of memory on a GPU of its own."""
+def memory_advice(batch_groups: int) -> str:
+    """Return what the user can do for a trial that ran out of memory on a whole GPU."""
     workers = "--workers N, which lets several GPUs share its batch, or " if batch_groups > 1 else ""
     return f"a whole GPU has too little memory for it; {workers}a GPU with more memory would do"
 

@@ -29,7 +29,6 @@ linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="re
 _DRIVER = """
 import sys
 from pathlib import Path
-from support.services.ray_session import TESTS, left_behind
 from support.stubs.specs import spec
 from support.stubs.tiny_trials import small_recipe
 from dnw_core.config import fingerprint
