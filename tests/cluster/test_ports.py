@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import time
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from support.services.listening import Listening, listening, marked_processes
-from support.services.ray_session import TESTS, left_behind
+from support.faults.command import Command
+from support.faults.processes import marked, wait_for
+from support.services.listening import Listening, listening
+from support.services.ray_session import TESTS
 from support.stubs.specs import spec
 
 from pipelines.cluster import capacity as machines
@@ -36,7 +32,7 @@ from dnw_core.config import fingerprint
 from pipelines import schedule
 from pipelines.spec import ParentTrial, Resources
 from pipelines.store import Store
-results = Path(sys.argv[1])
+results = Path(sys.argv[2])
 store = Store.open(results, create=True)
 def trial(row, workers=1, cpus=0.5, epochs=100_000, **changes):
     recipe = small_recipe(epochs=epochs, schedule={"kind": "cosine"}, **changes)
@@ -56,68 +52,44 @@ print(schedule.run_schedule(specs, store=store, show="plain"))
 """
 
 
-@pytest.fixture
-def temporary() -> Iterator[Path]:
-    """A folder for the driver's temporary files (its name short, for Ray's sockets)."""
-    folder = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 @linux_only
 @pytest.mark.slow
-def test_a_local_run_is_private_and_stops_cleanly(tmp_path: Path, temporary: Path) -> None:
+def test_a_local_run_is_private_and_stops_cleanly(tmp_path: Path) -> None:
     """Every socket of the driver, Ray's processes, a trial's and two workers of another one is the loopback's.
 
     Looked at again and again from the first process on, until all of them were seen to listen. Then SIGINT to the
     whole group, as a terminal sends it: the trials that run leave checkpoints, the others and a child never begin, and
     the driver ends by itself within seconds and leaves neither a process nor a folder.
     """
-    mark, results = uuid.uuid4().hex, tmp_path / "results"
-    driver = subprocess.Popen(
-        [sys.executable, "-c", _DRIVER, str(results)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env={
-            **os.environ,
-            "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}",
-            "DNW_TEST_MARK": mark,
-            "TMPDIR": str(temporary),
-        },
-    )
-    seen: set[Listening] = set()
+    results = tmp_path / "results"
     wanted = {"gcs_server", "raylet/raylet", "ray::", "dnw_core.training.workers.process", sys.executable}
-    until = time.monotonic() + 200
-    try:
-        while time.monotonic() < until and driver.poll() is None:
-            seen |= listening(marked_processes(mark))
-            trained = {path.parts[-4] for path in results.glob("trials/stub/*/*/*/progress.json")}
-            if trained >= {"alone", "together"} and all(any(word in one.process for one in seen) for word in wanted):
-                break
-            time.sleep(0.2)
+    seen: set[Listening] = set()
+
+    def rows(file: str) -> set[str]:
+        return {path.parts[-4] for path in results.glob(f"trials/stub/*/*/*/{file}")}
+
+    def all_listen_and_two_train() -> bool:
+        seen.update(listening(marked(run.mark)))
+        missing = [word for word in wanted if not any(word in one.process for one in seen)]
+        return not missing and rows("progress.json") >= {"alone", "together"}
+
+    path = {"PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
+    with contextlib.closing(Command(results, program=[sys.executable, "-c", _DRIVER], variables=path)) as run:
+        wait_for("training", lambda: run.ended or all_listen_and_two_train(), limit=200)
+        assert not run.ended, run.said
         begun = time.monotonic()
-        with contextlib.suppress(ProcessLookupError):  # it has ended; what it said is shown below
-            os.killpg(driver.pid, signal.SIGINT)
-        said, _ = driver.communicate(timeout=60)
-    finally:
-        driver.kill()
-    assert driver.returncode == 0, said
-    assert time.monotonic() - begun < GRACE_SECONDS + 5
-    assert {one for one in seen if not one.loopback} == set()
-    assert {word for word in wanted if not any(word in one.process for one in seen)} == set(), said
-    assert trained >= {"alone", "together"}, said
-    assert "ScheduleOutcome(done=0, failed=0, left=6, interrupted=True)" in said
-    assert "stopping: the trials write their checkpoints" in said
-    works = [path.parent for path in results.glob("trials/stub/*/*/*/log.txt")]
-    assert {work.parts[-3] for work in works} >= {"alone", "together"}
-    assert "child" not in {work.parts[-3] for work in works}
-    for work in works:
-        assert (work / "checkpoint.pt").exists()
-        assert "stopped on request" in (work / "log.txt").read_text()
-    assert sorted(path.name for path in results.iterdir()) == ["store.json", "trials"]
-    assert left_behind(temporary) == []
+        run.interrupt()
+        assert run.wait() == 0, run.said
+        assert time.monotonic() - begun < GRACE_SECONDS + 5
+        assert {one for one in seen if not one.loopback} == set()
+        assert "ScheduleOutcome(done=0, failed=0, left=6, interrupted=True)" in run.said
+        assert "stopping: the trials write their checkpoints" in run.said
+        assert rows("checkpoint.pt") == rows("log.txt")
+        assert "child" not in rows("log.txt")
+        for log in results.glob("trials/stub/*/*/*/log.txt"):
+            assert "stopped on request" in log.read_text()
+        assert sorted(path.name for path in results.iterdir()) == ["store.json", "trials"]
+        assert run.left_behind() == []
 
 
 @linux_only

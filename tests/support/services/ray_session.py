@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from support.faults.processes import MARK, marked, wait_for
 
 TESTS = Path(__file__).resolve().parents[2]
 MACHINE = {"num_cpus": 4, "num_gpus": 2}  # whatever the machine has: Ray takes GPUs at one's word
@@ -24,9 +26,10 @@ def shared_ray() -> Iterator[Mapping[str, str]]:
     from pipelines.cluster import connection
     from pipelines.cluster.environment import ray_environment
 
-    before, options = dict(os.environ), connection._local_options
+    before, options, mark = dict(os.environ), connection._local_options, uuid.uuid4().hex
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(TESTS))
+        patch.setenv(MARK, mark)
         patch.setattr(connection, "_local_options", lambda folder: options(folder) | MACHINE)
         with connection.connect(None) as folder:
             of_ray = {name: value for name, value in os.environ.items() if before.get(name) != value}
@@ -34,24 +37,4 @@ def shared_ray() -> Iterator[Mapping[str, str]]:
             with ray_environment(put_back, without=tuple(set(of_ray) - set(put_back))):
                 yield of_ray
     assert not folder.exists()
-    assert left_behind(folder) == []
-
-
-def left_behind(folder: Path) -> list[str]:
-    """Return what is left of Ray in a folder after some seconds: processes that name it, and temporary folders."""
-    until = time.monotonic() + 10
-    while time.monotonic() < until and _processes(folder):
-        time.sleep(0.2)
-    return [*map(str, folder.glob("dnw-ray-*")), *_processes(folder)]
-
-
-def _processes(folder: Path) -> list[str]:
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = entry.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-        except OSError:  # it has ended
-            continue
-        if f"{folder}/" in command:
-            found.append(command)
-    return found
+    wait_for("Ray's processes to end", lambda: not marked(mark), 30)
