@@ -43,7 +43,7 @@ class Session:
         group: this worker among the others.
         feeds: the recipe's images.
         log: the trial's.
-        resumed: how often the trial has gone on at least, whatever its checkpoint says.
+        resumed: least number of times that the trial has gone on; its checkpoint may not know all of them.
     """
 
     def __init__(self, task: TrialTask, group: WorkerGroup, feeds: Feeds, log: TrialLog, resumed: int) -> None:

@@ -18,7 +18,6 @@ READS = re.compile(
 
 SHOWN = {
     "dnw_core/training/checkpoints/results.py": "when a trial's progress was written",
-    "dnw_core/training/start.py": "when a trial began and ended, in its record",
     "dnw_core/training/checkpoints/trial_log.py": "in front of a log's line",
     "pipelines/storage/bucket/trials.py": "in names, with a random part",
     "pipelines/driver/detach.py": "in front of a log's line",

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dnw_core.config.base import fingerprint
 from dnw_core.config.execution import Execution
 from dnw_core.config.recipe import Recipe
+from dnw_core.errors import TrialStopped
 from dnw_core.record import EpochMetrics, TrialRecord
 from dnw_core.task import NO_HOOKS, Hooks, TrialIdentity, TrialTask
 
@@ -55,6 +58,14 @@ def task_of(
     """Return the trial of this recipe and seed."""
     identity = TrialIdentity(table="tiny", row="row", scale="smoke", fingerprint=fingerprint(recipe))
     return TrialTask(recipe, seed, execution or Execution(), folder, identity, parent)
+
+
+def interrupt(recipe: Recipe, folder: Path, calls: int, **options: Any) -> None:
+    """Train until ``should_stop`` has said no so many times, once a step; leave the checkpoint."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dnw_core.training.session.SECONDS_BETWEEN_STOP_CHECKS", 0.0)
+        with pytest.raises(TrialStopped):
+            train(recipe, folder, should_stop=stop_after(calls), **options)
 
 
 def train(
