@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pipelines.tracking.server import artifact_root, resolve_uri
 from support.stubs.specs import closed_address, report_row, spec
 
 from dnw_core.errors import UserError
 from pipelines.tracking.addresses import sqlite_uri
 from pipelines.tracking.background import BackgroundSync
-from pipelines.tracking.server import artifact_root, resolve_uri
 from pipelines.tracking.tracker import SyncOutcome, check_reachable
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pipelines.tracking.server import default_uri, sqlite_path
 from support.stubs.specs import TRAIN, report_row, spec
 
 from pipelines.store.folder import Store
 from pipelines.tracking.database import _put, in_words, make_database
-from pipelines.tracking.server import default_uri, sqlite_path
 from pipelines.tracking.tracker import Tracker, check_reachable
 from pipelines.trial.run import run_spec
 
