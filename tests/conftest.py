@@ -1,15 +1,17 @@
-"""How the tests share the machine: one thread each, long files first, what all read read once, little to collect."""
+"""How the tests share the machine: one thread each, one Ray, long files first, shipped tables read once."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from support.services import ray_session as one_ray
 from support.services import s3_server
 from support.stubs.command import StubSchedule, quick_command
 
@@ -47,14 +49,24 @@ def load_tables(folder: Path | None = None) -> dict[str, Table]:
 tune_configs.load_tables = load_tables  # before any test module or the command takes it from there
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that hold tests marked slow first, in their order, so that no process is left with them at the end.
+    """Keep each file's tests in one process, and all that share a Ray; put these first, then files with slow tests.
 
-    Works with ``--no-loadscope-reorder`` (pyproject.toml): xdist would begin with the files of the most tests, and the
-    slow ones have few.
+    The order holds with ``--no-loadscope-reorder`` (pyproject.toml): pytest-xdist would begin with the groups of the
+    most tests, and slow ones have few. A process must not be left with a slow file at the end.
     """
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            shares_ray = "shared_ray" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("ray" if shares_ray else item.path.stem))
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (item.path not in slow, item.path.name not in _LONG))
+    items.sort(key=lambda item: (_group(item) != "ray", item.path not in slow, item.path.name not in _LONG))
+
+
+def _group(item: pytest.Item) -> str:
+    marker = item.get_closest_marker("xdist_group")
+    return str(marker.args[0]) if marker is not None else ""
 
 
 def pytest_collection_finish() -> None:
@@ -73,6 +85,24 @@ def pytest_collection_finish() -> None:
 def pytest_unconfigure() -> None:
     """Undo that, so that the interpreter can end as ever: some extensions count what is left."""
     gc.unfreeze()
+
+
+@pytest.fixture(scope="session")
+def shared_ray() -> Iterator[Mapping[str, str]]:
+    """The environment of a Ray of 4 CPUs and 2 GPUs, started once for all tests that use it."""
+    with one_ray.shared_ray() as variables:
+        yield variables
+
+
+@pytest.fixture
+def ray_session(
+    shared_ray: Mapping[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A started Ray, which ``run_schedule`` takes in place of one of its own."""
+    for name, value in shared_ray.items():
+        monkeypatch.setenv(name, value)
+    folder = tmp_path_factory.mktemp("tune")
+    monkeypatch.setattr("pipelines.schedule.run.connect", lambda *_: contextlib.nullcontext(folder))
 
 
 @pytest.fixture(scope="module")

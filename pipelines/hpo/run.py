@@ -75,8 +75,7 @@ def _fit(
     from pipelines.hpo.tune import make_search_trainable
     from pipelines.schedule.callbacks import TuneCallback
     from pipelines.schedule.trainable import KEY
-    from pipelines.schedule.tune import run_config, tune_config, with_resources
-    from pipelines.schedule.tune_lean import lean_tune
+    from pipelines.schedule.tune import make_trainable_class, run_config, tune_config
 
     scheduler = StoredASHA(search.epochs, search.first_rung, search.budget.reduction_factor, search.results_dir)
     store = Store(search.results_dir)
@@ -85,17 +84,17 @@ def _fit(
             scheduler.replay(one.configuration.spec.trial_id, read_curve(store.folder(one.configuration.spec)))
     watcher = TuneCallback(progress, display)
     tuner = tune.Tuner(
-        with_resources(make_search_trainable(stop.file, train)),
+        make_trainable_class(make_search_trainable(stop.file, train)),
         param_space={KEY: tune.grid_search([spec.model_dump_json() for spec in specs])},
         tune_config=tune_config(specs, scheduler=scheduler, max_concurrent_trials=_at_once(specs)),
-        run_config=run_config("search", folder, stop, progress, watcher),
+        run_config=run_config("search", folder, stop, watcher),
     )
     if stop.requested:
         return {}
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it logs whole trials for what is said in a line here
     try:
         # what is interrupted or fails has no accuracy to report, and Tune would end the whole search over it
-        with ray_environment({"TUNE_DISABLE_STRICT_METRIC_CHECKING": "1"}), lean_tune():
+        with ray_environment({"TUNE_DISABLE_STRICT_METRIC_CHECKING": "1"}):
             tuner.fit()
     except KeyboardInterrupt:  # the second one
         stop.request()

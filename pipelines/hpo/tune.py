@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from dnw_core.record import EpochMetrics
-from pipelines.cluster import DRAINED, Preempted, at_work, why_leave
+from pipelines.cluster import DRAINED, Preempted, preemption_reason, training_marker
 from pipelines.driver import StopWatch
 from pipelines.hpo.curve import Curve, read_curve
-from pipelines.schedule.trainable import spec_of, train_until_told, trainer_of
+from pipelines.schedule.trainable import spec_of, train_until_stopped, trainer_of
 from pipelines.spec import TrialSpec
 from pipelines.store import Store
 from pipelines.trial import prepare_process
@@ -46,11 +46,11 @@ def make_search_trainable(stop_file: Path, train: str) -> Callable[[dict[str, An
             curve.write(Store(spec.results_dir).work_folder(spec))
             tell(line)
 
-        with at_work():
-            record, all_stop = train_until_told(spec, on_epoch, watch, trainer_of(spec, stop_file, train))
+        with training_marker():
+            record, all_stop = train_until_stopped(spec, on_epoch, watch, trainer_of(spec, stop_file, train))
         if record is None:
             if not all_stop:
-                raise Preempted(why_leave() or DRAINED)
+                raise Preempted(preemption_reason() or DRAINED)
             tune.report({"status": "stopped"})
         elif record.status == "failed" or record.last is None:
             tune.report({"status": "failed", "reason": record.reason or "unknown"})
@@ -78,12 +78,14 @@ def trained_so_far(spec: TrialSpec) -> Curve:
     if folder.exists():
         return curve
     prepare_process(spec.execution)
+    from dnw_core.models.build import build_wired
     from dnw_core.training.checkpoints.checkpoint import CheckpointKey, load_checkpoint
-    from dnw_core.training.checkpoints.resume import refuse_unfit
+    from dnw_core.training.checkpoints.resume import check_resumable
 
     work = Store(spec.results_dir).work_folder(spec)
     key = CheckpointKey(spec.fingerprint, spec.seed)
-    saved, _ = load_checkpoint(work, key, lambda state: refuse_unfit(state, spec.recipe, spec.seed))
+    network = spec.recipe.network, spec.recipe.wiring, spec.seed
+    saved, _ = load_checkpoint(work, key, lambda state: check_resumable(state, spec.recipe, build_wired(*network)))
     grown = curve.grown(*(EpochMetrics.model_validate(dict(line)) for line in (saved or {}).get("history", [])))
     if grown != curve:
         grown.write(work)

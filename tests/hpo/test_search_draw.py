@@ -99,9 +99,9 @@ def test_configurations_are_trials_on_held_out_images(tmp_path: Path) -> None:
 
 def test_an_epoch_that_only_the_checkpoint_knows_is_found(tmp_path: Path) -> None:
     """Killed between checkpoint and curve: the checkpoint's history fills the gap; a cut off curve is no crash."""
-    import torch
-
+    from dnw_core.task import TrialIdentity, TrialTask
     from dnw_core.training.checkpoints.checkpoint import CheckpointKey, save_checkpoint
+    from dnw_core.training.checkpoints.trial_log import TrialLog
     from dnw_core.training.start import start_or_resume
     from dnw_core.wiring.rule import Run
 
@@ -110,9 +110,11 @@ def test_an_epoch_that_only_the_checkpoint_knows_is_found(tmp_path: Path) -> Non
     work = store.work_folder(spec)
     Curve(5, (line(0, 0.1),)).write(work)
     run = Run(spec.recipe.epochs, 1)
-    state, _ = start_or_resume(spec.recipe, run, spec.seed, torch.device("cpu"), 1, None, None)
+    identity = TrialIdentity(table=spec.table, row=spec.row, scale=spec.scale, fingerprint=spec.fingerprint)
+    task = TrialTask(spec.recipe, spec.seed, spec.execution, work, identity)
+    state, _ = start_or_resume(task, run, TrialLog(None))
     state.epoch, state.history = 3, [line(epoch, 0.1 * (epoch + 1)) for epoch in range(3)]
-    save_checkpoint(work, CheckpointKey(spec.fingerprint, spec.seed), state.to_checkpoint())
+    save_checkpoint(work, CheckpointKey.of(task), state.to_checkpoint())
     assert [one.epoch for one in trained_so_far(spec).epochs] == [0, 1, 2]
     assert [one.epoch for one in read_curve(store.folder(spec)).epochs] == [0, 1, 2], "and is written down"
     write_text(work_folder(store.folder(spec)) / "curve.json", '{"started": 5, "epo')

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.stubs.tiny_trials import small_recipe, stop_after, train
+from support.stubs.tiny_trials import interrupt, small_recipe, stop_after, train
 
 from dnw_core.config.recipe import Recipe
+from dnw_core.errors import TrialStopped
 from dnw_core.models.build import build_wired
 from dnw_core.record import CHECKPOINT_FILE, HISTORY_FILE, LOG_FILE, WIRING_FILE, EpochMetrics
-from dnw_core.training import TrialStopped
-from dnw_core.training.engine.loop import make_optimiser
+from dnw_core.training.engine.optimiser import make_optimiser
 from dnw_core.wiring.rule import attached_rules
 
 CASES = [
@@ -156,8 +156,7 @@ def test_finished_but_not_written_down(kind: str, tmp_path: Path) -> None:
 def test_only_a_checkpoint_to_go_on_from_holds_the_momentum(tmp_path: Path) -> None:
     """In the middle of a trial momentum and the epoch's first edges are there; at its end nobody needs them."""
     recipe = small_recipe()
-    with pytest.raises(TrialStopped):
-        train(recipe, tmp_path, should_stop=stop_after(4))
+    interrupt(recipe, tmp_path, 4)
     middle = final_state(tmp_path)
     weights = sum(value.numel() for name, value in middle["model"].items() if value.is_floating_point())
     momenta = sum(entry["momentum_buffer"].numel() for entry in middle["optimiser"]["state"].values())
@@ -191,8 +190,7 @@ def test_a_finished_checkpoint_of_an_older_version_still_counts(tmp_path: Path) 
 def test_threads_of_the_start_are_kept_on_resume(tmp_path: Path) -> None:
     """Results depend on the number of threads, so a resumed trial keeps the one it began with."""
     recipe = small_recipe()
-    with pytest.raises(TrialStopped):
-        train(recipe, tmp_path / "trial", threads=2, should_stop=stop_after(1))
+    interrupt(recipe, tmp_path / "trial", 1, threads=2)
     record = train(recipe, tmp_path / "trial", threads=1)
     assert record.provenance is not None
     assert record.provenance.threads == 2

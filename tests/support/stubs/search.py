@@ -9,18 +9,14 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from dnw_core.config.execution import Execution
-from dnw_core.config.recipe import Recipe
-from dnw_core.errors import TrialFailedError
+from dnw_core.errors import TrialFailedError, TrialStopped
 from dnw_core.files import write_text
 from dnw_core.record import EpochMetrics, TrialRecord
-from dnw_core.training import TrialIdentity, TrialStopped
-from support.stubs.training import write_result
+from dnw_core.task import Hooks, TrialTask
+from support.stubs.training import epoch_line, write_result
 
 TRAIN = "support.stubs.search:run_trial"
 BEST_RATE = 0.1
@@ -78,20 +74,11 @@ def trained(search_dir: Path) -> Counter[tuple[str, int]]:
     return Counter((words[index], int(words[index + 1])) for words in lines for index in range(0, len(words), 2))
 
 
-def run_trial(
-    recipe: Recipe,
-    seed: int,
-    execution: Execution,
-    folder: Path,
-    identity: TrialIdentity,
-    *,
-    on_epoch: Callable[[EpochMetrics], None],
-    should_stop: Callable[[], bool],
-    **more: Any,
-) -> TrialRecord:
+def run_trial(task: TrialTask, hooks: Hooks) -> TrialRecord:
     """Train, going on from the checkpoint."""
+    recipe, folder, fingerprint = task.recipe, task.folder, task.identity.fingerprint
     assert recipe.data.validation_images == 64
-    assert execution.checkpoint_minutes == 0
+    assert task.execution.checkpoint_minutes == 0
     if recipe.optimiser.learning_rate == FAILING_RATE:
         raise TrialFailedError("the loss is nan at epoch 0, step 3")
     checkpoint = folder / "checkpoint.pt"
@@ -106,26 +93,14 @@ def run_trial(
         write_text(folder / "progress.json", json.dumps({"epoch": epoch + 1, "epochs": recipe.epochs, "metrics": None}))
         ledger = folder.parents[4] / "trained"
         ledger.mkdir(exist_ok=True)
-        with (ledger / identity.fingerprint).open("a") as file:
-            file.write(f"{identity.fingerprint} {epoch}\n")
-        on_epoch(epochs[-1])
-        if should_stop():
+        with (ledger / fingerprint).open("a") as file:
+            file.write(f"{fingerprint} {epoch}\n")
+        hooks.on_epoch(epochs[-1])
+        if hooks.should_stop():
             raise TrialStopped
-    return write_result(recipe, seed, execution, folder, identity, epochs, datetime.now(UTC))
+    return write_result(task, epochs, datetime.now(UTC))
 
 
 def line(epoch: int, reached: float) -> EpochMetrics:
     """One epoch (counted from 0) that reached an accuracy."""
-    return EpochMetrics(
-        epoch=epoch,
-        learning_rate=0.1,
-        train_loss=1 - reached,
-        train_accuracy=reached,
-        test_loss=1 - reached,
-        test_accuracy=reached,
-        edges=6,
-        edges_swapped=0,
-        live_edges=6,
-        live_nodes=6,
-        seconds=EPOCH_SECONDS,
-    )
+    return epoch_line(epoch, 0, reached, EPOCH_SECONDS)
