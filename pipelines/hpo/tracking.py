@@ -8,15 +8,16 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from dnw_core.config import flatten
-from dnw_core.record import LOG_FILE, EpochMetrics
+from dnw_core.record import LOG_FILE
 from pipelines.hpo.curve import read_curve, read_stopped
 from pipelines.hpo.plan import Judged, Search, ranking
 from pipelines.store import Store, work_folder
 from pipelines.tracking import (
     CONTENT_VERSION,
+    EPOCH_METRICS,
     LONGEST_PARAM,
     Content,
     Point,
@@ -24,17 +25,15 @@ from pipelines.tracking import (
     SyncOutcome,
     Tracker,
     content_digest,
+    epoch_points,
     milliseconds,
     shorten,
 )
 
+_COLUMNS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss", "live_edges", "seconds")
+# the held-out images stand in for the test images
 _METRICS = {
-    "test_accuracy": ("validation_accuracy_percent", 100.0),  # the held-out images stand in for the test images
-    "test_loss": ("validation_loss", 1.0),
-    "train_accuracy": ("train_accuracy_percent", 100.0),
-    "train_loss": ("train_loss", 1.0),
-    "live_edges": ("live_edges", 1.0),
-    "seconds": ("epoch_seconds", 1.0),
+    column: (EPOCH_METRICS[column][0].replace("test_", "validation_"), EPOCH_METRICS[column][1]) for column in _COLUMNS
 }
 
 
@@ -144,14 +143,6 @@ def _times(one: Judged, search: Search) -> tuple[list[Point], int, int]:
     if one.record is not None and one.record.provenance is not None:
         started = milliseconds(one.record.provenance.started_at)
     stopped = read_stopped(folder)
-    points = list(_points(curve.epochs, started))
+    points = list(epoch_points([line.model_dump() for line in curve.epochs], started, _METRICS))
     last = max((point.time for point in points), default=started)
     return points, started, max(last, stopped.time if stopped else last)
-
-
-def _points(lines: Sequence[EpochMetrics], started: int) -> Iterator[Point]:
-    spent = 0.0
-    for line in lines:
-        spent += line.seconds
-        for column, (name, factor) in _METRICS.items():
-            yield Point(name, factor * getattr(line, column), started + int(1000 * spent), line.epoch)
