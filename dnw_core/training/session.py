@@ -58,7 +58,7 @@ class TrialIdentity(Config):
 
 
 class TrialStopped(Exception):
-    """The trial was asked to stop; its checkpoint is written."""
+    """The trial was asked to stop, or has the epochs that it was asked for; its checkpoint is written."""
 
 
 class Session:
@@ -138,7 +138,8 @@ class Session:
     def train(self, on_epoch: Callable[[EpochMetrics], None], should_stop: Callable[[], bool]) -> None:
         """Run the epochs that are left; raises NotFinite if the network diverges."""
         self.heartbeat()
-        while self.state.epoch < self.recipe.epochs:
+        last = min(self.execution.stop_after_epochs or self.recipe.epochs, self.recipe.epochs)
+        while self.state.epoch < last:
             with finite_epoch(self.network, self.state.epoch):
                 rate = train_epoch(
                     self.recipe,
@@ -149,11 +150,14 @@ class Session:
                 )
                 line = self.end_epoch(rate)
             self.log.write(results.in_words(line))
-            if self.state.epoch == self.recipe.epochs or self.checkpoint_due():
+            if self.state.epoch == last or self.checkpoint_due():
                 self.checkpoint()
             else:
                 self.heartbeat()
             on_epoch(line)
+        if self.state.epoch < self.recipe.epochs:
+            self.log.write(f"stopped as asked after {self.state.epoch} of {self.recipe.epochs} epochs")
+            raise TrialStopped
 
     def after_step(self, should_stop: Callable[[], bool], looked: bool) -> None:
         """Between steps: stop if asked to, checkpoint and tell that we live when it is time.
@@ -161,11 +165,9 @@ class Session:
         The first of several workers is asked, and its wish goes round with the next step's sum: all of them stop after
         the same step. They look at it when the device has been waited for anyway (``looked``).
         """
-        now = time.monotonic()
-        asked = False
+        now, asked = time.monotonic(), False
         if now - self.last_stop_check >= SECONDS_BETWEEN_STOP_CHECKS:
-            self.last_stop_check = now
-            asked = should_stop()
+            self.last_stop_check, asked = now, should_stop()
         stopping = asked if self.group.alone else looked and self.training_step.stop_agreed()
         if stopping:
             self.checkpoint()
@@ -222,10 +224,8 @@ class Session:
         """
         rules = [buffer for place in self.training_step.wiring.places for buffer in place.rule.buffers()]
         if not self.group.agree([*self.network.parameters(), *rules]):
-            epoch = self.state.epoch
-            raise TrialFailedError(
-                f"the weights of the {self.group.workers} workers have drifted apart (epoch {epoch})"
-            )
+            workers, epoch = self.group.workers, self.state.epoch
+            raise TrialFailedError(f"the weights of the {workers} workers have drifted apart (epoch {epoch})")
 
     def tick(self) -> None:
         """Add the time since the last call to the trial's."""

@@ -47,7 +47,7 @@ def run_trial(
     Raises:
         TrialFailedError: training cannot go on (a loss that is not finite), the parent cannot be used, or workers are
             lost again and again.
-        TrialStopped: ``should_stop`` said yes.
+        TrialStopped: ``should_stop`` said yes, or the trial has ``execution.stop_after_epochs`` epochs of more.
         UserError: the data set is missing or broken, or a setting does not fit the network or the recipe's batch.
         ValueError: ``parent`` is given where ``recipe.parent`` is not set, or the other way round.
     """

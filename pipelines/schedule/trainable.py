@@ -59,9 +59,11 @@ def make_trainable(
 
         spec = spec_of(config)
         told = time.monotonic()  # a trial of less than half a second tells its end alone
+        accuracy: float | None = None  # after the last epoch that this process trained
 
         def on_epoch(metrics: EpochMetrics) -> None:
-            nonlocal told
+            nonlocal told, accuracy
+            accuracy = metrics.test_accuracy
             if time.monotonic() - told >= _REPORT_SECONDS:
                 told = time.monotonic()
                 values = {"epoch": metrics.epoch + 1, "accuracy": metrics.test_accuracy, "seconds": metrics.seconds}
@@ -75,10 +77,13 @@ def make_trainable(
                 if (epochs_done := Store(here.results_dir).epochs_done(here)) > 0:
                     tune.report({"status": "running", "epoch": epochs_done})  # from here it goes on
                 record, all_stop = train_until_told(here, on_epoch, should_stop, trainer)
+                paused = record is None and _has_its_epochs(here)
         except TrialBlockedError as blocked:
             tune.report({"status": "blocked", "reason": str(blocked)})
             return
-        if record is None:
+        if paused:
+            tune.report({"status": "done", "accuracy": accuracy})
+        elif record is None:
             if not all_stop:
                 raise Preempted(why_leave() or DRAINED)
             tune.report({"status": "stopped"})
@@ -88,6 +93,12 @@ def make_trainable(
             tune.report({"status": "done", "accuracy": record.last.test_accuracy})
 
     return train_trial
+
+
+def _has_its_epochs(spec: TrialSpec) -> bool:
+    """Whether a trial that is not trained to the end has as many epochs as it was asked for."""
+    asked = spec.execution.stop_after_epochs
+    return asked is not None and Store(spec.results_dir).epochs_done(spec) >= asked
 
 
 def train_until_told(
