@@ -73,9 +73,12 @@ def assess(search: Search, store: Store) -> tuple[list[Status], Round]:
     ]
     left = list(found)
     for rung in search.rungs:
+        if rung == search.epochs:  # a score alone does not make a finished trial
+            waiting, reached = [one for one in left if not one.has_ended], []
+            break
         waiting = [one for one in left if not one.has_ended and one.score_at(rung) is None]
         reached = [one for one in left if one.score_at(rung) is not None]
-        if waiting or rung == search.epochs:
+        if waiting:
             break
         best = sorted(reached, key=lambda one: (-(one.score_at(rung) or 0.0), one.configuration.index))
         left = best[: search.survivors(len(best))]
@@ -111,7 +114,7 @@ def save_scores(search: Search, statuses: Sequence[Status]) -> None:
     scores = dict(before)
     for one in statuses:
         name = one.configuration.spec.trial_id
-        at_rungs = {rung: one.scores[rung] for rung in search.rungs if rung in one.scores}
+        at_rungs = {rung: one.scores[rung] for rung in search.rungs[:-1] if rung in one.scores}
         if at_rungs:
             scores[name] = scores.get(name, {}) | at_rungs
     if scores == before:

@@ -30,8 +30,8 @@ def space_lines(search: Search) -> list[str]:
     halving = "every configuration is trained to the end"
     if rungs:
         halving = (
-            f"successive halving: after {' and '.join(rungs)} of {search.epochs} epochs the best 1 of "
-            f"{search.budget.reduction_factor:g} go on"
+            f"successive halving: after {' and '.join(rungs)} of {search.epochs} epochs the best 1 in "
+            f"{search.budget.reduction_factor:g} goes on"
         )
     lines = [f"search {search.name}, scale {search.scale}, seed {search.seed}"]
     lines += [f"  {line}" for line in (*columns(cells), budget, halving)]
