@@ -56,6 +56,7 @@ def train(
     checkpoint_minutes: float = 5.0,
     threads: int = 1,
     workers: int = 1,
+    stop_after_epochs: int | None = None,
     parent: Path | None = None,
     on_epoch: Callable[[EpochMetrics], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -63,7 +64,12 @@ def train(
     """Run the trial in this process, or on workers that it starts."""
     from dnw_core.training import TrialIdentity, run_trial
 
-    execution = Execution(threads=threads, checkpoint_minutes=checkpoint_minutes, workers=workers)
+    execution = Execution(
+        threads=threads,
+        checkpoint_minutes=checkpoint_minutes,
+        workers=workers,
+        stop_after_epochs=stop_after_epochs,
+    )
     identity = TrialIdentity(table="tiny", row="row", scale="smoke", fingerprint=fingerprint(recipe))
     return run_trial(
         recipe, seed, execution, folder, identity, parent=parent, on_epoch=on_epoch, should_stop=should_stop
