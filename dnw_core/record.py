@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from dnw_core.config import Config, Recipe
+from dnw_core.errors import RecordError
 from dnw_core.files import read_text
 
 RECORD_VERSION = 4  # 3: scores have a top-5 accuracy, and wiring.npz may hold bits; 4: a digest of the record itself
@@ -139,14 +140,6 @@ class TrialRecord(Config):
     files: dict[str, str] = Field(default_factory=dict)  # file name -> SHA-256
 
 
-class RecordError(ValueError):
-    """A record that cannot be used. ``newer`` is true when a later version of this project wrote it."""
-
-    def __init__(self, message: str, *, newer: bool = False) -> None:
-        super().__init__(message)
-        self.newer = newer
-
-
 def record_text(record: TrialRecord) -> str:
     """Return the content of ``trial.json``: the record, and the digest that tells whether it was altered since."""
     return json.dumps(sealed(json.loads(record.model_dump_json())), indent=2, ensure_ascii=False) + "\n"
@@ -164,17 +157,35 @@ def digest_of(values: Mapping[str, Any]) -> str:
 
 
 def read_record(path: Path) -> TrialRecord:
-    """Read ``trial.json``.
+    """Read ``trial.json`` and check every field.
+
+    Raises:
+        OSError: as ``read_values``.
+        RecordError: as ``read_values``, or if it does not fit the schema.
+    """
+    values = read_values(path)
+    try:
+        return TrialRecord.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RecordError(f"{path}: {where}: {first['msg']}") from None
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """Return the fields of ``trial.json`` without its digest, which is checked. No other field is checked.
 
     Raises:
         OSError: if there is none, or it cannot be read.
-        RecordError: if it is not JSON, was altered, does not fit the schema, or was written by a newer schema.
+        RecordError: if it is not a JSON object, was altered, or was written by a newer schema.
     """
     try:
         values: Any = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:  # also text that is not UTF-8, and numbers beyond all measure
         raise RecordError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(values, dict) or type(values.get("version")) is not int:
+    if not isinstance(values, dict):
+        raise RecordError(f"{path}: not a JSON object")
+    if type(values.get("version")) is not int:
         raise RecordError(f"{path}: not a trial record (no 'version')")
     if values["version"] > RECORD_VERSION:
         raise RecordError(
@@ -182,12 +193,6 @@ def read_record(path: Path) -> TrialRecord:
             "use a newer version of this project or another --results-dir",
             newer=True,
         )
-    digest = values.pop(DIGEST, None)
-    if digest is not None and digest != digest_of(values):
+    if DIGEST in values and values.pop(DIGEST) != digest_of(values):
         raise RecordError(f"{path}: altered (its content does not fit its own digest)")
-    try:
-        return TrialRecord.model_validate_json(json.dumps(values))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RecordError(f"{path}: {where}: {first['msg']}") from None
+    return values

@@ -15,8 +15,8 @@ from dnw_core.config import STREAMED, Execution, Recipe
 from dnw_core.data.feeds.feed import Batch
 from dnw_core.models.build import build_wired
 from dnw_core.training.checkpoints.provenance import peak_memory_bytes, reset_peak_memory
-from dnw_core.training.engine.loop import make_optimiser
 from dnw_core.training.engine.numerics import autocast, set_numerics
+from dnw_core.training.engine.optimiser import make_optimiser
 from dnw_core.training.engine.step import TrainingStep
 from dnw_core.wiring.hooks import Wiring
 from dnw_core.wiring.rule import Run, effective_weights

@@ -21,7 +21,7 @@ from pipelines.schedule.failures import End, end_of_process
 from pipelines.schedule.queue import TrialQueue
 from pipelines.schedule.trainable import KEY
 from pipelines.spec import TrialSpec
-from pipelines.trial import blocked_by, in_words, larger
+from pipelines.trial import blocked_by, doubled, format_share
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -134,9 +134,9 @@ class TuneCallback(_DriverOnly, tune.Callback):  # type: ignore[misc]  # Ray is 
             return
         asked = self._queue.resources(key)
         if end.kind == "share":
-            wider = larger(asked)
+            wider = doubled(asked)
             end = end._replace(
-                words=f"{in_words(asked.gpus)} has too little memory for it; it gets {in_words(wider.gpus)}"
+                words=f"{format_share(asked.gpus)} has too little memory for it; it gets {format_share(wider.gpus)}"
             )
             self._queue.again(key, wider)
         else:

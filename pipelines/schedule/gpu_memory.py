@@ -17,7 +17,7 @@ from dnw_core.errors import UserError
 from dnw_core.files import write_text
 from pipelines.cluster import Node
 from pipelines.spec import TrialSpec
-from pipelines.trial import in_words, load_function, prepare_process, share_for, trials_that_fit
+from pipelines.trial import format_share, load_function, prepare_process, share_for, trials_that_fit
 
 GPU_MEMORY_FILE = "gpu-memory.json"
 LOOK = "pipelines.schedule.gpu_memory:look_at_gpu"
@@ -76,7 +76,7 @@ def pack(
     write_text(results_dir / GPU_MEMORY_FILE, json.dumps(known, indent=2, sort_keys=True) + "\n")
     shares = {key: share_of(spec, places, known) for key, spec in sharing.items()}
     for row in dict.fromkeys((spec.table, spec.row, _key(spec)) for spec in specs if _may_share(spec)):
-        say(f"{row[0]}/{row[1]}: {in_words(shares[row[2]])} for a trial")
+        say(f"{row[0]}/{row[1]}: {format_share(shares[row[2]])} for a trial")
     return [_with_share(spec, shares[_key(spec)]) if _may_share(spec) else spec for spec in specs]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dnw_core.record import EpochMetrics, TrialRecord
+from dnw_core.task import Hooks
 from pipelines.cluster import DRAINED, Leaving, Preempted, VisibilityProbe, at_work, why_leave
 from pipelines.spec import TrialSpec
 from pipelines.storage import Staging
@@ -109,5 +110,5 @@ def train_until_told(
 ) -> tuple[TrialRecord | None, bool]:
     """Train the trial; return its record, None if it left before its end, and whether all trials were asked to stop."""
     leaving = Leaving(should_stop)
-    record = None if leaving() else run_spec(spec, on_epoch=on_epoch, should_stop=leaving, train=trainer)
+    record = None if leaving() else run_spec(spec, Hooks(on_epoch, leaving), train=trainer)
     return record, record is None and should_stop()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dnw_core.errors import RecordError
 from pipelines.tracking.addresses import sqlite_path
 from pipelines.tracking.content import row_content, row_identity, trial_content, trial_digest
 from pipelines.tracking.database import in_words, make_database, make_no_folders
@@ -122,7 +123,7 @@ class Tracker:
                 folder, own = results_dir / trial["folder"], f"{identity}/seed-{trial['seed']}"
                 try:
                     content = None if runs.has(own, trial_digest(folder)) else trial_content(folder)
-                except (OSError, ValueError) as error:
+                except (OSError, ValueError, RecordError) as error:
                     outcome.skipped.append(f"{trial['folder']}: {first_line(error)}")
                     continue
                 if content is None:

@@ -26,9 +26,9 @@ from pipelines.storage.staging import NodeUnusableError
 from pipelines.store.folder import Store
 from pipelines.trial.gpu_share import (
     GpuShareTooSmallError,
-    in_words,
+    doubled,
+    format_share,
     is_out_of_gpu_memory,
-    larger,
     share_for,
     trials_that_fit,
 )
@@ -156,8 +156,8 @@ def test_a_share_that_was_too_small_is_doubled_up_to_a_whole_gpu(tmp_path: Path)
     run = _Run(tmp_path, [spec(tmp_path).model_copy(update={"resources": Resources(gpus=0.25)})], most_deaths=0)
     found = [run.end(GpuShareTooSmallError("CUDA out of memory")) for _ in range(2)]
     assert [one.resources.gpus for one in found if one is not None] == [0.5, 1.0]
-    assert larger(larger(Resources(gpus=1 / 3))).gpus == 1.0
-    assert [in_words(gpus) for gpus in (0.25, share_for(7), 2 / 3, 1.0)] == [
+    assert doubled(doubled(Resources(gpus=1 / 3))).gpus == 1.0
+    assert [format_share(gpus) for gpus in (0.25, share_for(7), 2 / 3, 1.0)] == [
         "1/4 of a GPU",
         "1/7 of a GPU",
         "0.666667 of a GPU",

@@ -9,8 +9,7 @@ import pytest
 from support.services import s3_server
 from support.stubs.specs import TRAIN, spec
 
-from pipelines import prepare
-from pipelines.commands import costs, search, sync_mlflow
+from pipelines.commands import costs, prepare, search, sync_mlflow
 from pipelines.commands.reproduce_all import main
 from pipelines.storage.bucket.client import Bucket
 from pipelines.storage.bucket.mirror import mirror_folder

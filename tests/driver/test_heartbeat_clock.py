@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dnw_core.files import write_text
-from pipelines.schedule.multi_node import _checkpoint_mark
+from dnw_core.training.workers.restarts import _checkpoint_mark
 from pipelines.store.verify import KnownHashes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +24,7 @@ SHOWN = {
     "pipelines/driver/detach.py": "in front of a log's line",
     "pipelines/driver/heartbeat.py": "when a driver began and spoke; what tells whether it lives is a count",
     "pipelines/storage/bucket/lease.py": "when the lease's owner began",
-    "pipelines/leave_node.py": "told to Ray's autoscaler",
+    "pipelines/commands/leave_node.py": "told to Ray's autoscaler",
     "pipelines/driver/lock.py": "when the lock's owner began",
     "pipelines/hpo/result.py": "the date in a file that was found",
     "pipelines/driver/status.py": "an age; an old one is watched before anybody is given up",

@@ -23,7 +23,7 @@ from pipelines.store.layout import STOP_FILE
 _DRIVER = """
 import signal, sys, time
 from pathlib import Path
-from pipelines import heartbeat
+from pipelines.driver import heartbeat
 from pipelines.driver.heartbeat import beating
 from pipelines.driver.lock import driver_lock
 heartbeat._LOOK_SECONDS = 0.02

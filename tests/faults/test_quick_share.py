@@ -16,10 +16,11 @@ from support.faults.command import ROOT, Command, command
 from support.faults.processes import kill, wait_for
 from support.stubs.specs import spec
 from support.stubs.tiny_trials import small_recipe
-from support.stubs.training import run_trial  # with torch, once for all the processes that are forked here
+from support.stubs.training import run_trial
 
 from dnw_core.config.base import fingerprint
 from dnw_core.errors import UserError
+from dnw_core.task import Hooks
 from pipelines.driver.lock import driver_lock
 from pipelines.spec import TrialSpec
 from pipelines.store.folder import Store
@@ -29,7 +30,7 @@ _DRIVER = """
 import sys
 from pathlib import Path
 from support.stubs.specs import TRAIN, spec
-from pipelines import schedule
+from pipelines.schedule import run as schedule
 from pipelines.driver.lock import driver_lock
 from pipelines.store.folder import Store
 results = Path(sys.argv[2])
@@ -139,7 +140,7 @@ def test_full_disk_at_the_second_checkpoint(tmp_path: Path) -> None:
     whole, harmed = (one.model_copy(update={"execution": execution}) for one in (whole, harmed))
     undisturbed = run_spec(_in_store(whole))
     with contextlib.ExitStack() as full:
-        record = run_spec(_in_store(harmed), on_epoch=lambda line: full.enter_context(_small_files_only(20_000)))
+        record = run_spec(_in_store(harmed), Hooks(lambda line: full.enter_context(_small_files_only(20_000))))
     assert record is not None
     assert record.status == "failed"
     assert "File too large" in str(record.reason)

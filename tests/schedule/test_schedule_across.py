@@ -23,7 +23,8 @@ from dnw_core.config.base import fingerprint
 from dnw_core.config.execution import Execution
 from dnw_core.config.recipe import Recipe
 from dnw_core.record import CHECKPOINT_FILE, LOG_FILE, RECORD_FILE, TrialRecord, read_record
-from dnw_core.training import TrialIdentity, run_trial
+from dnw_core.task import TrialIdentity, TrialTask
+from dnw_core.training import run_trial
 from pipelines.plan.rows import apply_overrides, parse_overrides
 from tune_configs import load_tables
 
@@ -45,7 +46,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
     folder = tmp_path_factory.mktemp("direct")
     recipe = shared_recipe()
     identity = TrialIdentity(table="tiny", row="static-dnw", scale="smoke", fingerprint=fingerprint(recipe))
-    run_trial(recipe, 0, Execution(workers=2), folder, identity)
+    run_trial(TrialTask(recipe, 0, Execution(workers=2), folder, identity))
     return _weights(folder)
 
 
@@ -79,7 +80,7 @@ from pathlib import Path
 from ray.cluster_utils import Cluster
 from dnw_core.config.base import fingerprint
 from dnw_core.config.execution import Execution
-from pipelines import schedule
+from pipelines.schedule import run as schedule
 from pipelines.spec import Resources, TrialSpec
 from pipelines.store.folder import Store
 from support.stubs.dying_worker import TRAIN

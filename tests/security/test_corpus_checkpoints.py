@@ -10,18 +10,20 @@ import pytest
 import torch
 from support.corpus import checkpoints as corpus_checkpoints
 from support.corpus.damage import no_hang
-from support.stubs.tiny_trials import small_recipe, train
+from support.stubs.tiny_trials import small_recipe, task_of, train
 
 from dnw_core.config.base import fingerprint
+from dnw_core.errors import TrialStopped
+from dnw_core.models.build import build_wired
 from dnw_core.record import CHECKPOINT_FILE, LOG_FILE
-from dnw_core.training import TrialStopped
 from dnw_core.training.checkpoints.checkpoint import PREVIOUS_FILE, REFUSED_SUFFIX, CheckpointKey, read_checkpoint
-from dnw_core.training.checkpoints.resume import take_over
+from dnw_core.training.checkpoints.resume import load_resumable
 from dnw_core.training.checkpoints.trial_log import TrialLog
 
 CASES = corpus_checkpoints.cases()
 RECIPE = small_recipe()
 KEY = CheckpointKey(fingerprint(RECIPE), 0)
+BUILT = build_wired(RECIPE.network, RECIPE.wiring, 0)
 SILENT_BEFORE = "tensor: flip 0"  # torch loads it without a word
 TRAINED = (SILENT_BEFORE, "a weight missing", "momenta of another shape", "a weight that is not a number")
 
@@ -61,7 +63,7 @@ def same(one: Any, other: Any) -> bool:
 def take(folder: Path) -> tuple[dict[str, Any] | None, str]:
     """Take the folder over as training does; return the state and the log."""
     with no_hang(), TrialLog(folder / LOG_FILE) as log:
-        state = take_over(folder, KEY, RECIPE, log)
+        state = load_resumable(task_of(RECIPE, folder), BUILT, log)
     return state, (folder / LOG_FILE).read_text("utf-8")
 
 

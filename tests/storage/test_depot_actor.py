@@ -15,6 +15,7 @@ from support.stubs.specs import TRAIN, report_row, spec
 from support.stubs.store import write_finished
 
 from dnw_core.record import CHECKPOINT_FILE, RECORD_FILE
+from dnw_core.task import Hooks
 from pipelines.spec import TrialSpec
 from pipelines.storage.actor import CHUNK_BYTES, ActorTransport, StoreServer, store_actor
 from pipelines.storage.bucket.mirror import Mirror
@@ -51,7 +52,7 @@ def carrier(tmp_path: Path) -> _Here:
 
 def _train(depot: Staging, one: TrialSpec) -> object:
     with depot.open(one) as (here, should_stop):
-        return run_spec(here, should_stop=should_stop, train=TRAIN)
+        return run_spec(here, Hooks(should_stop=should_stop), train=TRAIN)
 
 
 def test_results_folder_looks_as_ever(carrier: _Here, tmp_path: Path) -> None:
@@ -153,7 +154,8 @@ def test_same_report_from_folder_bucket_and_actor(ray_folder: Path, tmp_path: Pa
     shown = [report_row(spec(tmp_path, row), (0,)) for row in rows]
     parquets = []
     for folder in (tmp_path / "plain", tmp_path / "copy", ray_folder / "results"):
-        parquets.append(build_report(folder, shown, scale="smoke", command="x", costs=None).parquet.read_bytes())
+        build_report(folder, shown, scale="smoke")
+        parquets.append((folder / "results.parquet").read_bytes())
     assert parquets[0] == parquets[1] == parquets[2]
     assert _names(ray_folder / "results", "trials/**/*") == _names(tmp_path / "plain", "trials/**/*")
 

@@ -11,9 +11,8 @@ import pytest
 import torch
 from support.stubs.tiny_trials import small_recipe, train
 
-from dnw_core.errors import CheckpointRefusedError
+from dnw_core.errors import CheckpointRefusedError, TrialStopped
 from dnw_core.record import CHECKPOINT_FILE, LOG_FILE
-from dnw_core.training import TrialStopped
 from dnw_core.training.checkpoints.checkpoint import (
     PREVIOUS_FILE,
     CheckpointKey,

@@ -12,10 +12,10 @@ from support.stubs.tiny_trials import small_recipe, stop_after, train
 from torch import Tensor, nn
 
 from dnw_core.data.feeds.feed import Batch
-from dnw_core.training import TrialStopped
+from dnw_core.errors import TrialStopped
 from dnw_core.training.engine.gradient_sum import GradientSum
 from dnw_core.training.engine.group import CPU, WorkerGroup
-from dnw_core.training.engine.loop import make_optimiser
+from dnw_core.training.engine.optimiser import make_optimiser
 from dnw_core.training.engine.step import TrainingStep
 from dnw_core.wiring.rule import AttachedRule, Run, WiringRule, attach
 from dnw_core.wiring.rules.top_edges import TopEdges
@@ -150,5 +150,5 @@ def test_frozen_weights_take_no_part_in_the_sum_over_workers(network: nn.Module)
 class Silent(WorkerGroup):
     """One of two workers, of whom the other has nothing to add."""
 
-    def add_up(self, values: Tensor) -> None:
+    def all_reduce(self, values: Tensor) -> None:
         """The sum is this worker's part."""

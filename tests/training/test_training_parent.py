@@ -13,11 +13,10 @@ from support.stubs.tiny_trials import small_recipe, train
 
 from dnw_core.config.base import fingerprint
 from dnw_core.config.recipe import Recipe
-from dnw_core.errors import TrialFailedError
+from dnw_core.errors import TrialFailedError, TrialStopped
 from dnw_core.files import sha256_of
 from dnw_core.models.build import build_wired
 from dnw_core.record import CHECKPOINT_FILE, LOG_FILE, RECORD_FILE, TrialRecord, sealed
-from dnw_core.training import TrialStopped
 from dnw_core.training.checkpoints.checkpoint import CheckpointKey, save_checkpoint
 from dnw_core.training.checkpoints.parent import load_parent, own_state, start_from, state_digest
 from dnw_core.wiring.rule import attached_rules

@@ -17,10 +17,10 @@ import torch
 from support.stubs.tiny_trials import small_recipe, stop_after, train
 
 from dnw_core.config.recipe import Recipe
+from dnw_core.errors import TrialStopped
 from dnw_core.models.build import build_wired
 from dnw_core.record import CHECKPOINT_FILE, HISTORY_FILE, LOG_FILE, PROGRESS_FILE, WIRING_FILE, EpochMetrics
-from dnw_core.training import TrialStopped
-from dnw_core.training.engine.loop import make_optimiser
+from dnw_core.training.engine.optimiser import make_optimiser
 from dnw_core.wiring.rule import attached_rules
 
 CASES = [

@@ -20,7 +20,7 @@ from dnw_core.data.feeds.batches import check_whole_batch
 from dnw_core.data.feeds.share import WHOLE
 from dnw_core.data.formats.encoded import EncodedImages
 from dnw_core.data.streaming.streamed import check_streamed_fit
-from dnw_core.errors import UserError
+from dnw_core.errors import TrialStopped, UserError
 from dnw_core.models.graph import Liveness
 from dnw_core.record import (
     CHECKPOINT_FILE,
@@ -31,7 +31,6 @@ from dnw_core.record import (
     EpochMetrics,
     read_record,
 )
-from dnw_core.training import TrialStopped
 from dnw_core.training.checkpoints.results import LISTED_DENSITY, write_wiring
 from dnw_core.training.engine.loop import evaluate
 from dnw_core.training.engine.state import TrainingState

@@ -8,6 +8,7 @@ import pytest
 from support.stubs.specs import TRAIN, spec
 
 from dnw_core.record import EpochMetrics, read_record
+from dnw_core.task import Hooks
 from pipelines.spec import TrialSpec
 from pipelines.store.folder import Store
 from pipelines.trial.parents import TrialBlockedError
@@ -24,7 +25,7 @@ def test_finished_trial_is_committed(store: Store) -> None:
     """A trial that ends well is done in the store, its working folder is gone, and every epoch was told."""
     one = spec(store.results_dir, epochs=3)
     epochs: list[EpochMetrics] = []
-    record = run_spec(one, on_epoch=epochs.append, train=TRAIN)
+    record = run_spec(one, Hooks(epochs.append), train=TRAIN)
     assert record is not None
     assert record.status == "done"
     assert store.state(one).kind == "done"
@@ -66,7 +67,7 @@ def test_bug_is_recorded_with_its_traceback(store: Store) -> None:
 def test_stopped_trial_leaves_its_checkpoint(store: Store) -> None:
     """Told to stop, a trial returns nothing, is neither done nor failed, and keeps its checkpoint."""
     one = spec(store.results_dir, "slow")
-    assert run_spec(one, should_stop=lambda: True, train=TRAIN) is None
+    assert run_spec(one, Hooks(should_stop=lambda: True), train=TRAIN) is None
     assert store.state(one).kind == "partial"
     assert (store.work_folder(one) / "checkpoint.pt").exists()
 

@@ -18,6 +18,7 @@ import torch
 from dnw_core.errors import CheckpointRefusedError
 from dnw_core.files import open_plain, write_atomically
 from dnw_core.record import CHECKPOINT_FILE
+from dnw_core.task import TrialTask
 
 CHECKPOINT_VERSION = 1
 PREVIOUS_FILE = "checkpoint.previous.pt"
@@ -32,6 +33,11 @@ class CheckpointKey:
 
     fingerprint: str
     seed: int
+
+    @classmethod
+    def of(cls, task: TrialTask) -> CheckpointKey:
+        """Return the trial's."""
+        return cls(task.identity.fingerprint, task.seed)
 
 
 def save_checkpoint(folder: Path, key: CheckpointKey, state: dict[str, Any]) -> None:
@@ -63,7 +69,7 @@ def _save(values: dict[str, Any], path: Path) -> None:
 def load_checkpoint(
     folder: Path,
     key: CheckpointKey,
-    check: Callable[[dict[str, Any]], None] | None = None,
+    check: Callable[[dict[str, Any]], object] = lambda state: None,
     *,
     move_refused: bool = False,
 ) -> tuple[dict[str, Any] | None, list[str]]:
@@ -82,8 +88,7 @@ def load_checkpoint(
             continue
         try:
             state = read_checkpoint(path, key)
-            if check is not None:
-                check(state)
+            check(state)
         except CheckpointRefusedError as error:
             sentence = str(error)
             refused.append(sentence if sentence.startswith(name) else f"{name} refused: {sentence}")

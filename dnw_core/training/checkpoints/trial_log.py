@@ -12,11 +12,16 @@ from typing import Any, TextIO
 from dnw_core.files import move_odd_files
 
 
+def now() -> str:
+    """Return the time in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 class TrialLog:
     """Appends lines to a file, and sends Python warnings there while it is open.
 
     Args:
-        path: the file; None writes nothing, on workers that leave that to the first one.
+        path: the file; None writes nothing, on workers other than the main one.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -29,11 +34,7 @@ class TrialLog:
 
     def write(self, line: str) -> None:
         """Append one line."""
-        self._file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
-        self._file.flush()
-
-    def flush(self) -> None:
-        """Hand everything to the operating system."""
+        self._file.write(f"{now()} {line}\n")
         self._file.flush()
 
     def __enter__(self) -> TrialLog:

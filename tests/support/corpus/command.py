@@ -12,9 +12,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from dnw_core.models.build import build_wired
 from dnw_core.record import LOG_FILE
-from dnw_core.training.checkpoints.checkpoint import CheckpointKey
-from dnw_core.training.checkpoints.resume import take_over
+from dnw_core.task import TrialTask
+from dnw_core.training.checkpoints.resume import load_resumable
 from dnw_core.training.checkpoints.trial_log import TrialLog
 from pipelines.commands import reproduce_all as cli
 from pipelines.plan.placement import Placement
@@ -95,12 +96,12 @@ class Command:
         return [{name: line[name] for name in line if name not in _TALLIES} for line in self.report().to_pylist()]
 
 
-def _train(recipe: Any, seed: int, execution: Any, folder: Path, identity: Any, **_: Any) -> Any:
-    spec = SPECS[seed]
-    assert recipe == spec.recipe
-    with TrialLog(folder / LOG_FILE) as log:  # as training begins
-        take_over(folder, CheckpointKey(spec.fingerprint, seed), recipe, log)
-    return corpus_trials.good_trial(folder, spec)
+def _train(task: TrialTask, _: Any) -> Any:
+    spec = SPECS[task.seed]
+    assert task.recipe == spec.recipe
+    with TrialLog(task.folder / LOG_FILE) as log:  # as training begins
+        load_resumable(task, build_wired(task.recipe.network, task.recipe.wiring, task.seed), log)
+    return corpus_trials.good_trial(task.folder, spec)
 
 
 def specs_of(results: Path) -> list[TrialSpec]:

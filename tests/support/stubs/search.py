@@ -8,18 +8,15 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dnw_core.config.execution import Execution
-from dnw_core.config.recipe import Recipe
-from dnw_core.errors import TrialFailedError
+from dnw_core.errors import TrialFailedError, TrialStopped
 from dnw_core.files import write_text
-from dnw_core.record import CHECKPOINT_FILE, LOG_FILE, EpochMetrics, TrialRecord
-from dnw_core.training import TrialIdentity, TrialStopped
-from dnw_core.training.checkpoints.results import write_progress
+from dnw_core.record import CHECKPOINT_FILE, LOG_FILE, PROGRESS_FILE, EpochMetrics, TrialRecord
+from dnw_core.task import Hooks, TrialTask
 from pipelines.driver.lock import lock_owner
 from pipelines.hpo.plan import Search, find_row, plan_search
 from pipelines.plan.placement import Placement
@@ -27,7 +24,7 @@ from pipelines.schedule.run import ScheduleOutcome
 from pipelines.spec import TrialSpec
 from pipelines.store.folder import Store
 from pipelines.trial.run import run_spec
-from support.stubs.training import write_result
+from support.stubs.training import epoch_line, write_result
 from tune_configs import load_tables
 
 TRAIN = "support.stubs.search:run_trial"
@@ -85,38 +82,36 @@ def trained(search_dir: Path) -> Counter[tuple[str, int]]:
     return Counter((words[index], int(words[index + 1])) for words in lines for index in range(0, len(words), 2))
 
 
-def run_trial(
-    recipe: Recipe,
-    seed: int,
-    execution: Execution,
-    folder: Path,
-    identity: TrialIdentity,
-    *,
-    on_epoch: Callable[[EpochMetrics], None] | None = None,
-    **more: Any,
-) -> TrialRecord:
+def run_trial(task: TrialTask, hooks: Hooks) -> TrialRecord:
     """Train, going on from the checkpoint, to the end or to ``execution.stop_after_epochs``."""
+    recipe, folder, fingerprint = task.recipe, task.folder, task.identity.fingerprint
     assert recipe.data.validation_images == 64
-    assert execution.checkpoint_minutes == 0
+    assert task.execution.checkpoint_minutes == 0
     if recipe.optimiser.learning_rate == FAILING_RATE:
         raise TrialFailedError("the loss is nan at epoch 0, step 3")
     checkpoint = folder / CHECKPOINT_FILE
     lines = json.loads(checkpoint.read_text()) if checkpoint.exists() else []
     epochs = [EpochMetrics.model_validate(one) for one in lines]
     (folder / LOG_FILE).touch()
-    for epoch in range(len(epochs), execution.stop_after_epochs or recipe.epochs):
-        epochs.append(line(epoch, accuracy(recipe.optimiser.learning_rate, epoch)))
+    for epoch in range(len(epochs), task.execution.stop_after_epochs or recipe.epochs):
+        epochs.append(epoch_line(epoch, 0, accuracy(recipe.optimiser.learning_rate, epoch)))
         ledger = folder.parents[4] / "trained"
         ledger.mkdir(exist_ok=True)
-        with (ledger / identity.fingerprint).open("a") as file:
-            file.write(f"{identity.fingerprint} {epoch}\n")
+        with (ledger / fingerprint).open("a") as file:
+            file.write(f"{fingerprint} {epoch}\n")
         write_text(checkpoint, json.dumps([one.model_dump() for one in epochs]))
-        write_progress(folder, epoch + 1, recipe.epochs, epochs[-1], 0.1 * (epoch + 1), epoch + 1)
-        if on_epoch is not None:
-            on_epoch(epochs[-1])
+        write_progress(folder, epochs[-1])
+        hooks.on_epoch(epochs[-1])
     if len(epochs) < recipe.epochs:
         raise TrialStopped
-    return write_result(recipe, seed, execution, folder, identity, epochs, datetime.now(UTC))
+    return write_result(task, epochs, datetime.now(UTC))
+
+
+def write_progress(folder: Path, last: EpochMetrics, *, metrics: bool = True) -> None:
+    """Write a trial's progress after an epoch."""
+    done = last.epoch + 1
+    values = {"epoch": done, "saved": done, "metrics": last.model_dump() if metrics else None, "seconds": 0.1 * done}
+    write_text(folder / PROGRESS_FILE, json.dumps(values))
 
 
 class Killed(BaseException):
@@ -143,7 +138,7 @@ class ScheduleHere:
         self.rounds.append([(one.recipe.optimiser.learning_rate, one.execution.stop_after_epochs) for one in specs])
         try:
             for spec in specs:
-                run_spec(spec, on_epoch=lambda _: self._count(store), train=run_trial)
+                run_spec(spec, Hooks(on_epoch=lambda _: self._count(store)), train=run_trial)
         except KeyboardInterrupt:
             return ScheduleOutcome(0, 0, 0, interrupted=True)
         return ScheduleOutcome(0, 0, 0, interrupted=False)
@@ -160,8 +155,7 @@ def reach(store: Store, spec: TrialSpec, epochs: int, score: float, *, metrics: 
     """Leave a trial that was trained for so many epochs."""
     work = store.work_folder(spec)
     (work / CHECKPOINT_FILE).write_bytes(b"checkpoint")
-    last = line(epochs - 1, score) if metrics else None
-    write_progress(work, epochs, spec.recipe.epochs, last, 0.1 * epochs, epochs)
+    write_progress(work, epoch_line(epochs - 1, 0, score), metrics=metrics)
 
 
 def planned(folder: Path, text: str = TABLE, trials: int | None = None) -> Search:
@@ -169,20 +163,3 @@ def planned(folder: Path, text: str = TABLE, trials: int | None = None) -> Searc
     row = find_row(load_tables(write_tables(folder / "tables", text)), "toy/sought")
     placement = Placement(checkpoint_minutes=0.0)
     return plan_search(row, "smoke", seed=0, trials=trials, placement=placement, results_dir=folder / "results")
-
-
-def line(epoch: int, reached: float) -> EpochMetrics:
-    """One epoch (counted from 0) that reached an accuracy."""
-    return EpochMetrics(
-        epoch=epoch,
-        learning_rate=0.1,
-        train_loss=1 - reached,
-        train_accuracy=reached,
-        test_loss=1 - reached,
-        test_accuracy=reached,
-        edges=6,
-        edges_swapped=0,
-        live_edges=6,
-        live_nodes=6,
-        seconds=0.1,
-    )
