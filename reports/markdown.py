@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,6 @@ from reports.pictures import Picture
 from reports.rows import ReportRow
 from reports.sections.costs import cost_section
 from reports.sections.details import row_details
-from reports.sections.layers import empty_layers
 from reports.sections.leftovers import Leftovers, leftover_section
 from reports.sections.wiring_end import WiringEnd
 from reports.text import DASH, code, count, duration, escape, number, plus_minus, signed
@@ -54,11 +53,11 @@ class TableView:
     rows: Sequence[ReportRow]
     lines: Sequence[Line]
     ends: Sequence[WiringEnd]  # a row
-    pictures: Sequence[tuple[Picture, str]] = ()  # with its link
-    wirings: Sequence[tuple[ReportRow, int, str]] = ()  # row, seed, picture
-    problems: Sequence[str] = field(default_factory=tuple)
-    costs: Sequence[Line] = ()  # of cost_frame
-    layers: pd.DataFrame = field(default_factory=empty_layers)
+    pictures: Sequence[tuple[Picture, str]]  # with its link
+    wirings: Sequence[tuple[ReportRow, int, str]]  # row, seed, picture
+    problems: Sequence[str]
+    costs: Sequence[Line]  # with COST_COLUMNS
+    layers: pd.DataFrame
 
 
 def render(

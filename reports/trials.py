@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
+from dnw_core.record import HISTORY_FILE
 from reports.reading.histories import COUNTS, NUMBERS, UNREADABLE, Column, read_history_file
-from reports.reading.records import COSTS, HISTORY_FILE, PROVENANCE_TEXTS, read_trial
+from reports.reading.records import COSTS, PROVENANCE_TEXTS, read_trial
 from reports.rows import ReportRow, Rows, parse_rows
 from reports.verdicts import PAPER_SCALE
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dnw_core.data.formats.manifest import Settings
-from dnw_core.data.prepare.run import BadImages, Prepared, check_places, prepare
+from dnw_core.data.prepare.run import Prepared, check_places, prepare
+from dnw_core.data.prepare.shard import BadImagesError
 from dnw_core.errors import UserError
 from pipelines.commands.arguments import CommandParser, absolute_path, whole_number
 from pipelines.commands.prepare_progress import make_display, size
@@ -36,7 +37,7 @@ def _stopped(words: Sequence[str]) -> str:
 def _run(options: PrepareOptions) -> int:
     try:
         return _prepare(options)
-    except BadImages as error:
+    except BadImagesError as error:
         _name(error)
         raise
 
@@ -73,7 +74,7 @@ def _say(prepared: Prepared, options: PrepareOptions, seconds: float) -> None:
     )
 
 
-def _name(error: BadImages) -> None:
+def _name(error: BadImagesError) -> None:
     for image in error.images[:_NAMED]:
         print(f"{image.path}: {image.reason}", file=sys.stderr)
     if len(error.images) > _NAMED:

@@ -1,6 +1,6 @@
 """What runs in Ray's worker process: one trial, its epochs reported to the driver as a few numbers.
 
-Nothing that counts goes through Ray: the result lies in the store, and a report only feeds the display.
+No result goes through Ray: it is in the store, and a report only feeds the display.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from dnw_core.record import EpochMetrics, TrialRecord
-from pipelines.cluster import DRAINED, Leaving, Preempted, VisibilityProbe, at_work, why_leave
+from dnw_core.task import Hooks
+from pipelines.cluster import DRAINED, Preempted, ShouldStop, VisibilityProbe, preemption_reason, training_marker
+from pipelines.driver import State
 from pipelines.spec import TrialSpec
 from pipelines.storage import Staging
 from pipelines.store import Store
@@ -20,7 +22,7 @@ from pipelines.trial import RunTrial, TrialBlockedError, run_spec
 KEY = "trial"
 """The one key of a Tune configuration: the trial's specification as JSON."""
 
-# a report waits for the driver; many short epochs need not all be told
+# a report waits for the driver, so of many short epochs not all are reported
 _REPORT_SECONDS = 0.5
 
 
@@ -34,7 +36,7 @@ def spec_of(config: dict[str, Any]) -> TrialSpec:
 
 
 def trainer_of(spec: TrialSpec, stop_file: Path | None, train: str) -> str | RunTrial:
-    """Return what trains the trial: on one machine ``train`` does, which starts all workers; else Ray Train leads."""
+    """Return what trains the trial: ``train`` on one machine, where it starts all workers; else Ray Train."""
     if not spec.resources.across_nodes:
         return train
     assert stop_file is not None, "workers on several machines meet in a folder that all of them see"
@@ -44,43 +46,48 @@ def trainer_of(spec: TrialSpec, stop_file: Path | None, train: str) -> str | Run
 
 
 def make_trainable(
-    depot: Staging, train: str, sight: VisibilityProbe | None = None
+    staging: Staging, train: str, probe: VisibilityProbe | None = None
 ) -> Callable[[dict[str, Any]], None]:
     """Return the function that Tune runs for each trial.
 
     Args:
-        depot: how its process reaches the results folder.
+        staging: how its process reaches the results folder.
         train: the function that trains, as ``module:name``.
-        sight: what its machine must see, looked for before the trial starts; None on the driver's own machine.
+        probe: what its machine must see, checked before the trial starts; None on the driver's own machine.
     """
 
     def train_trial(config: dict[str, Any]) -> None:
         from ray import tune
 
         spec = spec_of(config)
-        told = time.monotonic()  # a trial of less than half a second tells its end alone
+        reported = time.monotonic()  # a trial of less than half a second reports its end alone
+        accuracy: float | None = None  # after the last epoch that this process trained
 
         def on_epoch(metrics: EpochMetrics) -> None:
-            nonlocal told
-            if time.monotonic() - told >= _REPORT_SECONDS:
-                told = time.monotonic()
+            nonlocal reported, accuracy
+            accuracy = metrics.test_accuracy
+            if time.monotonic() - reported >= _REPORT_SECONDS:
+                reported = time.monotonic()
                 values = {"epoch": metrics.epoch + 1, "accuracy": metrics.test_accuracy, "seconds": metrics.seconds}
                 tune.report({"status": "running", **values})
 
         try:
-            if sight is not None:
-                sight.check(spec)
-            trainer = trainer_of(spec, depot.stop_file, train)
-            with at_work(), depot.open(spec) as (here, should_stop):
+            if probe is not None:
+                probe.check(spec)
+            trainer = trainer_of(spec, staging.stop_file, train)
+            with training_marker(), staging.open(spec) as (here, should_stop):
                 if (epochs_done := Store(here.results_dir).epochs_done(here)) > 0:
                     tune.report({"status": "running", "epoch": epochs_done})  # from here it goes on
-                record, all_stop = train_until_told(here, on_epoch, should_stop, trainer)
+                record, all_stop = train_until_stopped(here, on_epoch, should_stop, trainer)
+                paused = record is None and _has_its_epochs(here)
         except TrialBlockedError as blocked:
             tune.report({"status": "blocked", "reason": str(blocked)})
             return
-        if record is None:
+        if paused:
+            tune.report({"status": "done", "accuracy": accuracy})
+        elif record is None:
             if not all_stop:
-                raise Preempted(why_leave() or DRAINED)
+                raise Preempted(preemption_reason() or DRAINED)
             tune.report({"status": "stopped"})
         elif record.status == "failed" or record.last is None:
             tune.report({"status": "failed", "reason": record.reason or "unknown"})
@@ -90,13 +97,25 @@ def make_trainable(
     return train_trial
 
 
-def train_until_told(
+def _has_its_epochs(spec: TrialSpec) -> bool:
+    """Return whether a trial that is not trained to the end has as many epochs as it was asked for."""
+    asked = spec.execution.stop_after_epochs
+    return asked is not None and Store(spec.results_dir).epochs_done(spec) >= asked
+
+
+def train_until_stopped(
     spec: TrialSpec,
     on_epoch: Callable[[EpochMetrics], None],
     should_stop: Callable[[], bool],
     trainer: str | RunTrial,
 ) -> tuple[TrialRecord | None, bool]:
     """Train the trial; return its record, None if it left before its end, and whether all trials were asked to stop."""
-    leaving = Leaving(should_stop)
-    record = None if leaving() else run_spec(spec, on_epoch=on_epoch, should_stop=leaving, train=trainer)
+    stops = ShouldStop(should_stop)
+    record = None if stops() else run_spec(spec, Hooks(on_epoch, stops), train=trainer)
     return record, record is None and should_stop()
+
+
+def state_of(result: dict[str, Any] | None) -> State:
+    """Return how a trial ended, by what it reported last."""
+    status = (result or {}).get("status")
+    return status if status in ("done", "failed", "blocked") else "stopped"

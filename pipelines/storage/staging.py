@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from typing_extensions import override
 
-from dnw_core.errors import UserError
+from dnw_core.errors import DnwError, UserError
 from pipelines.driver import StopWatch
 from pipelines.private_folder import private_folder
 from pipelines.spec import TrialSpec
@@ -32,7 +32,7 @@ _PREFIX = "dnw-trial-"
 _DRIVER = "driver"
 
 
-class NodeUnusableError(Exception):
+class NodeUnusableError(DnwError):
     """This machine cannot train the trial, although others can; names it and says why."""
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from dnw_core.errors import DnwError
 from pipelines.spec import TrialSpec
 
 Result = TypeVar("Result")
@@ -52,7 +53,7 @@ class Transport(ABC):
         """Return the text that was written under a name."""
 
 
-class StorageUnreachableError(OSError):
+class StorageUnreachableError(DnwError, OSError):
     """The results were out of reach for longer than was waited."""
 
 

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reports.reading.files import write_bytes
+from dnw_core.files import write_bytes
 from reports.rows import ReportRow
 from reports.text import plain
 from reports.verdicts import PAPER_SCALE
@@ -88,6 +88,7 @@ def write_png(pixels: Pixels, path: Path, dpi: float) -> Path:
     """Write pixels as PNG in one step and return its path."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "png", compress_level=_COMPRESSION, dpi=(dpi, dpi))
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, buffer.getvalue())
     return path
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reports.reading.files import read_bytes
+from dnw_core.files import read_bytes, refuse_link
 
 UNREADABLE = (OSError, pa.ArrowException, ValueError, KeyError, TypeError, OverflowError, MemoryError)
 NUMBERS = ("epoch", "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -31,6 +31,7 @@ def read_history_file(path: Path) -> dict[str, Column]:
     Raises:
         one of ``UNREADABLE``: if the file is none, or holds something that no history can hold.
     """
+    refuse_link(path)
     source = pq.ParquetFile(io.BytesIO(read_bytes(path, _LARGEST_FILE)))
     epochs_claimed = source.metadata.num_rows
     if not 0 < epochs_claimed <= _MOST_EPOCHS:

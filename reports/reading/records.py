@@ -1,55 +1,26 @@
-"""Reading one trial's folder, whatever is in it. Nothing here raises for what lies on disk.
+"""Reading one trial's folder, whatever is in it. Nothing here raises for what is on disk.
 
-The report reads ``trial.json`` itself (schema: ``dnw_core/record.py``) so that it stays free of the science's
-imports. It checks what it uses: identity, status, the record's own digest, the scores it prints, and the SHA-256 of
-the files it draws.
+The schema is ``dnw_core.record``'s. The report reads it leniently: a field that an older record lacks, or a setting
+that this version does not know, leaves a gap instead of hiding the trial. What the report uses is checked: identity,
+status, the record's digest, the numbers it prints, and the SHA-256 of the files it draws.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from pathlib import Path
 from typing import Any
 
-from reports.reading.files import read_bytes, sha256_of
+from dnw_core.errors import RecordError
+from dnw_core.files import read_json, refuse_link, sha256_of
+from dnw_core.record import HISTORY_FILE, PROGRESS_FILE, RECORD_FILE, WIRING_FILE, Cost, Provenance, read_values
 from reports.text import encodable
 
-RECORD_VERSION = 4
-RECORD_FILE = "trial.json"
-HISTORY_FILE = "history.parquet"
-WIRING_FILE = "wiring.npz"
-PROGRESS_FILE = "progress.json"
-DIGEST = "digest"
+COSTS = tuple(name for name in Cost.model_fields if name != "applications")
+PROVENANCE_TEXTS = tuple(name for name, field in Provenance.model_fields.items() if field.annotation is str)
 _DRAWN_FILES = (HISTORY_FILE, WIRING_FILE)
-
-COSTS = (
-    "parameters",
-    "parameters_with_norm",
-    "parameters_allocated",
-    "live_parameters",
-    "edges",
-    "live_edges",
-    "nodes",
-    "live_nodes",
-    "macs",
-    "live_macs",
-    "dense_macs",
-)
-PROVENANCE_TEXTS = (
-    "commit",
-    "python",
-    "hostname",
-    "processor",
-    "accelerator",
-    "device",
-    "data_checksum",
-    "started_at",
-    "finished_at",
-)
 _LARGEST_COUNT = 2**63 - 1  # an int64 column
-_LARGEST_FILE = 64 << 20  # bytes of a JSON file
 
 
 class UnreadableError(Exception):
@@ -101,35 +72,17 @@ def _unfinished(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_record(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
-    record = _read_json(path)
-    version = record.get("version")
-    if not isinstance(version, int) or isinstance(version, bool):
-        raise UnreadableError(f"{path.name}: not a trial record (no 'version')")
-    if version > RECORD_VERSION:
-        raise UnreadableError(f"{path.name}: written by schema {version}; this program reads up to {RECORD_VERSION}")
-    if DIGEST in record and record[DIGEST] != _digest_of(record):
-        raise UnreadableError(f"{path.name}: altered (its content does not fit its own digest)")
+    refuse_link(path)
+    try:
+        record = read_values(path)
+    except FileNotFoundError:
+        raise UnreadableError(f"{path.name}: not there") from None
+    except RecordError as error:
+        raise UnreadableError(f"{path.name}: {str(error).removeprefix(f'{path}: ')}") from None
     for name, expected in identity.items():
         if record.get(name) != expected:
             raise UnreadableError(f"{path.name}: {name} is {record.get(name)!r}, the folder says {expected!r}")
     return record
-
-
-def _digest_of(record: dict[str, Any]) -> str:
-    own = {name: value for name, value in record.items() if name != DIGEST}
-    return hashlib.sha256(json.dumps(own, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(read_bytes(path, _LARGEST_FILE).decode("utf-8"))
-    except FileNotFoundError:
-        raise UnreadableError(f"{path.name}: not there") from None
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise UnreadableError(f"{path.name}: not valid JSON ({error})") from None
-    if not isinstance(values, dict):
-        raise UnreadableError(f"{path.name}: not a JSON object")
-    return values
 
 
 def _values(record: dict[str, Any]) -> dict[str, Any]:
@@ -166,7 +119,9 @@ def _progress(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {"epochs_done": 0}
     try:
-        progress = _read_json(path)
+        refuse_link(path)
+        if not isinstance(progress := read_json(path), dict):
+            raise UnreadableError(f"{path.name}: not a JSON object")
         metrics = _object(progress, "metrics")
         return {
             "epochs_done": _whole(progress, "epoch"),
@@ -192,6 +147,7 @@ def _check_files(folder: Path, files: Any) -> None:
         path = folder / name
         if not path.is_file():
             raise UnreadableError(f"{name}: not there, though {RECORD_FILE} lists it")
+        refuse_link(path)
         if sha256_of(path) != listed[name]:
             raise UnreadableError(f"{name}: altered or truncated (its SHA-256 is not the one in {RECORD_FILE})")
 

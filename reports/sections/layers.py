@@ -12,8 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.export import write_frame
-from reports.reading.records import WIRING_FILE
+from dnw_core.record import WIRING_FILE
 from reports.reading.wiring_file import MOST_PICTURED, read_counts
 from reports.rows import ReportRow
 from reports.summary import trials_of
@@ -69,16 +68,6 @@ def read_layers(results_dir: Path, rows: Sequence[ReportRow], trials: pd.DataFra
                 found = {"place": place, "layer": layer.name, "kept": layer.kept, "density": layer.kept / layer.slots}
                 records.append(identity | sizes | found)
     return frame(records, LAYER_COLUMNS)
-
-
-def empty_layers() -> pd.DataFrame:
-    """Return the frame of no layers."""
-    return frame([], LAYER_COLUMNS)
-
-
-def write_layers(layers: pd.DataFrame, out_dir: Path) -> tuple[Path, Path]:
-    """Write ``layers.csv`` and ``layers.parquet``."""
-    return write_frame(layers, LAYER_COLUMNS, out_dir / "layers")
 
 
 def mean_layers(row: ReportRow, layers: pd.DataFrame) -> pd.DataFrame:

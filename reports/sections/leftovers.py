@@ -54,12 +54,11 @@ def leftover_section(leftovers: Leftovers) -> list[str]:
     ]
 
 
-def write_leftovers(leftovers: Leftovers, out_dir: Path) -> tuple[Path, Path] | tuple[None, None]:
+def write_leftovers(leftovers: Leftovers, folder: Path) -> None:
     """Write ``leftovers.csv`` and ``leftovers.parquet``; without any only where an older report has left such files."""
-    if not leftovers and not (out_dir / f"{STEM}.csv").exists():
-        return None, None
-    lines = [{**{key: _plain(value) for key, value in one.items()}, "reason": _reason(one)} for one in leftovers]
-    return write_frame(frame(lines, COLUMNS), COLUMNS, out_dir / STEM)
+    if leftovers or (folder / f"{STEM}.csv").exists():
+        lines = [{**{key: _plain(value) for key, value in one.items()}, "reason": _reason(one)} for one in leftovers]
+        write_frame(frame(lines, COLUMNS), COLUMNS, folder / STEM)
 
 
 def _reason(one: Mapping[str, Any]) -> str:

@@ -98,6 +98,9 @@ def test_the_report_has_the_costs_and_their_files(tmp_path: Path) -> None:
     """Each table has its own lines, and costs.csv and costs.parquet hold them all; without costs nothing changes."""
     rows = [row("dnw"), lost_row(), row("elsewhere", table="other", table_title="Other")]
     costs = [*COSTS, line("elsewhere", table="other")]
+    without = build_report(tmp_path, rows, scale="paper", costs=None, generated_at=DATE)
+    assert HEADING not in without.markdown.read_text("utf-8")
+    assert not (tmp_path / "costs.csv").exists()
     paths = build_report(tmp_path, rows, scale="paper", costs=costs, generated_at=DATE)
     text = paths.markdown.read_text("utf-8")
     first, second = text.split("## Other")
@@ -105,15 +108,10 @@ def test_the_report_has_the_costs_and_their_files(tmp_path: Path) -> None:
     assert "The elsewhere" not in first
     assert "The elsewhere" in second
     assert "`costs.csv` and `costs.parquet`" in second
-    assert paths.costs_csv is not None
-    assert paths.costs_parquet is not None
-    frame = pd.read_parquet(paths.costs_parquet)
+    frame = pd.read_parquet(tmp_path / "costs.parquet")
     assert list(frame.columns) == list(COST_COLUMNS)
     assert frame["macs_nothing_dead"].tolist()[0] == 56_616_999
-    assert pd.read_csv(paths.costs_csv)["macs_published"].tolist()[:2] == ["42.1M", "65M"]
-    without = build_report(tmp_path, rows, scale="paper", costs=None, generated_at=DATE, out_dir=tmp_path / "out")
-    assert HEADING not in without.markdown.read_text("utf-8")
-    assert without.costs_csv is None
+    assert pd.read_csv(tmp_path / "costs.csv")["macs_published"].tolist()[:2] == ["42.1M", "65M"]
 
 
 def test_a_row_that_cannot_be_reproduced_is_no_missing_one(tmp_path: Path) -> None:
@@ -130,7 +128,7 @@ def test_a_row_that_cannot_be_reproduced_is_no_missing_one(tmp_path: Path) -> No
     details = text.split("<code>lost</code>")[1].split("</details>")[0]
     assert "Fingerprint" not in details
     assert "Make it again" not in details
-    frame = pd.read_parquet(paths.parquet)
+    frame = pd.read_parquet(tmp_path / "results.parquet")
     lost = frame[frame["row"] == "lost"].iloc[0]
     assert (lost["verdict_kind"], lost["planned"], lost["missing"]) == ("not reproducible", 0, 0)
 
@@ -172,7 +170,7 @@ def test_a_quoted_number_names_its_source(tmp_path: Path, quoted_mean: float, ce
     assert f"| {cell} |" in text
     assert f"- **Quoted from:** {detail}\n" in text
     assert text.count("Quoted from") == 1
-    line = pd.read_csv(paths.csv).iloc[0]
+    line = pd.read_csv(tmp_path / "results.csv").iloc[0]
     assert (line["quoted_mean"], line["quoted_origin"], line["published_macs"]) == (
         quoted_mean,
         "Deep Expander Networks",

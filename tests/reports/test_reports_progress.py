@@ -196,7 +196,7 @@ def test_networks_without_a_graph(tmp_path: Path) -> None:
     assert "no wiring picture" not in text
     assert "Wiring at the end" not in text
     assert "Edges swapped" not in text
-    assert list(pd.read_parquet(paths.trials_parquet)["edges"]) == [0, 0, 0]
+    assert list(pd.read_parquet(tmp_path / "trials.parquet")["edges"]) == [0, 0, 0]
 
 
 def test_a_row_without_a_graph_stands_beside_those_with_one(tmp_path: Path) -> None:

@@ -53,12 +53,12 @@ def test_top5_stands_beside_the_verdict(tmp_path: Path) -> None:
     assert "| **matches** | 92.0 ± 0.7 | 92.0 |" in text
     assert "| **matches** | – | 93.5 |" in text
     assert "(top-5 92.00 %)" in text
-    results = pd.read_parquet(paths.parquet)
+    results = pd.read_parquet(tmp_path / "results.parquet")
     assert results["top5_mean"].tolist()[0] == pytest.approx(92.0)
     assert results["top5_mean"].isna().tolist() == [False, True, True]
     assert results["published_top5"].tolist()[:2] == [92.0, 93.5]
-    assert pd.read_parquet(paths.trials_parquet)["top5_accuracy"].tolist()[:2] == pytest.approx([91.5, 92.5])
-    plain = build_report(tmp_path, [rows[2]], scale="paper", generated_at="now", out_dir=tmp_path / "out")
+    assert pd.read_parquet(tmp_path / "trials.parquet")["top5_accuracy"].tolist()[:2] == pytest.approx([91.5, 92.5])
+    plain = build_report(tmp_path, [rows[2]], scale="paper", generated_at="now")
     assert "Top-5" not in plain.markdown.read_text("utf-8")
 
 

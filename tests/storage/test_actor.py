@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from support.stubs.specs import TRAIN, report_row, spec
 from support.stubs.store import write_finished
 
 from dnw_core.record import CHECKPOINT_FILE, RECORD_FILE
+from dnw_core.task import Hooks
 from pipelines.spec import TrialSpec
 from pipelines.storage.actor import CHUNK_BYTES, ActorTransport, StoreServer, store_actor
 from pipelines.storage.bucket.mirror import Mirror
@@ -51,7 +51,7 @@ def transport(tmp_path: Path) -> _Here:
 
 def _train(staging: Staging, one: TrialSpec) -> object:
     with staging.open(one) as (here, should_stop):
-        return run_spec(here, should_stop=should_stop, train=TRAIN)
+        return run_spec(here, Hooks(should_stop=should_stop), train=TRAIN)
 
 
 def test_results_folder_looks_as_ever(transport: _Here, tmp_path: Path) -> None:
@@ -122,28 +122,20 @@ def test_no_name_leads_out_of_the_folder(transport: _Here, tmp_path: Path) -> No
             transport.server.drop(wrong)
 
 
-@pytest.fixture(scope="module")
-def ray_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One Ray for the tests below."""
-    from pipelines.cluster.connection import connect
-
-    with connect(None):
-        yield tmp_path_factory.mktemp("actor")
-
-
 @pytest.mark.slow
-def test_same_report_from_folder_bucket_and_actor(ray_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("ray_session")
+def test_same_report_from_folder_bucket_and_actor(tmp_path: Path) -> None:
     """The three kinds of places give the same bytes of results.parquet, and a killed server is started again."""
     from reports import build_report
 
-    run = ray_folder / "results" / ".run" / "1"
+    run = tmp_path / "results" / ".run" / "1"
     run.mkdir(parents=True)
-    Store.open(ray_folder / "results", create=True)
+    Store.open(tmp_path / "results", create=True)
     rows = ("ok", "fails", "other")
-    with store_actor(ray_folder / "results", run) as transport, s3_server.serve() as s3:
+    with store_actor(tmp_path / "results", run) as transport, s3_server.serve() as s3:
         trials = BucketTrials(s3.bucket("same"), "drivers/run-1/")
         for number, row in enumerate(rows):
-            one = spec(ray_folder / "results", row)
+            one = spec(tmp_path / "results", row)
             _train(RemoteStaging(transport), one)
             _train(RemoteStaging(trials), one)
             _train(SharedFolder(tmp_path / "stop"), one.model_copy(update={"results_dir": _plain(tmp_path)}))
@@ -152,10 +144,11 @@ def test_same_report_from_folder_bucket_and_actor(ray_folder: Path, tmp_path: Pa
         Mirror(trials.bucket, tmp_path / "copy").pull()
     shown = [report_row(spec(tmp_path, row), (0,)) for row in rows]
     parquets = []
-    for folder in (tmp_path / "plain", tmp_path / "copy", ray_folder / "results"):
-        parquets.append(build_report(folder, shown, scale="smoke", command="x", costs=None).parquet.read_bytes())
+    for folder in (tmp_path / "plain", tmp_path / "copy", tmp_path / "results"):
+        build_report(folder, shown, scale="smoke")
+        parquets.append((folder / "results.parquet").read_bytes())
     assert parquets[0] == parquets[1] == parquets[2]
-    assert _names(ray_folder / "results", "trials/**/*") == _names(tmp_path / "plain", "trials/**/*")
+    assert _names(tmp_path / "results", "trials/**/*") == _names(tmp_path / "plain", "trials/**/*")
 
 
 def _kill_server(transport: ActorTransport) -> None:

@@ -13,6 +13,7 @@ from support.stubs.specs import TRAIN, spec
 from support.stubs.store import write_finished
 
 from dnw_core.record import CHECKPOINT_FILE, LOG_FILE, RECORD_FILE
+from dnw_core.task import Hooks
 from pipelines.spec import TrialSpec
 from pipelines.storage.bucket.mirror import Mirror, MirrorStore
 from pipelines.storage.bucket.trials import BucketTrials, finished_prefix, work_prefix
@@ -23,7 +24,7 @@ from pipelines.trial.run import run_spec
 
 def _train(bucket_trials: BucketTrials, one: TrialSpec, patience: float = 60.0) -> object:
     with RemoteStaging(bucket_trials, patience).open(one) as (here, should_stop):
-        return run_spec(here, should_stop=should_stop, train=TRAIN)
+        return run_spec(here, Hooks(should_stop=should_stop), train=TRAIN)
 
 
 def _state(bucket_trials: BucketTrials, folder: Path, one: TrialSpec) -> tuple[str, str | None]:
@@ -91,7 +92,7 @@ def test_trains_on_while_the_server_is_away(s3: s3_server.S3, bucket_trials: Buc
     with RemoteStaging(bucket_trials, 60.0).open(one) as (here, should_stop):
         s3.line.cut()
         threading.Timer(2.0, s3.line.mend).start()
-        assert run_spec(here, should_stop=should_stop, train=TRAIN) is not None
+        assert run_spec(here, Hooks(should_stop=should_stop), train=TRAIN) is not None
         assert not s3.behind(tmp_path.name).list(finished_prefix(one))
     assert _state(bucket_trials, tmp_path / "copy", one) == ("done", None)
 
