@@ -52,9 +52,7 @@ def read_trial(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
 def _finished(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
     record = _read_record(folder / RECORD_FILE, identity)
     if record.get("status") != "done":
-        raise RecordError(
-            f"{RECORD_FILE}: status is {record.get('status')!r} in a finished folder; it must be 'done'"
-        )
+        raise RecordError(f"{RECORD_FILE}: status is {record.get('status')!r} in a finished folder; it must be 'done'")
     values = _values(record)
     if values["accuracy"] is None:
         raise RecordError(f"{RECORD_FILE}: a finished trial without 'last' scores")
@@ -133,13 +131,13 @@ def _progress(path: Path) -> dict[str, Any]:
             "seconds": _real(progress, "seconds"),
             "hostname": _text(progress.get("host")),
         }
-    except (RecordError, OSError) as error:  # a broken progress note does not make the trial any less unfinished
+    except (RecordError, OSError) as error:  # the trial is unfinished all the same
         return {"reason": str(error)}
 
 
 def _check_seconds(values: dict[str, Any]) -> None:
     if values["seconds"] is not None and values["seconds"] < 0:
-        raise RecordError(f"{RECORD_FILE}: train_seconds is {values['seconds']:g}; it must be a number from 0 on")
+        raise RecordError(f"{RECORD_FILE}: train_seconds is {values['seconds']:g}; it must be a number of at least 0")
 
 
 def _check_files(folder: Path, files: Any) -> None:
@@ -180,7 +178,7 @@ def _whole(values: dict[str, Any], name: str) -> int | None:
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LARGEST_COUNT:
-        raise RecordError(f"{name} is {str(value)[:40]!r}; it must be a whole number from 0 on")
+        raise RecordError(f"{name} is {str(value)[:40]!r}; it must be a whole number of at least 0")
     return value
 
 
@@ -202,7 +200,9 @@ def _percent(scores: dict[str, Any], where: str) -> float | None:
         return None
     fraction = _real(scores, "test_accuracy")
     if fraction is None or not 0 <= fraction <= 1:
-        raise RecordError(f"{where}.test_accuracy is {str(scores.get('test_accuracy'))[:40]}; it must lie in 0..1")
+        raise RecordError(
+            f"{where}.test_accuracy is {str(scores.get('test_accuracy'))[:40]}; it must be between 0 and 1"
+        )
     return 100 * fraction
 
 
@@ -212,5 +212,5 @@ def _top5(scores: dict[str, Any]) -> float | None:
     if fraction is None:
         return None
     if not 0 <= fraction <= 1:
-        raise RecordError(f"last.test_top5_accuracy is {fraction:g}; it must lie in 0..1")
+        raise RecordError(f"last.test_top5_accuracy is {fraction:g}; it must be between 0 and 1")
     return 100 * fraction
