@@ -9,11 +9,13 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.services import ray_session as one_ray
 from support.services import s3_server
 from support.stubs.command import StubSchedule, quick_command
+from xdist.scheduler import LoadFileScheduling
 
 import tune_configs
 from pipelines.driver import heartbeat, status, stop_command
@@ -49,24 +51,34 @@ def load_tables(folder: Path | None = None) -> dict[str, Table]:
 tune_configs.load_tables = load_tables  # before any test module or the command takes it from there
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+@functools.cache
+def _shares_ray(file: Path) -> bool:
+    """Whether tests of the file use ``ray_session``."""
+    return 'usefixtures("ray_session")' in file.read_text("utf-8")
+
+
+class _ByFile(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist is not typed
+    """Runs each file in one process, and in the same one all files whose tests share a Ray."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "ray" if _shares_ray(self.config.rootpath / file) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """Schedule by files. ``--dist loadgroup`` would do, but pytest-xdist 3.8 cannot name groups in pytest 9.2."""
+    return _ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep each file's tests in one process, and all that share a Ray; put these first, then files with slow tests.
+    """Put the files that share a Ray first, then those with tests marked slow: no process is left with one at the end.
 
-    The order holds with ``--no-loadscope-reorder`` (pyproject.toml): pytest-xdist would begin with the groups of the
-    most tests, and slow ones have few. A process must not be left with a slow file at the end.
+    Works with ``--no-loadscope-reorder`` (pyproject.toml): xdist would begin with the files of the most tests, and the
+    slow ones have few.
     """
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            shares_ray = "shared_ray" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("ray" if shares_ray else item.path.stem))
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (_group(item) != "ray", item.path not in slow, item.path.name not in _LONG))
-
-
-def _group(item: pytest.Item) -> str:
-    marker = item.get_closest_marker("xdist_group")
-    return str(marker.args[0]) if marker is not None else ""
+    items.sort(key=lambda item: (not _shares_ray(item.path), item.path not in slow, item.path.name not in _LONG))
 
 
 def pytest_collection_finish() -> None:

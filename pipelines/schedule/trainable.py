@@ -61,9 +61,11 @@ def make_trainable(
 
         spec = spec_of(config)
         reported = time.monotonic()  # a trial of less than half a second reports its end alone
+        accuracy: float | None = None  # after the last epoch that this process trained
 
         def on_epoch(metrics: EpochMetrics) -> None:
-            nonlocal reported
+            nonlocal reported, accuracy
+            accuracy = metrics.test_accuracy
             if time.monotonic() - reported >= _REPORT_SECONDS:
                 reported = time.monotonic()
                 values = {"epoch": metrics.epoch + 1, "accuracy": metrics.test_accuracy, "seconds": metrics.seconds}
@@ -77,10 +79,13 @@ def make_trainable(
                 if (epochs_done := Store(here.results_dir).epochs_done(here)) > 0:
                     tune.report({"status": "running", "epoch": epochs_done})  # from here it goes on
                 record, all_stop = train_until_stopped(here, on_epoch, should_stop, trainer)
+                paused = record is None and _has_its_epochs(here)
         except TrialBlockedError as blocked:
             tune.report({"status": "blocked", "reason": str(blocked)})
             return
-        if record is None:
+        if paused:
+            tune.report({"status": "done", "accuracy": accuracy})
+        elif record is None:
             if not all_stop:
                 raise Preempted(preemption_reason() or DRAINED)
             tune.report({"status": "stopped"})
@@ -90,6 +95,12 @@ def make_trainable(
             tune.report({"status": "done", "accuracy": record.last.test_accuracy})
 
     return train_trial
+
+
+def _has_its_epochs(spec: TrialSpec) -> bool:
+    """Return whether a trial that is not trained to the end has as many epochs as it was asked for."""
+    asked = spec.execution.stop_after_epochs
+    return asked is not None and Store(spec.results_dir).epochs_done(spec) >= asked
 
 
 def train_until_stopped(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ LONGEST_TAG = 5000
 LONGEST_PARAM = 6000
 _CUT = " … (cut)"
 
-EPOCH_METRICS = {  # the history's columns, as metrics: name, factor
+_EPOCH_METRICS = {  # the history's columns, as metrics: name, factor
     "test_accuracy": ("test_accuracy_percent", 100.0),
     "test_top5_accuracy": ("test_top5_accuracy_percent", 100.0),
     "train_accuracy": ("train_accuracy_percent", 100.0),
@@ -198,31 +198,20 @@ def _params(record: TrialRecord) -> dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in flat.items()}
 
 
-def epoch_points(
-    epochs: Iterable[Mapping[str, Any]], started: int, metrics: Mapping[str, tuple[str, float]] = EPOCH_METRICS
-) -> Iterator[Point]:
-    """Yield every epoch's metrics; the time of each is the trial's start and the seconds spent so far.
+def _epochs(path: Path, started: int) -> Iterator[Point]:
+    """Yield every epoch's metrics; the time of each is the trial's start and the seconds spent so far."""
+    if not path.is_file():
+        return
+    import pyarrow.parquet as pq
 
-    Args:
-        epochs: the history's lines, in order; an older one may lack columns.
-        started: milliseconds since 1970.
-        metrics: the columns to be taken, with each one's name as a metric and factor.
-    """
     spent = 0.0
-    for epoch in epochs:
+    # partitioning=None: folder names such as row@key=value are not columns
+    for epoch in pq.read_table(path, partitioning=None).to_pylist():
         spent += epoch["seconds"] or 0.0
-        for column, (name, factor) in metrics.items():
-            value = epoch.get(column)
+        for column, (name, factor) in _EPOCH_METRICS.items():
+            value = epoch.get(column)  # a history may be older than the column
             if value is not None and math.isfinite(value):  # MLflow gives infinity back as 1.8e308
                 yield Point(name, factor * value, started + int(1000 * spent), int(epoch["epoch"]))
-
-
-def _epochs(path: Path, started: int) -> Iterator[Point]:
-    if path.is_file():
-        import pyarrow.parquet as pq
-
-        # partitioning=None: folder names such as row@key=value are not columns
-        yield from epoch_points(pq.read_table(path, partitioning=None).to_pylist(), started)
 
 
 def _results(record: TrialRecord, time: int) -> Iterator[Point]:

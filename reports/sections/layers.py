@@ -78,7 +78,7 @@ def mean_layers(row: ReportRow, layers: pd.DataFrame) -> pd.DataFrame:
 
 
 def layer_section(row: ReportRow, layers: pd.DataFrame) -> list[str]:
-    """Return the row's layers as a folded-up Markdown table, or one sentence if all have one density; nothing if unknown."""
+    """Return the row's layers as a folded-up table, or one sentence if all have one density; nothing if unknown."""
     means = mean_layers(row, layers)
     if means.empty:
         return []

@@ -31,7 +31,7 @@ from pipelines.commands import reproduce_all
 from pipelines.plan.rows import apply_overrides, parse_overrides
 from tune_configs import load_tables
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]  # both need what two workers come to
+pytestmark = pytest.mark.slow
 LONG = os.environ.get("DNW_LONG_TESTS") == "1"
 SETTINGS = ("batch_norm_images=32", "data.train_images=128", "data.test_images=64")
 
