@@ -32,7 +32,7 @@ class TrialProgress:
     @property
     def epochs_left(self) -> int:
         """Epochs still to be trained."""
-        return 0 if self.state in _NO_MORE else max(0, self.spec.recipe.epochs - self.epoch)
+        return 0 if self.state in _NO_MORE else max(0, self.spec.last_epoch - self.epoch)
 
 
 @dataclass(frozen=True)

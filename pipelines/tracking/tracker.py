@@ -78,16 +78,18 @@ class Tracker:
             except Exception:
                 self._client = None
 
-    def sync(self, rows: Sequence[Row]) -> SyncOutcome:
+    def sync(self, rows: Sequence[Row], *, trials: Path | None = None, experiment: str | None = None) -> SyncOutcome:
         """Bring the rows' runs up to date with the store. Never raises; says in ``error`` what went wrong.
 
         Args:
             rows: the rows as the planner gives them to the report (``planner.report_rows``).
+            trials: the results folder that holds their trials; the tracker's own by default.
+            experiment: the name of the experiment that holds their runs; the table's by default.
         """
         outcome = SyncOutcome()
         try:
             with self._lock:
-                self._sync(rows, outcome)
+                self._sync(rows, outcome, trials or self.results_dir, experiment)
         except Exception as error:  # whatever MLflow, SQLAlchemy, requests or the disk come up with
             outcome.error = self._trouble(error)
         return outcome
@@ -99,10 +101,10 @@ class Tracker:
         self._experiments = {}
         return in_words(first_line(error), sqlite_path(self.uri))
 
-    def _sync(self, rows: Sequence[Row], outcome: SyncOutcome) -> None:
+    def _sync(self, rows: Sequence[Row], outcome: SyncOutcome, results_dir: Path, name: str | None) -> None:
         from reports import read_trials, summarise
 
-        trials = read_trials(self.results_dir, rows)
+        trials = read_trials(results_dir, rows)
         summary: list[dict[str, Any]] = summarise(rows, trials, "paper").to_dict("records")  # type: ignore[assignment]
         ended = trials[trials["status"].isin(("done", "failed"))].to_dict("records")
         for trial in trials[trials["status"] == "unreadable"].to_dict("records"):
@@ -114,18 +116,18 @@ class Tracker:
             identity = row_identity(row["table"], row["row"], row["fingerprint"])
             if identity not in of_row:
                 continue
-            experiment = self._experiment(row["table"], str(row.get("table_title") or row["table"]))
+            experiment = self._experiment(name or row["table"], str(row.get("table_title") or row["table"]))
             runs = RowRuns(self._connect(), experiment, identity, outcome)
             parent = runs.write_row(row_content(row, line, int(1000 * time.time())))
             for trial in of_row[identity]:
-                folder, name = self.results_dir / trial["folder"], f"{identity}/seed-{trial['seed']}"
+                folder, own = results_dir / trial["folder"], f"{identity}/seed-{trial['seed']}"
                 try:
-                    content = None if runs.has(name, trial_digest(folder)) else trial_content(folder)
+                    content = None if runs.has(own, trial_digest(folder)) else trial_content(folder)
                 except (OSError, ValueError, RecordError) as error:
                     outcome.skipped.append(f"{trial['folder']}: {first_line(error)}")
                     continue
                 if content is None:
-                    runs.keep_trial(name, parent)
+                    runs.keep_trial(own, parent)
                 else:
                     runs.write_trial(content, parent)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from support.stubs.tiny_trials import interrupt, small_recipe, stop_after, train
 from dnw_core.config.recipe import Recipe
 from dnw_core.errors import TrialStopped
 from dnw_core.models.build import build_wired
-from dnw_core.record import CHECKPOINT_FILE, HISTORY_FILE, LOG_FILE, WIRING_FILE, EpochMetrics
+from dnw_core.record import CHECKPOINT_FILE, HISTORY_FILE, LOG_FILE, PROGRESS_FILE, WIRING_FILE, EpochMetrics
 from dnw_core.training.engine.optimiser import make_optimiser
 from dnw_core.wiring.rule import attached_rules
 
@@ -136,6 +137,35 @@ def test_sigkill_in_the_middle_then_resumed(tmp_path: Path) -> None:
     assert record.provenance is not None
     assert record.provenance.resumed == 1
     assert_same_result(tmp_path / "whole", folder)
+
+
+def stopped(folder: Path, stop: int, epochs: int, **how: Any) -> None:
+    """Train to ``stop`` epochs, which leaves a checkpoint after so many ``epochs``."""
+    recipe = small_recipe(epochs=4, batch_norm_images=32, schedule={"kind": "cosine"})
+    with pytest.raises(TrialStopped):
+        train(recipe, folder, stop_after_epochs=stop, **how)
+    progress = json.loads((folder / PROGRESS_FILE).read_text("utf-8"))
+    assert (progress["saved"], progress["metrics"]["epoch"]) == (epochs, epochs - 1)
+
+
+def test_stopped_after_some_epochs_then_resumed(tmp_path: Path) -> None:
+    """A part of the full recipe, with its schedule and its bits; what is asked for again is not trained again.
+
+    The search for hyper-parameters rests on this.
+    """
+    recipe = small_recipe(epochs=4, batch_norm_images=32, schedule={"kind": "cosine"})
+    train(recipe, tmp_path / "whole")
+    lines: list[EpochMetrics] = []
+    for stop, epochs in ((2, 2), (2, 2), (1, 2), (3, 3)):
+        stopped(tmp_path / "parts", stop, epochs, on_epoch=lines.append)
+    train(recipe, tmp_path / "parts", stop_after_epochs=9, on_epoch=lines.append)
+    assert [line.epoch for line in lines] == [0, 1, 2, 3]
+    assert_same_result(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_two_workers_stop_after_some_epochs(tmp_path: Path) -> None:
+    """Both leave after the same epoch."""
+    stopped(tmp_path, 2, 2, workers=2)
 
 
 @pytest.mark.parametrize("kind", ["tiny-static", "tiny-continuous"])

@@ -76,6 +76,7 @@ def train(
     checkpoint_minutes: float = 5.0,
     threads: int = 1,
     workers: int = 1,
+    stop_after_epochs: int | None = None,
     parent: Path | None = None,
     on_epoch: Callable[[EpochMetrics], object] = NO_HOOKS.on_epoch,
     should_stop: Callable[[], bool] = NO_HOOKS.should_stop,
@@ -83,5 +84,7 @@ def train(
     """Run the trial in this process, or on workers that it starts."""
     from dnw_core.training import run_trial
 
-    execution = Execution(threads=threads, checkpoint_minutes=checkpoint_minutes, workers=workers)
+    execution = Execution(
+        threads=threads, checkpoint_minutes=checkpoint_minutes, workers=workers, stop_after_epochs=stop_after_epochs
+    )
     return run_trial(task_of(recipe, folder, seed, parent, execution), Hooks(on_epoch, should_stop))
