@@ -45,7 +45,7 @@ from pipelines.plan.trial_states import Mode
 from pipelines.schedule import run as schedule
 from pipelines.store.folder import Store
 from pipelines.tracking.background import BackgroundSync
-from pipelines.tracking.process import TrackerBeside
+from pipelines.tracking.process import TrackerProcess
 from tune_configs import Table, load_tables
 
 TRAIN = "benchmarks.no_op:run_trial"
@@ -111,7 +111,7 @@ def run(trials: int, seeds: int, results: Path) -> Measured:
         make_room(plan, store, print)
     specs = [trial.spec for trial in plan.to_run()]
     assert len(specs) == trials, f"{len(specs)} trials instead of {trials}"
-    with TrackerBeside(None, results) as tracker:
+    with TrackerProcess(None, results) as tracker:
         with measured.counting("schedule"), BackgroundSync(tracker, entries, limit=3600) as sync:
             outcome = schedule.run_schedule(
                 specs, plan=plan, store=store, show="plain", on_finished=sync.finished, train=TRAIN

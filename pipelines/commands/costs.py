@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dnw_core.errors import UserError
@@ -80,7 +80,7 @@ def _trained(place: Path | str) -> dict[tuple[str, str, str], list[Cost]]:
 
 def _write(path: Path, counts: dict[str, RowCounts], lines: Sequence[CostLine]) -> None:
     kept = CostFile(source=source_digest(), counts=counts).model_dump(mode="json")
-    content = {**kept, "rows": [line.as_dict() for line in lines]}
+    content = {**kept, "rows": [asdict(line) for line in lines]}
     try:
         write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:

@@ -190,7 +190,7 @@ def _train(
     to_go_on: str,
 ) -> _Outcome:
     """Train what the plan says and mirror it in the tracker."""
-    from pipelines.tracking import TrackerBeside, check_reachable
+    from pipelines.tracking import TrackerProcess, check_reachable
 
     check_reachable(options.tracking_uri, options.results_dir)
     check_data(plan, local=options.cluster is None, say=say)
@@ -203,7 +203,7 @@ def _train(
         say(note)
     ended = _Outcome(interrupted=False, missing={})
     rows = _rows(plan, tables, store, options)
-    with TrackerBeside(options.tracking_uri, options.results_dir) as tracker:
+    with TrackerProcess(options.tracking_uri, options.results_dir) as tracker:
         if plan.to_run():
             from pipelines.schedule import run_schedule
             from pipelines.tracking import BackgroundSync

@@ -68,14 +68,8 @@ def make_trainable(
             accuracy = metrics.test_accuracy
             if time.monotonic() - reported >= _REPORT_SECONDS:
                 reported = time.monotonic()
-                tune.report(
-                    {
-                        "status": "running",
-                        "epoch": metrics.epoch + 1,
-                        "accuracy": accuracy,
-                        "seconds": metrics.seconds,
-                    }
-                )
+                values = {"epoch": metrics.epoch + 1, "accuracy": accuracy, "seconds": metrics.seconds}
+                tune.report({"status": "running", **values})
 
         try:
             if probe is not None:

@@ -2,15 +2,15 @@
 
 from pipelines.tracking.addresses import sqlite_uri
 from pipelines.tracking.background import BackgroundSync
-from pipelines.tracking.process import TrackerBeside
-from pipelines.tracking.server import check_reachable
+from pipelines.tracking.process import TrackerProcess
+from pipelines.tracking.reachable import check_reachable
 from pipelines.tracking.tracker import SyncOutcome, Tracker, describe
 
 __all__ = [
     "BackgroundSync",
     "SyncOutcome",
     "Tracker",
-    "TrackerBeside",
+    "TrackerProcess",
     "check_reachable",
     "describe",
     "sqlite_uri",

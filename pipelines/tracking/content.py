@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,8 +21,7 @@ LONGEST_TAG = 5000
 LONGEST_PARAM = 6000
 _CUT = " … (cut)"
 
-# the history's columns, as metrics: name, factor
-_EPOCH_METRICS = {
+EPOCH_METRICS = {  # the history's columns, as metrics: name, factor
     "test_accuracy": ("test_accuracy_percent", 100.0),
     "test_top5_accuracy": ("test_top5_accuracy_percent", 100.0),
     "train_accuracy": ("train_accuracy_percent", 100.0),
@@ -199,24 +198,31 @@ def _params(record: TrialRecord) -> dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in flat.items()}
 
 
-def _epochs(path: Path, started: int) -> Iterator[Point]:
-    """Yield every epoch's metrics; the time of each is the trial's start and the seconds spent so far."""
-    if not path.is_file():
-        return
-    import pyarrow.parquet as pq
+def epoch_points(
+    epochs: Iterable[Mapping[str, Any]], started: int, metrics: Mapping[str, tuple[str, float]] = EPOCH_METRICS
+) -> Iterator[Point]:
+    """Yield every epoch's metrics; the time of each is the trial's start and the seconds spent so far.
 
-    # partitioning=None: folder names such as row@key=value are not columns
-    columns = pq.read_table(path, partitioning=None).to_pydict()
+    Args:
+        epochs: the history's lines, in order; an older one may lack columns.
+        started: milliseconds since 1970.
+        metrics: the columns to be taken, with each one's name as a metric and factor.
+    """
     spent = 0.0
-    for index, epoch in enumerate(columns["epoch"]):
-        spent += columns["seconds"][index] or 0.0
-        time = started + int(1000 * spent)
-        for column, (name, factor) in _EPOCH_METRICS.items():
-            if column not in columns:  # a history older than the column
-                continue
-            value = columns[column][index]
+    for epoch in epochs:
+        spent += epoch["seconds"] or 0.0
+        for column, (name, factor) in metrics.items():
+            value = epoch.get(column)
             if value is not None and math.isfinite(value):  # MLflow gives infinity back as 1.8e308
-                yield Point(name, factor * value, time, int(epoch))
+                yield Point(name, factor * value, started + int(1000 * spent), int(epoch["epoch"]))
+
+
+def _epochs(path: Path, started: int) -> Iterator[Point]:
+    if path.is_file():
+        import pyarrow.parquet as pq
+
+        # partitioning=None: folder names such as row@key=value are not columns
+        yield from epoch_points(pq.read_table(path, partitioning=None).to_pylist(), started)
 
 
 def _results(record: TrialRecord, time: int) -> Iterator[Point]:

@@ -16,20 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from dnw_core.errors import RecordError
-from pipelines.tracking.addresses import sqlite_path
+from pipelines.tracking.addresses import artifact_root, resolve_uri, sqlite_path, without_password
 from pipelines.tracking.content import row_content, row_identity, trial_content, trial_digest
-from pipelines.tracking.database import in_words, make_database, make_no_folders
+from pipelines.tracking.database import explain, make_database, make_no_folders
+from pipelines.tracking.reachable import first_line, set_impatient
 from pipelines.tracking.runs import RowRuns, Written
-from pipelines.tracking.server import (
-    artifact_root,
-    be_impatient,
-    check_reachable,
-    first_line,
-    resolve_uri,
-    without_password,
-)
-
-__all__ = ["SyncOutcome", "Tracker", "check_reachable"]
 
 log = logging.getLogger(__name__)
 _MOST_SKIPPED = 3
@@ -99,7 +90,7 @@ class Tracker:
         log.debug("the tracker failed", exc_info=True)
         self._client = None
         self._experiments = {}
-        return in_words(first_line(error), sqlite_path(self.uri))
+        return explain(first_line(error), sqlite_path(self.uri))
 
     def _sync(self, rows: Sequence[Row], outcome: SyncOutcome, results_dir: Path, name: str | None) -> None:
         from reports import read_trials, summarise
@@ -133,7 +124,7 @@ class Tracker:
 
     def _connect(self) -> Any:
         if self._client is None:
-            be_impatient()
+            set_impatient()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 from mlflow.tracking import MlflowClient

@@ -12,17 +12,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+from dnw_core.errors import RecordError
 from dnw_core.files import read_json, refuse_link, sha256_of
-from dnw_core.record import (
-    HISTORY_FILE,
-    PROGRESS_FILE,
-    RECORD_FILE,
-    WIRING_FILE,
-    Cost,
-    Provenance,
-    RecordError,
-    read_values,
-)
+from dnw_core.record import HISTORY_FILE, PROGRESS_FILE, RECORD_FILE, WIRING_FILE, Cost, Provenance, read_values
 from reports.text import encodable
 
 COSTS = tuple(name for name in Cost.model_fields if name != "applications")

@@ -125,7 +125,7 @@ def test_the_command_ends_with_1_when_a_parent_failed(
     assert "stub/grandchild seed 0 not started: blocked by stub/child seed 0 (blocked by stub/fails seed 0" in said
     assert "1 of 4 trials done, 1 failed, 2 missing (2 of them blocked)" in said
     # the stub's table is none of ours: its networks cannot be counted, and the report is made all the same
-    assert "warning: the cost table is left out of the report, its networks could not be counted (error: " in said
+    assert "warning: the report has no cost table, because the networks could not be counted (error: " in said
     reason = "blocked by stub/fails seed 0 (failed: the loss is nan at epoch 0, step 3)"
     blocked = {row["row"]: row["blocked"] for row in shown}
     assert blocked == {

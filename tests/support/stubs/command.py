@@ -45,10 +45,10 @@ class StubSchedule:
 
 def no_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the command's tracker do nothing; its process is not started."""
-    from pipelines.tracking.process import TrackerBeside
+    from pipelines.tracking.process import TrackerProcess
 
-    monkeypatch.setattr(TrackerBeside, "prepare", lambda self: None)
-    monkeypatch.setattr(TrackerBeside, "sync", lambda self, rows: SimpleNamespace(error=None))
+    monkeypatch.setattr(TrackerProcess, "prepare", lambda self: None)
+    monkeypatch.setattr(TrackerProcess, "sync", lambda self, rows: SimpleNamespace(error=None))
 
 
 def quick_report(monkeypatch: pytest.MonkeyPatch) -> None:
