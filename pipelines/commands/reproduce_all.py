@@ -40,7 +40,7 @@ from pipelines.plan import (
     report_rows,
     select_rows,
 )
-from pipelines.storage import DriverFolderBackend, ResultsBackend, home_at
+from pipelines.storage import DriverFolderBackend, ResultsBackend, open_backend
 from pipelines.store import LOG_FILE, Store
 from tune_configs import Row, Table, load_tables
 
@@ -71,7 +71,7 @@ def run_command(options: Options, argv: Sequence[str], detached: Detached | None
     """
     backend = _backend(options)
     if options.stop:
-        with backend.looking():
+        with backend.reading():
             return ALL_DONE if stop_driver(options.results_dir, say, place=str(backend)) else NOT_ALL_DONE
     if options.detach and detached is None:
         return _detach(options, argv)
@@ -81,7 +81,7 @@ def run_command(options: Options, argv: Sequence[str], detached: Detached | None
     if options.list:
         say("\n".join(listing.list_lines(tables, rows)))
         return ALL_DONE
-    with backend.looking():
+    with backend.reading():
         store = backend.open_store(trust_unchanged=options.plan or options.status)
         tables = complete_tables(tables, rows, options.scale, options.data_dir, store)
         rows = [tables[row.table].rows[row.id] for row in rows]
@@ -131,7 +131,7 @@ class _Command:
             KeyboardInterrupt: if the training was stopped.
         """
         options, resume = self.options, resume_command(self.argv)
-        with self.backend.driving(say), HeartbeatWriter(options.results_dir, resume, options.cluster) as heartbeat:
+        with self.backend.exclusive(say), HeartbeatWriter(options.results_dir, resume, options.cluster) as heartbeat:
 
             def begun(progress: Progress) -> None:
                 heartbeat.watch(progress)
@@ -148,7 +148,7 @@ class _Command:
 
     def _run(self, plan: Plan, begun: Callable[[Progress], None], resume: str) -> Mapping[str, str]:
         """Train and track the plan's trials; return the data sets that no node of the cluster has, and why."""
-        from pipelines.tracking import TrackerBeside, check_reachable
+        from pipelines.tracking import TrackerProcess, check_reachable
 
         options, runs = self.options, plan.to_run()
         check_reachable(options.tracking_uri, options.results_dir)
@@ -160,13 +160,13 @@ class _Command:
         say("\n".join([f"scale {options.scale}; {listing.total_line(plan, _at_once(plan, options))}", *plan.notes]))
         missing: Mapping[str, str] = {}
         rows = self._report_rows(plan)
-        with TrackerBeside(options.tracking_uri, options.results_dir) as tracker:
+        with TrackerProcess(options.tracking_uri, options.results_dir) as tracker:
             if runs:
                 from pipelines.schedule import run_schedule
                 from pipelines.tracking import BackgroundSync
 
                 prepare_store(plan, self.store, say)
-                with BackgroundSync(tracker, rows) as sync, self.backend.following(sync.finished) as finished:
+                with BackgroundSync(tracker, rows) as sync, self.backend.notify_when_local(sync.finished) as finished:
                     outcome = run_schedule(
                         [trial.spec for trial in runs],
                         plan=plan,
@@ -258,4 +258,4 @@ def _backend(options: Options) -> ResultsBackend:
     """Return the backend of the results that the options name."""
     if options.store == "head" and options.results_uri is None:
         return DriverFolderBackend(options.results_dir)
-    return home_at(options.results_uri or options.results_dir)
+    return open_backend(options.results_uri or options.results_dir)

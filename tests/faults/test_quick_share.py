@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
+from support.faults.command import command
+from support.faults.processes import wait_for
 from support.stubs.specs import spec
 from support.stubs.tiny_trials import small_recipe
 from support.stubs.training import run_trial
@@ -21,12 +23,6 @@ from pipelines.driver.lock import driver_lock
 from pipelines.spec import TrialSpec
 from pipelines.store.folder import Store
 from pipelines.trial.run import run_spec
-
-
-def _begun(folder: Path) -> int:
-    with contextlib.suppress(FileNotFoundError):  # it is being committed
-        return (folder / "log.txt").read_text().count(" begins ")
-    return 0
 
 
 def test_two_drivers_three_times(tmp_path: Path) -> None:
@@ -48,7 +44,7 @@ def test_two_drivers_three_times(tmp_path: Path) -> None:
         one = spec(results)
         store = Store.open(results)
         assert store.state(one).kind == "done"
-        assert _begun(store.folder(one)) == 1
+        assert (store.folder(one) / "log.txt").read_text().count(" begins ") == 1
 
 
 def _drive(results: Path, together: Barrier, said: multiprocessing.Queue[tuple[int, str]]) -> None:
@@ -107,3 +103,14 @@ def test_full_disk_at_the_second_checkpoint(tmp_path: Path) -> None:
 def _in_store(one: TrialSpec) -> TrialSpec:
     Store.open(one.results_dir, create=True)
     return one
+
+
+def test_ctrl_c_while_planning(tmp_path: Path) -> None:
+    """From the first moment that the command is ours: exit code 130, the way to go on, no traceback."""
+    with command(tmp_path / "results") as run:
+        wait_for("the plan to begin", lambda: run.ended or (tmp_path / "results" / "store.json").exists())
+        run.interrupt()
+        assert run.wait() == 130, run.said
+        assert "To resume: python pipelines/reproduce_all.py" in run.said
+        assert "Traceback" not in run.said, run.said
+        assert run.left_behind() == []
