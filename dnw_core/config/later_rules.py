@@ -16,7 +16,7 @@ from dnw_core.config.rule_base import Density, Fraction, LayeredConfig, RuleConf
 class SparseMomentumConfig(LayeredConfig):
     """Sparse Networks from Scratch: at every epoch's end drop small weights, regrow by momentum (facts 4.3)."""
 
-    settled_layers: ClassVar[bool] = False
+    fixed_layer_sizes: ClassVar[bool] = False
     needs_momentum: ClassVar[bool] = True
     rule: Literal["sparse-momentum"]
     drop_fraction: Fraction = Field(default=0.5, description="share of a weight's edges dropped at the first step")
@@ -62,14 +62,14 @@ class GradualPruningConfig(LayeredConfig):
 class SnipConfig(SparseConfig):
     """SNIP: one mask from the first batch, by |weight x gradient| over all weights together (facts 6)."""
 
-    settled_layers: ClassVar[bool] = False
+    fixed_layer_sizes: ClassVar[bool] = False
     rule: Literal["snip"]
 
 
 class SoftThresholdConfig(RuleConfig):
     """STR: sign(w) max(|w| - sigmoid(s), 0), s learned for each weight; the count comes out of training (facts 6)."""
 
-    settled_layers: ClassVar[bool] = False
+    fixed_layer_sizes: ClassVar[bool] = False
     rule: Literal["soft-threshold"]
     initial_threshold: float = Field(
         default=-3200.0, description="s at the start; weight decay draws it to zero, where half of the range is cut"
@@ -79,7 +79,7 @@ class SoftThresholdConfig(RuleConfig):
 class AcDcConfig(SparseConfig):
     """AC/DC: dense and sparse phases in turn, the edges by magnitude over all weights together (facts 6)."""
 
-    settled_layers: ClassVar[bool] = False
+    fixed_layer_sizes: ClassVar[bool] = False
     rule: Literal["ac-dc"]
     warmup_share: Fraction = Field(default=0.1, description="share of the epochs before the first sparse phase")
     phase_share: float = Field(default=0.05, gt=0, le=1, description="share of the epochs that each phase takes")

@@ -14,14 +14,14 @@ class ImageNetworkConfig(Config):
     """What the settings of every network tell: the images it takes and the graphs it holds.
 
     Attributes:
-        norms_counted: whether papers count norms and biases among the network's parameters; of graph networks they
-            count neither, nor what is dead (facts 2.3).
-        counts_suffice: whether parameters and multiply-adds follow from the number of edges of each graph, whichever
-            edges they are.
+        cost_includes_norms: whether papers count norms and biases among the network's parameters; of graph networks
+            they count neither, nor what is dead (facts 2.3).
+        cost_needs_counts_only: whether parameters and multiply-adds follow from the number of edges of each graph,
+            whichever edges they are.
     """
 
-    norms_counted: ClassVar[bool] = False
-    counts_suffice: ClassVar[bool] = False
+    cost_includes_norms: ClassVar[bool] = False
+    cost_needs_counts_only: ClassVar[bool] = False
     classes: int = Field(default=10, gt=1)
     image_size: int = Field(default=32, gt=0, description="pixels a side")
 

@@ -168,7 +168,7 @@ MOBILENET_V1_LAYERS = (
 class MobileNetV1Config(ImageNetworkConfig):
     """The ordinary MobileNetV1, every channel count scaled and rounded down (facts 4.1)."""
 
-    norms_counted: ClassVar[bool] = True
+    cost_includes_norms: ClassVar[bool] = True
     kind: Literal["mobilenet-v1"]
     width_multiplier: float = Field(default=1.0, gt=0, le=4)
     dense_layers: int = Field(

@@ -15,7 +15,7 @@ from dnw_core.config.network_base import ImageNetworkConfig
 class OrdinaryNetworkConfig(ImageNetworkConfig):
     """A network without graphs; its rule is ``complete``."""
 
-    norms_counted: ClassVar[bool] = True
+    cost_includes_norms: ClassVar[bool] = True
     classes: int = Field(default=1000, gt=1)
     image_size: int = Field(default=224, ge=32, description="pixels a side; the networks halve it five times")
 

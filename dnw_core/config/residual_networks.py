@@ -68,7 +68,7 @@ class ResidualConfig(ImageNetworkConfig):
         pooled: whether 3x3 max-pooling of stride two follows the stem.
     """
 
-    counts_suffice: ClassVar[bool] = True
+    cost_needs_counts_only: ClassVar[bool] = True
     pooled: ClassVar[bool]
     dense_layers: int = Field(
         default=0, ge=0, le=1, description="first weights that are no graphs: no rule makes them sparse"

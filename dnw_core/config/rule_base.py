@@ -30,17 +30,17 @@ class RuleConfig(Config):
     Attributes:
         needs_parent: whether the rule takes something from a finished trial of another row.
         starts_from: the weights that training starts from: drawn from the seed, or the parent trial's last ones.
-        trained_edges: whether training decides which edges the network ends with, here or in the parent's trial;
+        edges_learned: whether training decides which edges the network ends with, here or in the parent's trial;
             else the seed alone does, and the network's cost is known before anything is trained.
         needs_momentum: whether the rule reads the optimiser's momentum.
-        settled_layers: whether the settings say how many edges each weight ends with; else training divides them.
+        fixed_layer_sizes: whether the settings say how many edges each weight ends with; else training divides them.
     """
 
     needs_parent: ClassVar[bool] = False
     starts_from: ClassVar[StartsFrom] = "seed"
-    trained_edges: ClassVar[bool] = True
+    edges_learned: ClassVar[bool] = True
     needs_momentum: ClassVar[bool] = False
-    settled_layers: ClassVar[bool] = True
+    fixed_layer_sizes: ClassVar[bool] = True
 
     @property
     def budget(self) -> EdgeBudget | None:

@@ -35,7 +35,7 @@ from dnw_core.config.rule_base import (
 class CompleteConfig(RuleConfig):
     """The dense graph: every usable slot is an edge."""
 
-    trained_edges: ClassVar[bool] = False
+    edges_learned: ClassVar[bool] = False
     rule: Literal["complete"]
 
 
@@ -48,7 +48,7 @@ class TopEdgesConfig(RankedConfig):
 class FixedRandomConfig(LayeredConfig):
     """Random graph: k edges drawn once, the mask never changes (facts 1.6)."""
 
-    trained_edges: ClassVar[bool] = False
+    edges_learned: ClassVar[bool] = False
     rule: Literal["fixed-random"]
     eligible_slots: Variant = Field(
         default="reference",
@@ -59,7 +59,7 @@ class FixedRandomConfig(LayeredConfig):
 class ConstantFanConfig(RuleConfig):
     """Fixed random edges, the same number at every neuron of a weight's smaller side: X-Nets (facts 4.2)."""
 
-    trained_edges: ClassVar[bool] = False
+    edges_learned: ClassVar[bool] = False
     rule: Literal["constant-fan"]
     factor: int = Field(gt=0, description="a neuron of the smaller side has 1/factor of the larger as partners")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from dnw_core.library.chains import evaluating, refuse_unremovable, take_off
-from dnw_core.wiring.rule import AttachedRule, attached_rules
+from dnw_core.wiring.attach import attached_rules
+from dnw_core.wiring.rule import AttachedRule
 
 
 def remove_rules(module: nn.Module) -> None:
@@ -21,25 +22,25 @@ def remove_rules(module: nn.Module) -> None:
     Raises:
         UserError: if a rule lies over another parametrisation, or a weight was sharded; nothing is changed then.
     """
-    places = _last_first(module)
-    for place in reversed(places):
-        refuse_unremovable(place)
+    attached = _last_first(module)
+    for here in reversed(attached):
+        refuse_unremovable(here)
         # once for nothing: what a rule may have to object to, it says before the first one is off
-        with evaluating(place.rule):
-            place.rule(place.weight)
-    for place in places:
-        with evaluating(place.rule):
-            weight = place.weight
-            effective = place.rule(weight)
+        with evaluating(here.rule):
+            here.rule(here.weight)
+    for here in attached:
+        with evaluating(here.rule):
+            weight = here.weight
+            effective = here.rule(weight)
             if effective is not weight:
                 weight.copy_(effective)
-        take_off(place)
+        take_off(here)
 
 
 def undo_attaching(module: nn.Module) -> None:
     """Take all wiring rules off and leave the dense weights, and other parametrisations, as they are."""
-    for place in _last_first(module):
-        take_off(place)
+    for here in _last_first(module):
+        take_off(here)
 
 
 def _last_first(module: nn.Module) -> list[AttachedRule]:

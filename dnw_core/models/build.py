@@ -11,8 +11,9 @@ from dnw_core.config import NETWORK_CLASSES, RULE_CLASSES, NetworkConfig, Wiring
 from dnw_core.models.graph import Graph, GraphNetwork
 from dnw_core.registry import load_class
 from dnw_core.seeds import derive_seed
+from dnw_core.wiring.attach import attach, generator_for
 from dnw_core.wiring.layers import settle
-from dnw_core.wiring.rule import WiringRule, attach, generator_for
+from dnw_core.wiring.rule import WiringRule
 from dnw_core.wiring.slots import Slots
 
 

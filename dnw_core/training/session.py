@@ -220,7 +220,7 @@ class Session:
         Raises:
             TrialFailedError: on every worker, if not.
         """
-        rules = [buffer for place in self.training_step.wiring.places for buffer in place.rule.buffers()]
+        rules = [buffer for place in self.training_step.wiring.attached for buffer in place.rule.buffers()]
         if not self.group.agree([*self.network.parameters(), *rules]):
             epoch = self.state.epoch
             raise TrialFailedError(

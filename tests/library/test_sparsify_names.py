@@ -18,14 +18,14 @@ from dnw_core import remove_rules, sparsify
 from dnw_core.errors import UserError
 from dnw_core.library.names import ALIASES
 from dnw_core.library.settings import registered
-from dnw_core.wiring.rule import attached_rules
+from dnw_core.wiring.attach import attached_rules
 
 
 def attached(rule: str, given: dict[str, Any]) -> list[type]:
     """The classes of the rules that this name attaches."""
     made = network()
     sparsify(made, **given | {"rule": rule})
-    return [type(place.rule) for place in attached_rules(made)]
+    return [type(here.rule) for here in attached_rules(made)]
 
 
 @pytest.mark.parametrize("alias", ALIASES)

@@ -21,7 +21,7 @@ from dnw_core import layer_table, remove_rules, sparsify
 from dnw_core.config.later_rules import RigLConfig
 from dnw_core.errors import UserError
 from dnw_core.library.removal import undo_attaching
-from dnw_core.wiring.rule import attached_rules
+from dnw_core.wiring.attach import attached_rules
 from dnw_core.wiring.rules.drop_and_grow import RigL
 from dnw_core.wiring.rules.fixed import FixedRandom
 from dnw_core.wiring.slots import Slots
@@ -56,7 +56,7 @@ def test_what_lies_over_a_rule_stays(rule: str, lay_over: Callable[[nn.Module], 
     train(made, *batch())
     images, expected = batch()[0], made.eval()(batch()[0])
     chain: Any = layer.parametrizations["weight"]  # type: ignore[index, union-attr]
-    over, weights = list(chain)[1:], [place.weight for place in attached_rules(made)]
+    over, weights = list(chain)[1:], [here.weight for here in attached_rules(made)]
     state = copy.deepcopy([link.state_dict() for link in over])
     remove_rules(made.train())
     assert all(module.training for module in made.modules())
@@ -190,7 +190,7 @@ def test_sharded_weights_are_refused_by_either_way(alone: Any) -> None:
     fully_shard(made, mesh=alone)
     with pytest.raises(UserError, match=r"^0\.weight is sharded by FSDP2 \(DTensor\), and wiring rules act on whole"):
         remove_rules(made)
-    assert [place.name for place in attached_rules(made)] == WEIGHTS
+    assert [here.name for here in attached_rules(made)] == WEIGHTS
     layer = nn.Linear(6, 6)
     sparsify(layer, "top-edges", 0.25)
     layer.__class__ = type("Other", (type(layer),), {})

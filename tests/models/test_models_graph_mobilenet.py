@@ -14,7 +14,8 @@ from dnw_core.config.networks import GRAPH_BLOCKS, GraphBlock, GraphMobileNetCon
 from dnw_core.config.rules import CompleteConfig, FixedRandomConfig, TopEdgesConfig, WiringConfig
 from dnw_core.models.build import build_network, build_wired
 from dnw_core.models.mobilenet.graph_mobilenet import GraphMobileNet
-from dnw_core.wiring.rule import attached_rules, effective_weights
+from dnw_core.wiring.attach import attached_rules
+from dnw_core.wiring.rule import effective_weights
 
 CONFIG = GraphMobileNetConfig(kind="graph-mobilenet")
 DNW = TopEdgesConfig(rule="top-edges", width=0.225)

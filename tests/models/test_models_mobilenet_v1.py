@@ -18,7 +18,8 @@ from dnw_core.config.rules import TopEdgesConfig
 from dnw_core.models.build import build_network, build_wired
 from dnw_core.models.mobilenet.mobilenet_v1 import MobileNetV1
 from dnw_core.record import WIRING_FILE, Cost, EpochMetrics
-from dnw_core.wiring.rule import attached_rules, effective_weights
+from dnw_core.wiring.attach import attached_rules
+from dnw_core.wiring.rule import effective_weights
 from reports.reading.wiring_file import read_wiring
 
 QUARTER = MobileNetV1Config(kind="mobilenet-v1", width_multiplier=0.25)

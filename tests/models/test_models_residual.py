@@ -20,7 +20,8 @@ from dnw_core.config.rules import TopEdgesConfig, WiringConfig
 from dnw_core.models.build import build_network, build_wired
 from dnw_core.record import Cost
 from dnw_core.registry import load_class
-from dnw_core.wiring.rule import attached_rules, effective_weights
+from dnw_core.wiring.attach import attached_rules
+from dnw_core.wiring.rule import effective_weights
 
 FULL = ResNet50Config(kind="resnet50")
 THIN = ResNet50Config(kind="resnet50", image_size=32, width_multiplier=0.05, classes=10)

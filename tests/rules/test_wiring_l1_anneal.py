@@ -11,8 +11,9 @@ from torch import nn
 
 from dnw_core.config.rules import L1AnnealConfig
 from dnw_core.models.build import build_rule
+from dnw_core.wiring.attach import attach, attached_rules
 from dnw_core.wiring.hooks import Wiring
-from dnw_core.wiring.rule import AttachedRule, Run, attach, attached_rules, effective_weights
+from dnw_core.wiring.rule import AttachedRule, Run, effective_weights
 from dnw_core.wiring.rules.l1_anneal import L1Anneal
 from dnw_core.wiring.slots import Slots
 
@@ -34,8 +35,8 @@ def at(rule: L1Anneal, weight: torch.Tensor) -> AttachedRule:
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
     layer.weight.data.copy_(weight)
     attach(layer, "weight", rule)
-    (place,) = attached_rules(layer)
-    return place
+    (here,) = attached_rules(layer)
+    return here
 
 
 def drawn(rows: int, columns: int, seed: int = 4) -> torch.Tensor:

@@ -17,10 +17,10 @@ def test_set_grows_every_free_slot_alike() -> None:
     trial = Trial("set", [(8, 10)], Run(1, 4), drop_fraction=0.5, updates=2, updates_end=1.0)
     grown = torch.zeros(80)
     for _ in range(1000):
-        place = trial.lay_out(values, values, values)
+        here = trial.lay_out(values, values, values)
         trial.wiring.begin(Run(1, 4))  # else it would be the same step once more
         trial.wiring.before_step(2)
-        grown += place.edges().flatten()
+        grown += here.edges().flatten()
     assert torch.equal(grown[10:40], torch.full((30,), 1000.0))
     free = torch.cat([grown[:10], grown[40:]])
     # binomial with a standard deviation of 12.6; the largest of 50 deviations stays within four of them

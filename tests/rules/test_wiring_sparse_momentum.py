@@ -14,9 +14,10 @@ from dnw_core.config.later_rules import SparseMomentumConfig
 from dnw_core.config.recipe import Recipe
 from dnw_core.errors import UserError
 from dnw_core.models.build import build_rule
+from dnw_core.wiring.attach import attach
 from dnw_core.wiring.hooks import Wiring
 from dnw_core.wiring.layers import settle
-from dnw_core.wiring.rule import AttachedRule, Run, attach
+from dnw_core.wiring.rule import AttachedRule, Run
 from dnw_core.wiring.rules.sparse_momentum import SparseMomentum
 from dnw_core.wiring.slots import Slots
 from tune_configs import load_tables
@@ -35,22 +36,22 @@ def network_of(sizes: list[tuple[int, int]], epochs: int = 1, **settings: Any) -
     return network, wiring
 
 
-def lay_out(place: AttachedRule, edges: int, weight: list[float], momentum: list[float]) -> None:
+def lay_out(here: AttachedRule, edges: int, weight: list[float], momentum: list[float]) -> None:
     """Give a weight its first ``edges`` slots as edges, values for these, and momentum for all slots."""
-    rule = place.rule
+    rule = here.rule
     assert isinstance(rule, SparseMomentum)
     rule.present.view(-1).copy_(torch.arange(len(momentum)) < edges)
     rule.present_count.fill_(edges)
     values = torch.tensor(weight + [0.0] * (len(momentum) - edges), dtype=torch.float64)
-    place.weight.data.copy_(values.view_as(place.weight))
-    assert place.optimiser is not None
-    buffer = torch.tensor(momentum, dtype=torch.float64).view_as(place.weight)
-    place.optimiser.state[place.weight]["momentum_buffer"] = buffer
+    here.weight.data.copy_(values.view_as(here.weight))
+    assert here.optimiser is not None
+    buffer = torch.tensor(momentum, dtype=torch.float64).view_as(here.weight)
+    here.optimiser.state[here.weight]["momentum_buffer"] = buffer
 
 
-def indices(place: AttachedRule) -> list[int]:
+def indices(here: AttachedRule) -> list[int]:
     """Flat indices of the edges, whose count is checked."""
-    return place.edges().flatten().nonzero().flatten().tolist()
+    return here.edges().flatten().nonzero().flatten().tolist()
 
 
 HALF = {"drop_fraction": 0.5, "last_drop_fraction": 0.5}
@@ -63,10 +64,10 @@ def test_an_epochs_end_by_hand() -> None:
     back as they were, 5 starts at zero. The second drops -1 and 2 and grows slot 6.
     """
     _, wiring = network_of([(2, 4), (4, 2)], **HALF)
-    first, second = wiring.places
+    first, second = wiring.attached
     lay_out(first, 4, [0.1, -0.4, 0.3, -0.2], [3.0, -3.0, 3.0, 3.0, 1.0, -2.0, 0.0, 0.5])
     lay_out(second, 4, [-4.0, -1.0, 2.0, 3.0], [1.5, 0.5, -0.5, 1.5, 0.1, 0.9, -0.95, 0.2])
-    momenta = [place.momentum.clone() for place in wiring.places if place.momentum is not None]
+    momenta = [here.momentum.clone() for here in wiring.attached if here.momentum is not None]
     wiring.after_epoch(0)
     assert indices(first) == [0, 1, 2, 3, 5]
     assert first.weight.flatten().tolist() == [0.1, -0.4, 0.3, -0.2, 0.0, 0.0, 0.0, 0.0]
@@ -74,18 +75,18 @@ def test_an_epochs_end_by_hand() -> None:
     assert second.weight.flatten().tolist() == [-4.0, 0.0, 0.0, 3.0, 0.0, 0.0, 0.0, 0.0]
     wiring.edges()
     # plain SGD in the released code: nothing touches the momentum, of dropped edges neither
-    for place, before in zip(wiring.places, momenta, strict=True):
-        assert place.momentum is not None
-        assert torch.equal(place.momentum, before)
+    for here, before in zip(wiring.attached, momenta, strict=True):
+        assert here.momentum is not None
+        assert torch.equal(here.momentum, before)
 
 
 def test_ties_by_hand() -> None:
     """Of equal magnitudes the lowest slots stay, of equal momenta the lowest free slots grow."""
     _, wiring = network_of([(2, 4)], **HALF)
-    (place,) = wiring.places
-    lay_out(place, 4, [1.0, -1.0, 1.0, -1.0], [1.0, 1.0, 0.0, 0.0, 0.5, 2.0, 2.0, -2.0])
+    (here,) = wiring.attached
+    lay_out(here, 4, [1.0, -1.0, 1.0, -1.0], [1.0, 1.0, 0.0, 0.0, 0.5, 2.0, 2.0, -2.0])
     wiring.after_epoch(0)
-    assert indices(place) == [0, 1, 5, 6]
+    assert indices(here) == [0, 1, 5, 6]
 
 
 def test_a_dense_weight_that_grows_is_capped_and_overflows_by_hand() -> None:
@@ -94,7 +95,7 @@ def test_a_dense_weight_that_grows_is_capped_and_overflows_by_hand() -> None:
     The second drops 2 of 4. Of these 3 the first wants 2.25 but has 2 free slots, so 1 goes to the second.
     """
     _, wiring = network_of([(2, 5), (5, 2)], **HALF)
-    first, second = wiring.places
+    first, second = wiring.attached
     lay_out(first, 9, [float(n) for n in range(9, 0, -1)], [3.0] * 9 + [0.5])
     lay_out(second, 4, [4.0, 3.0, 2.0, 1.0], [1.0] * 4 + [0.1, 0.2, 2.0, 0.3, 0.4, 0.5])
     wiring.after_epoch(0)
@@ -118,7 +119,7 @@ def test_a_dense_weight_that_grows_is_capped_and_overflows_by_hand() -> None:
 def test_dropped_edges_by_hand(edges: int, growing: bool, dropped: int) -> None:
     """Of 10 slots, r = 0.5."""
     _, wiring = network_of([(2, 5)], **HALF)
-    rule = wiring.places[0].rule
+    rule = wiring.attached[0].rule
     assert isinstance(rule, SparseMomentum)
     rule.present_count.fill_(edges)
     assert rule.dropped_edges(0, growing) == dropped
@@ -127,7 +128,7 @@ def test_dropped_edges_by_hand(edges: int, growing: bool, dropped: int) -> None:
 def test_the_drop_fraction_is_half_a_cosine() -> None:
     """0.5 before the first step, 0.2525 half-way, 0.005 after the last; by the plain formula in between."""
     _, wiring = network_of([(2, 5)], epochs=90)
-    rule = wiring.places[0].rule
+    rule = wiring.attached[0].rule
     assert isinstance(rule, SparseMomentum)
     assert rule.drop_fraction(0) == 0.5
     assert rule.drop_fraction(45) == pytest.approx(0.2525, rel=1e-12)
@@ -138,25 +139,25 @@ def test_the_drop_fraction_is_half_a_cosine() -> None:
 def test_every_slot_has_momentum_and_no_slot_without_edge_a_weight() -> None:
     """After a step the weight is zero where there is no edge, from the start on; the momentum there is not."""
     network, wiring = network_of([(5, 4), (3, 5)], density=0.3)
-    for place in wiring.places:
-        assert not place.weight.data[~place.edges()].any()
+    for here in wiring.attached:
+        assert not here.weight.data[~here.edges()].any()
     network(torch.randn(8, 4, dtype=torch.float64)).square().sum().backward()
-    optimiser = wiring.places[0].optimiser
+    optimiser = wiring.attached[0].optimiser
     assert optimiser is not None
     optimiser.step()
     wiring.after_step(0)
-    for place in wiring.places:
-        assert not place.weight.data[~place.edges()].any()
-        assert bool(place.weight.data[place.edges()].all())
-    momentum = wiring.places[1].momentum
+    for here in wiring.attached:
+        assert not here.weight.data[~here.edges()].any()
+        assert bool(here.weight.data[here.edges()].all())
+    momentum = wiring.attached[1].momentum
     assert momentum is not None
-    assert bool(momentum[~wiring.places[1].edges()].any())
+    assert bool(momentum[~wiring.attached[1].edges()].any())
 
 
 def test_what_has_no_momentum_keeps_its_edges() -> None:
     """One weight without momentum takes no part; where all momentum is zero, or some not finite, nothing moves."""
     _, wiring = network_of([(2, 4), (4, 2), (2, 4)], **HALF)
-    first, second, third = wiring.places
+    first, second, third = wiring.attached
     kept = indices(third)
     lay_out(first, 4, [1.0, 2.0, 3.0, 4.0], [0.0] * 8)
     lay_out(second, 4, [1.0, 2.0, 3.0, 4.0], [0.0] * 8)
@@ -200,14 +201,14 @@ def test_unusable_slots_never_become_edges() -> None:
     attach(network, "weight", build_rule(config, Slots((4, 4), usable=usable), 0, "w"))
     wiring = Wiring(network, torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9))
     wiring.begin(Run(8, 1))
-    before = wiring.places[0].edges().clone()
+    before = wiring.attached[0].edges().clone()
     for epoch in range(8):
         network(torch.randn(4, 4)).square().sum().backward()
-        wiring.places[0].optimiser.step()  # type: ignore[union-attr]
+        wiring.attached[0].optimiser.step()  # type: ignore[union-attr]
         wiring.after_step(epoch)
         wiring.after_epoch(epoch)
-        assert not (wiring.places[0].edges() & ~usable).any()
-    assert not torch.equal(before, wiring.places[0].edges())
+        assert not (wiring.attached[0].edges() & ~usable).any()
+    assert not torch.equal(before, wiring.attached[0].edges())
     with pytest.raises(ValueError, match="12 edges are to be drawn from 8 slots"):
         build_rule(config.model_copy(update={"density": 0.75}), Slots((4, 4), usable=usable), 0, "w")
 

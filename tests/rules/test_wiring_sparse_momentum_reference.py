@@ -57,15 +57,15 @@ def test_against_a_plain_reference_over_epochs(layers: str, density: float) -> N
     sizes = [(9, 4), (12, 9), (12, 12), (2, 12)]
     epochs = 6
     network, wiring = network_of(sizes, epochs, density=density, layers=layers)
-    weights = [place.weight.detach().clone() for place in wiring.places]
-    masks = [place.edges().clone() for place in wiring.places]
+    weights = [here.weight.detach().clone() for here in wiring.attached]
+    masks = [here.edges().clone() for here in wiring.attached]
     momenta = [torch.zeros_like(weight) for weight in weights]
     counts, moved = [[int(mask.sum()) for mask in masks]], 0
     for epoch in range(epochs):
         for step in range(4 * epoch, 4 * epoch + 4):
             x = torch.randn(16, 4, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
             y = torch.stack([x[:, 0] * x[:, 1], x[:, 2].abs()], dim=1)
-            optimiser = wiring.places[0].optimiser
+            optimiser = wiring.attached[0].optimiser
             assert optimiser is not None
             optimiser.zero_grad()
             hidden = x
@@ -90,12 +90,12 @@ def test_against_a_plain_reference_over_epochs(layers: str, density: float) -> N
         r = 0.005 + 0.495 * (1 + math.cos(math.pi * (epoch + 1) / epochs)) / 2
         before, masks = masks, drop_and_regrow(weights, momenta, masks, r)
         weights = [weight * (old & new) for weight, old, new in zip(weights, before, masks, strict=True)]
-        for place, weight, mask, old in zip(wiring.places, weights, masks, before, strict=True):
-            assert torch.equal(place.edges(), mask)
-            assert torch.allclose(place.weight.data, weight, rtol=1e-9, atol=1e-12)
+        for here, weight, mask, old in zip(wiring.attached, weights, masks, before, strict=True):
+            assert torch.equal(here.edges(), mask)
+            assert torch.allclose(here.weight.data, weight, rtol=1e-9, atol=1e-12)
             moved += int((mask & ~old).sum())
         assert sum(int(own.sum()) for own in wiring.edges().values()) == sum(
-            place.rule.kept_edges for place in wiring.places
+            here.rule.kept_edges for here in wiring.attached
         )
         counts.append([int(mask.sum()) for mask in masks])
     # edges go to other slots and to other weights

@@ -11,7 +11,8 @@ from torch import nn
 
 from dnw_core.config.rules import TargetedDropoutConfig
 from dnw_core.models.build import build_rule
-from dnw_core.wiring.rule import AttachedRule, WiringRule, attach, attached_rules
+from dnw_core.wiring.attach import attach, attached_rules
+from dnw_core.wiring.rule import AttachedRule, WiringRule
 from dnw_core.wiring.slots import Slots
 
 
@@ -27,8 +28,8 @@ def at(rule: WiringRule, weight: torch.Tensor) -> AttachedRule:
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
     layer.weight.data.copy_(weight)
     attach(layer, "weight", rule)
-    (place,) = attached_rules(layer)
-    return place
+    (here,) = attached_rules(layer)
+    return here
 
 
 def drawn(rows: int, columns: int) -> torch.Tensor:

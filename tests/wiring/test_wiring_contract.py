@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from dnw_core.config import rules as wiring_config
 from dnw_core.config.rules import RULE_CLASSES
 from dnw_core.models.build import build_rule
+from dnw_core.wiring.attach import attach, attached_rules
 from dnw_core.wiring.hooks import Wiring
-from dnw_core.wiring.rule import AttachedRule, Run, attach, attached_rules, effective_weights
+from dnw_core.wiring.rule import AttachedRule, Run, effective_weights
 from dnw_core.wiring.slots import Slots
 
 # one entry a registered rule: settings for the trials below
@@ -100,7 +101,7 @@ class Trial:
             module = self.network.get_submodule(name)
             shape = tuple(module.weight.shape)  # type: ignore[union-attr]
             built = build_rule(config_of(rule), Slots(shape), seed, name)
-            built.inherit(torch.randn(shape, generator=torch.Generator().manual_seed(3)))
+            built.load_parent_weight(torch.randn(shape, generator=torch.Generator().manual_seed(3)))
             attach(module, "weight", built)
         self.follow(self.network)
 
@@ -154,17 +155,17 @@ def test_exactly_the_promised_edges_at_every_epochs_end(rule: str) -> None:
         trial.train(epoch * RUN.steps_per_epoch, (epoch + 1) * RUN.steps_per_epoch)
         edges = trial.wiring.edges()
         trial.network.eval()
-        for place in trial.wiring.places:
-            own = edges[place.name]
-            assert place.rule.promised_edges == (None if rule in UNCOUNTED else int(own.sum()))
+        for here in trial.wiring.attached:
+            own = edges[here.name]
+            assert here.rule.promised_edges == (None if rule in UNCOUNTED else int(own.sum()))
             with torch.no_grad():
-                effective = getattr(place.module, place.weight_name)
+                effective = getattr(here.module, here.weight_name)
                 if rule not in NEW_AT_ZERO:
                     assert torch.equal(effective != 0, own)
-                values = VALUES.get(rule, lambda here, weight: weight)(place, place.weight)
+                values = VALUES.get(rule, lambda here, weight: weight)(here, here.weight)
                 assert torch.equal(effective, torch.where(own, values, torch.zeros(())))
     if rule not in UNCOUNTED:
-        slots = sum(place.weight.numel() for place in trial.wiring.places)
+        slots = sum(here.weight.numel() for here in trial.wiring.attached)
         assert sum(int(own.sum()) for own in edges.values()) == slots // KEPT_PARTS.get(rule, 4)
 
 
@@ -176,16 +177,16 @@ def test_the_gradient_reaches_the_slots_it_should(rule: str) -> None:
     edges = trial.wiring.edges()
     trial.optimiser.zero_grad()
     with effective_weights():
-        weights = [getattr(place.module, place.weight_name) for place in trial.wiring.places]
+        weights = [getattr(here.module, here.weight_name) for here in trial.wiring.attached]
         torch.stack([(torch.randn(weight.shape) * weight).sum() for weight in weights]).sum().backward()
     trial.wiring.before_step(7)
     reach = GRADIENT.get(rule, "edges")
-    for place in trial.wiring.places:
+    for here in trial.wiring.attached:
         if reach == "none":
-            assert place.gradient is None
+            assert here.gradient is None
             continue
-        assert place.gradient is not None
-        touched, own = place.gradient != 0, edges[place.name]
+        assert here.gradient is not None
+        touched, own = here.gradient != 0, edges[here.name]
         if reach == "more":
             assert not (own & ~touched).any()
             assert own.sum() < touched.sum() < touched.numel()
@@ -199,8 +200,8 @@ def test_training_changes_the_network(rule: str) -> None:
     trial = Trial(rule)
     before = {name: value.clone() for name, value in trial.network.state_dict().items()}
     trial.train(0, 3)
-    for place in trial.wiring.places:
-        owned = [name for name in before if name.startswith(f"{place.name.removesuffix('.weight')}.parametrizations")]
+    for here in trial.wiring.attached:
+        owned = [name for name in before if name.startswith(f"{here.name.removesuffix('.weight')}.parametrizations")]
         assert owned
         assert any(not torch.equal(trial.network.state_dict()[name], before[name]) for name in owned)
 
@@ -248,10 +249,10 @@ def test_same_seed_same_edges_other_seed_other_edges(rule: str) -> None:
         torch.manual_seed(5)
         module = nn.Linear(12, 9)
         built = build_rule(config_of(rule), Slots((9, 12)), seed, "weight")
-        built.inherit(torch.randn(9, 12, generator=torch.Generator().manual_seed(3)))
+        built.load_parent_weight(torch.randn(9, 12, generator=torch.Generator().manual_seed(3)))
         attach(module, "weight", built)
-        (place,) = attached_rules(module)
-        masks.append(place.edges())
+        (here,) = attached_rules(module)
+        masks.append(here.edges())
     assert torch.equal(masks[0], masks[1])
     assert torch.equal(masks[0], masks[2]) == (rule not in DRAWN)
 
@@ -260,7 +261,7 @@ def test_same_seed_same_edges_other_seed_other_edges(rule: str) -> None:
 def test_effective_weight_is_computed_once_a_step(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often a graph is applied within ``effective_weights``, the rule runs once."""
     trial = Trial(rule)
-    kind = type(trial.wiring.places[0].rule)
+    kind = type(trial.wiring.attached[0].rule)
     calls = []
     original = kind.forward
     monkeypatch.setattr(kind, "forward", lambda self, weight: (calls.append(1), original(self, weight))[1])

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from dnw_core import Wiring
 from dnw_core.config.rules import CompleteConfig, TopEdgesConfig
 from dnw_core.errors import UserError
-from dnw_core.wiring.rule import attached_rules, generator_for
+from dnw_core.wiring.attach import attached_rules, generator_for
 from dnw_core.wiring.rules.top_edges import TopEdges
 from dnw_core.wiring.slots import Slots
 
@@ -168,8 +168,8 @@ def test_which_slots_are_usable_outlives_an_average() -> None:
     usable = torch.ones(4, 6, dtype=torch.bool).tril()
     config = TopEdgesConfig(rule="top-edges", density=0.25, ranked_slots="corrected")
     rule = TopEdges(config, Slots((4, 6), usable=usable), generator_for(0, "w"))
-    rule._buffers["rankable"].fill_(1)  # type: ignore[union-attr]
-    assert torch.equal(rule.rankable, usable)  # type: ignore[arg-type]
+    rule._buffers["usable"].fill_(1)  # type: ignore[union-attr]
+    assert torch.equal(rule.usable, usable)  # type: ignore[arg-type]
     assert not rule.largest(torch.ones(4, 6))[~usable].any()
     assert CompleteConfig(rule="complete").budget is None
 
@@ -180,10 +180,10 @@ def test_a_copy_of_a_copy_asks_the_copy() -> None:
     loop = Loop(made, sgd(made))
     second = copy.deepcopy(made)
     third = copy.deepcopy(second)
-    places = [next(iter(attached_rules(one))).rule for one in (made, second, third)]
-    assert places[2]._copied_from is not None
-    assert places[2]._copied_from() is places[1]
-    assert places[1]._copied_from() is places[0]  # type: ignore[misc]
+    attached = [next(iter(attached_rules(one))).rule for one in (made, second, third)]
+    assert attached[2]._copied_from is not None
+    assert attached[2]._copied_from() is attached[1]
+    assert attached[1]._copied_from() is attached[0]  # type: ignore[misc]
     before = Wiring(third).edges()
     for _ in range(6):
         loop.step()

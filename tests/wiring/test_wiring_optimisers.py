@@ -14,8 +14,8 @@ from torch import nn
 
 from dnw_core import Run, Wiring, layer_table
 from dnw_core.errors import UserError
+from dnw_core.wiring.attach import attached_rules
 from dnw_core.wiring.momenta import innermost, l2_decay, momentum_of
-from dnw_core.wiring.rule import attached_rules
 
 Parameters = Iterable[nn.Parameter]
 OPTIMISERS: dict[str, Callable[[Parameters], torch.optim.Optimizer]] = {

@@ -52,11 +52,11 @@ def test_a_step_that_is_given_up_leaves_top_kast_nothing() -> None:
     loop.step()
     loop.backward()
     loop.wiring.before_step(loop.done)  # and no step follows
-    weight = loop.wiring.places[0].weight
+    weight = loop.wiring.attached[0].weight
     with torch.no_grad():
         weight.mul_(0.5)
     expected = weight.detach().clone()
-    outside = ~loop.wiring.places[0].rule.backward_mask  # type: ignore[operator]
+    outside = ~loop.wiring.attached[0].rule.backward_mask  # type: ignore[operator]
     loop.done += 1
     loop.step()
     torch.testing.assert_close(weight[outside], expected[outside])

@@ -17,7 +17,7 @@ from dnw_core.config.rules import (
     WiringConfig,
 )
 from dnw_core.models.build import build_rule, build_wired
-from dnw_core.wiring.rule import attach, attached_rules
+from dnw_core.wiring.attach import attach, attached_rules
 from dnw_core.wiring.slots import Slots
 
 STATIC = TinyStaticConfig(kind="tiny-static")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dnw_core import Run, Wiring, layer_table
-from dnw_core.wiring.rule import attached_rules
+from dnw_core.wiring.attach import attached_rules
 from support.networks.every_rule import sparse
 
 
@@ -27,9 +27,9 @@ def assert_layers_keep_the_promise(made: nn.Module, why: object = "") -> None:
     was_training = made.training
     made.eval()
     with torch.no_grad():
-        for place in attached_rules(made):
-            used = getattr(place.module, place.weight_name) != 0
-            assert not (used & ~edges[place.name]).any(), (why, place.name)
+        for here in attached_rules(made):
+            used = getattr(here.module, here.weight_name) != 0
+            assert not (used & ~edges[here.name]).any(), (why, here.name)
     made.train(was_training)
     assert layer_table(made).total.kept == sum(int(own.sum()) for own in edges.values())
 

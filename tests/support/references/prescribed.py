@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dnw_core.models.build import build_rule
+from dnw_core.wiring.attach import attach
 from dnw_core.wiring.hooks import Wiring
 from dnw_core.wiring.layers import settle
-from dnw_core.wiring.rule import AttachedRule, Run, attach, effective_weights
+from dnw_core.wiring.rule import AttachedRule, Run, effective_weights
 from dnw_core.wiring.slots import Slots
 
 Numbers = NDArray[np.float64]
@@ -61,9 +62,9 @@ class Prescribed:
             self.wiring.begin(run)
 
     @property
-    def places(self) -> list[AttachedRule]:
-        """Where the rules are, first weight first."""
-        return self.wiring.places
+    def attached(self) -> list[AttachedRule]:
+        """The attached rules, first weight first."""
+        return self.wiring.attached
 
     def effective(self) -> list[Tensor]:
         """The effective weights of this moment."""
