@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from dnw_core.config import Config, Recipe
+from dnw_core.errors import RecordError
 from dnw_core.files import read_text
 
 RECORD_VERSION = 4  # 3: scores have a top-5 accuracy, and wiring.npz may hold bits; 4: a digest of the record itself
@@ -137,14 +138,6 @@ class TrialRecord(Config):
     train_seconds: Amount = 0.0
     peak_memory_bytes: Whole = 0
     files: dict[str, str] = Field(default_factory=dict)  # file name -> SHA-256
-
-
-class RecordError(ValueError):
-    """A record that cannot be used. ``newer`` is true when a later version of this project wrote it."""
-
-    def __init__(self, message: str, *, newer: bool = False) -> None:
-        super().__init__(message)
-        self.newer = newer
 
 
 def record_text(record: TrialRecord) -> str:

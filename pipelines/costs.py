@@ -1,9 +1,11 @@
 """Prints what every row's network costs, beside the published numbers: ``python pipelines/costs.py --help``."""
 
+import runpy
 import sys
+from pathlib import Path
 
 if __name__ == "__main__":
-    import _script  # noqa: F401 - first: it mends sys.path
+    runpy.run_path(str(Path(__file__).with_name("_script.py")))  # first: it mends sys.path
 
     from pipelines.commands.costs import main
 

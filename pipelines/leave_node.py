@@ -1,9 +1,11 @@
 """Clears this machine for its end: ``python pipelines/leave_node.py --help``."""
 
+import runpy
 import sys
+from pathlib import Path
 
 if __name__ == "__main__":
-    import _script  # noqa: F401 - first: it mends sys.path
+    runpy.run_path(str(Path(__file__).with_name("_script.py")))  # first: it mends sys.path
 
     from pipelines.commands.leave_node import main
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import sys
+from pathlib import Path
 
 INTERRUPTED = 130
 
@@ -13,7 +15,7 @@ if __name__ == "__main__":
     if hears is signal.default_int_handler:
         # reading the modules takes a moment, in which libraries turn a Ctrl-C into errors of their own
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
-    import _script  # noqa: F401 - first: it mends sys.path
+    runpy.run_path(str(Path(__file__).with_name("_script.py")))  # first: it mends sys.path
 
     from pipelines.commands.reproduce_all import main
 

@@ -1,9 +1,11 @@
 """Rebuilds the tracker from the results folder: ``python pipelines/sync_mlflow.py --help``."""
 
+import runpy
 import sys
+from pathlib import Path
 
 if __name__ == "__main__":
-    import _script  # noqa: F401 - first: it mends sys.path
+    runpy.run_path(str(Path(__file__).with_name("_script.py")))  # first: it mends sys.path
 
     from pipelines.commands.sync_mlflow import main
 

@@ -1,4 +1,4 @@
-"""Words and columns that several commands print."""
+"""Text that several rooms print: durations, columns, errors in one line."""
 
 from __future__ import annotations
 
@@ -19,3 +19,13 @@ def columns(cells: Sequence[Sequence[str]]) -> list[str]:
     """Return one line a row of cells, each column as wide as its widest cell."""
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def one_line(error: BaseException | str, limit: int = 300, last: bool = False) -> str:
+    """Return the first line of an error, or its last one, cut to ``limit`` characters.
+
+    Blank lines do not count. An exception without a text is named by its class; a blank text gives an empty line.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    unnamed = "" if isinstance(error, str) else type(error).__name__
+    return (lines or [unnamed])[-1 if last else 0][:limit]

@@ -81,8 +81,6 @@ def _build(chosen: ChosenRule, targets: list[Target], seed: int) -> list[WiringR
             # the generator is the CPU's, whatever device the user has made the default; scores need single precision
             with torch.device("cpu"), _single_precision():
                 built = chosen.build(chosen.settings, slots, generator_for(seed, target.name))
-        except UserError:
-            raise
         except ValueError as error:
             raise UserError(f"{target.name}: {error}") from error
         precise = torch.float64 if target.weight.dtype is torch.float64 else None

@@ -18,7 +18,7 @@ from torch import Tensor
 from dnw_core.config import Config, Execution, Recipe
 from dnw_core.data.feeds.batches import steps_per_epoch
 from dnw_core.data.feeds.feed import Feeds
-from dnw_core.errors import TrialFailedError
+from dnw_core.errors import TrialFailedError, TrialStopped
 from dnw_core.files import sha256_of, write_text
 from dnw_core.models.graph import GraphNetwork
 from dnw_core.record import (
@@ -55,10 +55,6 @@ class TrialIdentity(Config):
     row: str
     scale: str
     fingerprint: str
-
-
-class TrialStopped(Exception):
-    """The trial was asked to stop; its checkpoint is written."""
 
 
 class Session:
@@ -136,7 +132,7 @@ class Session:
         return kept_edges(self.training_step.wiring, self.graphs)
 
     def train(self, on_epoch: Callable[[EpochMetrics], None], should_stop: Callable[[], bool]) -> None:
-        """Run the epochs that are left; raises NotFinite if the network diverges."""
+        """Run the epochs that are left; raises NotFiniteError if the network diverges."""
         self.heartbeat()
         while self.state.epoch < self.recipe.epochs:
             with finite_epoch(self.network, self.state.epoch):

@@ -12,7 +12,7 @@ from dnw_core.training.checkpoints.parent import check_parent_given
 from dnw_core.training.checkpoints.resume import take_over
 from dnw_core.training.checkpoints.trial_log import TrialLog
 from dnw_core.training.engine.group import LONE, check_workers
-from dnw_core.training.session import TrialIdentity, TrialStopped
+from dnw_core.training.session import TrialIdentity
 from dnw_core.training.worker import run_worker
 from dnw_core.training.workers.supervisor import run_on_workers
 
@@ -77,4 +77,4 @@ def _workers(recipe: Recipe, execution: Execution, folder: Path, key: Checkpoint
     return int(saved.get("workers", 1)) if saved and execution.device == "cpu" else execution.workers
 
 
-__all__ = ["TrialIdentity", "TrialStopped", "run_trial"]
+__all__ = ["TrialIdentity", "run_trial"]

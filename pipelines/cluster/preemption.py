@@ -29,7 +29,7 @@ TERMINATED = "it was asked to leave (SIGTERM)"
 DRAINED = "its machine is about to go"
 
 
-class Preempted(Exception):
+class Preempted(Exception):  # noqa: N818 - a signal, not an error
     """The trial has left its machine with a checkpoint, and goes on elsewhere; says why."""
 
 

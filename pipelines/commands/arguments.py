@@ -1,4 +1,4 @@
-"""What the commands' options have in common: one clear line for whatever is mistyped."""
+"""What the commands' options share: argument types, and one clear line for every mistake."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tune_configs.validation import nearest
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser whose mistakes are the user's, said in one line, and which guesses at no abbreviation."""
+    """A parser that reports a mistake in one line and accepts no abbreviations."""
 
     def __init__(self, prog: str, description: str, epilog: str) -> None:
         super().__init__(
@@ -25,14 +25,14 @@ class CommandParser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Raise instead of printing a usage and leaving."""
+        """Raise ``UserError`` instead of printing the usage and exiting."""
         raise UserError(message)
 
-    def parse_words(self, argv: Sequence[str] | None, hint: str) -> argparse.Namespace:
-        """Parse the words; an unknown option is answered with the nearest one, any other word with ``hint``.
+    def parse(self, argv: Sequence[str] | None, hint: str) -> argparse.Namespace:
+        """Parse the arguments; an unknown option is answered with the nearest one, any other one with ``hint``.
 
         Raises:
-            UserError: for anything that cannot be meant.
+            UserError: for a mistake.
             SystemExit: after ``--help``.
         """
         values, unknown = self.parse_known_args(argv)
@@ -45,8 +45,22 @@ class CommandParser(argparse.ArgumentParser):
         return values
 
 
+def add_row_options(group: argparse._ActionsContainer, example: str) -> None:
+    """Add ``--table`` and ``--only``."""
+    group.add_argument(
+        "--table", dest="tables", action="append", default=[], metavar="TABLE", help="only this table; repeatable"
+    )
+    group.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help=f"only rows whose table/row matches, e.g. '{example}'; repeatable",
+    )
+
+
 def one_of(kind: str, known: Sequence[str]) -> Callable[[str], str]:
-    """Return an argument type: one of the known words."""
+    """Return an argument type: one of the known names."""
 
     def parse(text: str) -> str:
         if text not in known:
@@ -57,11 +71,11 @@ def one_of(kind: str, known: Sequence[str]) -> Callable[[str], str]:
 
 
 def whole_number(least: int) -> Callable[[str], int]:
-    """Return an argument type: a whole number that is not smaller."""
+    """Return an argument type: a whole number, ``least`` or more."""
 
     def parse(text: str) -> int:
         if not (text.isascii() and text.isdigit() and least <= int(text) < 100_000):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {least} or more")
         return int(text)
 
     return parse
@@ -70,9 +84,9 @@ def whole_number(least: int) -> Callable[[str], int]:
 def absolute_path(text: str) -> Path:
     """Read an argument as a path: absolute, ``~`` resolved."""
     if not text:
-        raise argparse.ArgumentTypeError("a folder's or file's name is empty; leave the option out for the default")
+        raise argparse.ArgumentTypeError("the path is empty; leave the option out for the default")
     if "://" in text:
-        raise argparse.ArgumentTypeError(f"{text!r} is an address; a folder or file of this machine is wanted here")
+        raise argparse.ArgumentTypeError(f"{text!r} is an address; give a folder or file on this machine")
     try:
         path = Path(text).expanduser().absolute()
     except RuntimeError as error:
@@ -80,21 +94,21 @@ def absolute_path(text: str) -> Path:
     try:
         str(path).encode()
     except UnicodeEncodeError:  # an address, a report and Ray's messages are text
-        raise argparse.ArgumentTypeError(f"{str(path)!r} holds bytes that are no UTF-8; rename that folder") from None
+        raise argparse.ArgumentTypeError(f"{str(path)!r} is not UTF-8; rename the folder") from None
     return path
 
 
 def results_location(text: str) -> Path | str:
-    """Read an argument as a folder (absolute, ``~`` resolved) or, where it is one, as the URI of a bucket's folder."""
+    """Read an argument as a folder (absolute, ``~`` resolved) or as the URI of a folder in a bucket."""
     if "://" not in text:
         return absolute_path(text)
     if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#\s]+(/[^?#\s]*)?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no address of a bucket; give s3://BUCKET/FOLDER")
+        raise argparse.ArgumentTypeError(f"{text!r} is not the address of a bucket; give s3://BUCKET/FOLDER")
     return text.rstrip("/")
 
 
 def whole_number_or(word: str, least: int) -> Callable[[str], int | str]:
-    """Return an argument type: a whole number that is not smaller, or one word."""
+    """Return an argument type: a whole number, ``least`` or more, or the word."""
     number = whole_number(least)
 
     def parse(text: str) -> int | str:
@@ -103,11 +117,11 @@ def whole_number_or(word: str, least: int) -> Callable[[str], int | str]:
         try:
             return number(text)
         except argparse.ArgumentTypeError as error:
-            raise argparse.ArgumentTypeError(f"{error}, nor {word!r}") from None
+            raise argparse.ArgumentTypeError(f"{error}, or {word!r}") from None
 
     return parse
 
 
 def data_location(text: str) -> str:
-    """Read an argument as a folder (absolute, ``~`` resolved) or, where it is one, as a URI."""
+    """Read an argument as a folder (absolute, ``~`` resolved) or as a URI."""
     return text if "://" in text else str(absolute_path(text))

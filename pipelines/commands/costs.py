@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +14,20 @@ from pathlib import Path
 from dnw_core.errors import UserError
 from dnw_core.files import write_text
 from dnw_core.record import Cost
-from pipelines.commands.arguments import CommandParser, absolute_path, results_location
+from pipelines.commands.arguments import CommandParser, absolute_path, add_row_options, results_location
+from pipelines.commands.shell import ALL_DONE, run
 from pipelines.counts import CostFile, CostLine, RowCounts, cost_lines, source_digest, trained_costs
 from pipelines.plan import select_rows
 from pipelines.storage import home_at
 from pipelines.text import columns
 from tune_configs import Table, load_tables
 
-DONE, USER_ERROR, INTERRUPTED = 0, 2, 130
-
 _EXAMPLES = """\
 examples:
   python pipelines/costs.py
       every row of every table
   python pipelines/costs.py --only 'imagenet/dnw-*' --results-dir results
-      some rows, with the counts of their finished trials beside them
+      some rows, beside the counts of their finished trials
 
 exit codes: 0 counted; 2 a mistake in the command; 130 after Ctrl-C
 """
@@ -39,31 +37,21 @@ exit codes: 0 counted; 2 a mistake in the command; 130 after Ctrl-C
 class CostOptions:
     """The command line, typed; paths are absolute."""
 
-    tables: tuple[str, ...]
-    only: tuple[str, ...]
-    results: Path | str | None  # a folder, or the address of a bucket's
+    tables: Sequence[str]
+    only: Sequence[str]
+    results_dir: Path | str | None  # a folder, or the URI of one in a bucket
     json: Path | None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; a user's mistake is one line on standard error."""
-    try:
-        return _run(_parse(list(sys.argv[1:] if argv is None else argv)))
-    except UserError as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        return USER_ERROR
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # `costs.py | head`: nobody reads any more, and that is no error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+    return run(lambda arguments: _run(_parse(arguments)), argv, "stopped")
 
 
 def _run(options: CostOptions) -> int:
     tables = load_tables()
     rows = select_rows(tables, only=options.only, table_ids=options.tables)
-    trained = _trained(options.results) if options.results is not None else None
+    trained = _trained(options.results_dir) if options.results_dir is not None else None
 
     # before torch is loaded: beside a training, threads that wait for each other cost more than they save
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -78,15 +66,15 @@ def _run(options: CostOptions) -> int:
     print(f"{LEGEND}\n\n{summary_line(lines)}", flush=True)
     if options.json is not None:
         _write(options.json, counts, lines)
-    return DONE
+    return ALL_DONE
 
 
 def _trained(place: Path | str) -> dict[tuple[str, str, str], list[Cost]]:
-    """Return what finished trials counted."""
+    """Return the counts of finished trials."""
     home = home_at(place)
     with home.looking():
         if not home.results_dir.is_dir():
-            raise UserError(f"there is no results folder {home}; leave --results-dir out")
+            raise UserError(f"there is no results folder {home}; give another --results-dir, or leave it out")
         return trained_costs(home.open_store())
 
 
@@ -105,25 +93,15 @@ def _parse(argv: Sequence[str]) -> CostOptions:
         "Prints parameters and multiply-adds of every row at paper scale beside the published ones; trains nothing.",
         _EXAMPLES,
     )
-    parser.add_argument("--table", action="append", default=[], metavar="TABLE", help="only this table; repeatable")
-    parser.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="only rows whose table/row matches, e.g. 'imagenet/dnw-*'; repeatable",
-    )
+    add_row_options(parser, "imagenet/dnw-*")
     parser.add_argument(
         "--results-dir",
         type=results_location,
         metavar="FOLDER",
-        help="a folder, or s3://BUCKET/FOLDER: show the counts of finished trials there, too",
+        help="a folder, or s3://BUCKET/FOLDER: also show the counts of its finished trials",
     )
-    parser.add_argument("--json", type=absolute_path, metavar="FILE", help="write the counts into this file, too")
-    values = parser.parse_words(argv, "rows are named with --only, tables with --table")
-    return CostOptions(
-        tables=tuple(values.table), only=tuple(values.only), results=values.results_dir, json=values.json
-    )
+    parser.add_argument("--json", type=absolute_path, metavar="FILE", help="also write the counts to this file")
+    return CostOptions(**vars(parser.parse(argv, "name rows with --only, tables with --table")))
 
 
 _COUNTS = (("parameters", 3), ("macs", 2))  # with the digits after the point that are shown, in millions

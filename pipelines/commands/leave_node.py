@@ -10,27 +10,26 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 
 from dnw_core.errors import UserError
 from pipelines.cluster import cluster_environment, ray_environment, resolve_address, trial_processes, try_address
 from pipelines.commands.arguments import CommandParser, whole_number
+from pipelines.commands.shell import ALL_DONE, NOT_ALL_DONE, run
 
-DONE, NOT_LEFT, USER_ERROR = 0, 1, 2
 _POLL_SECONDS = 0.2
 _DRAIN_RPC_SECONDS = 10
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 1 if a trial is still here when the time is over."""
-    try:
-        values = make_parser().parse_words(argv, "this machine is meant, and no other")
-        return leave(values.address, values.seconds)
-    except UserError as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        return USER_ERROR
+    return run(_run, argv, "stopped; trials that were asked to leave still do")
+
+
+def _run(argv: Sequence[str]) -> int:
+    values = make_parser().parse(argv, "it always clears this machine")
+    return leave(values.address, values.seconds)
 
 
 def make_parser() -> CommandParser:
@@ -67,7 +66,7 @@ def leave(cluster: str, seconds: float) -> int:
     left = clear(seconds - (time.monotonic() - begun))
     if trouble is not None:
         raise trouble
-    return NOT_LEFT if left else DONE
+    return NOT_ALL_DONE if left else ALL_DONE
 
 
 def clear(seconds: float, processes: Callable[[], list[int]] = trial_processes) -> list[int]:

@@ -12,34 +12,37 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dnw_core.data.formats.manifest import Settings
-from dnw_core.data.prepare.run import BadImages, Prepared, check_places, prepare
+from dnw_core.data.prepare.run import Prepared, check_places, prepare
+from dnw_core.data.prepare.shard import BadImagesError
 from dnw_core.errors import UserError
 from pipelines.commands.arguments import CommandParser, absolute_path, whole_number
 from pipelines.commands.prepare_progress import make_display, size
+from pipelines.commands.shell import ALL_DONE, run
 from pipelines.driver import driver_lock
 
-DONE, USER_ERROR, INTERRUPTED = 0, 2, 130
 LOCK_FILE = ".prepare.lock"
 _NAMED = 20  # bad images
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; a user's mistake is one line on standard error."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        return _run(parse_prepare_options(words))
-    except UserError as error:
-        if isinstance(error, BadImages):
-            _name(error)
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        return USER_ERROR
-    except KeyboardInterrupt:
-        again = shlex.join(["python", PREPARE_COMMAND, *(word for word in words if word != "--overwrite")])
-        print(f"\nstopped; finished shards are kept. To go on: {again}", file=sys.stderr)
-        return INTERRUPTED
+    return run(lambda words: _run(parse_prepare_options(words)), argv, _stopped)
+
+
+def _stopped(words: Sequence[str]) -> str:
+    again = shlex.join(["python", PREPARE_COMMAND, *(word for word in words if word != "--overwrite")])
+    return f"stopped; finished shards are kept. To resume: {again}"
 
 
 def _run(options: PrepareOptions) -> int:
+    try:
+        return _prepare(options)
+    except BadImagesError as error:
+        _name(error)
+        raise
+
+
+def _prepare(options: PrepareOptions) -> int:
     check_places(options.source, options.out)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -56,7 +59,7 @@ def _run(options: PrepareOptions) -> int:
             watch=display,
         )
     _say(prepared, options, time.monotonic() - started)
-    return DONE
+    return ALL_DONE
 
 
 def _say(prepared: Prepared, options: PrepareOptions, seconds: float) -> None:
@@ -71,7 +74,7 @@ def _say(prepared: Prepared, options: PrepareOptions, seconds: float) -> None:
     )
 
 
-def _name(error: BadImages) -> None:
+def _name(error: BadImagesError) -> None:
     for image in error.images[:_NAMED]:
         print(f"{image.path}: {image.reason}", file=sys.stderr)
     if len(error.images) > _NAMED:
@@ -112,7 +115,7 @@ def parse_prepare_options(argv: Sequence[str]) -> PrepareOptions:
         UserError: for anything that cannot be meant; a mistyped option is answered with the nearest one.
         SystemExit: after ``--help``.
     """
-    values = _make_parser().parse_words(argv, "SOURCE and OUT are the only words")
+    values = _make_parser().parse(argv, "SOURCE and OUT are the only words")
     if values.keep_size and values.short_side is not None:
         raise UserError("--keep-size and --short-side contradict each other; give one of them")
     if values.quality > 100:

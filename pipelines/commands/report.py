@@ -9,19 +9,14 @@ from typing import Any
 
 from dnw_core.errors import UserError
 from pipelines.commands.options import COMMAND, Options
+from pipelines.commands.shell import ALL_DONE, NOT_ALL_DONE, say
 from pipelines.plan import Plan, find_leftovers, leftover_entries
 from pipelines.storage import ResultsBackend
 from pipelines.store import Store
 from pipelines.tracking import sqlite_uri
 from tune_configs import Table
 
-ALL_DONE, NOT_ALL_DONE, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 _MOST_FAILURES = 10
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)
 
 
 def write_report(

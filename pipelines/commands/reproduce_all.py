@@ -14,16 +14,12 @@ from dnw_core.errors import UserError
 from pipelines.commands import listing
 from pipelines.commands.options import COMMAND, Options, parse_options
 from pipelines.commands.report import (
-    ALL_DONE,
-    INTERRUPTED,
-    NOT_ALL_DONE,
-    USER_ERROR,
     finish,
     publish,
-    say,
     write_report,
 )
 from pipelines.commands.reproduction import resume_command, row_command, status_command, stop_command
+from pipelines.commands.shell import ALL_DONE, NOT_ALL_DONE, run, say
 from pipelines.driver import Detached, Progress, beating, driver_lines, find_driver, start_detached, stop_driver
 from pipelines.plan import (
     Placement,
@@ -51,19 +47,12 @@ _OURSELVES = (sys.executable, str(Path(__file__).parents[1] / "reproduce_all.py"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; a user's mistake is one line on standard error."""
-    words = list(sys.argv[1:] if argv is None else argv)
     detached = Detached.from_environment(os.environ)
-    try:
-        return run_command(parse_options(words), words, detached)
-    except UserError as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        return USER_ERROR
-    except KeyboardInterrupt:
-        print(f"\nstopped; what was finished is kept. To go on: {resume_command(words)}", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # `--plan | head`: nobody reads any more, and that is no error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ALL_DONE
+    return run(lambda words: run_command(parse_options(words), words, detached), argv, _stopped)
+
+
+def _stopped(words: Sequence[str]) -> str:
+    return f"stopped; what was finished is kept. To resume: {resume_command(words)}"
 
 
 def run_command(options: Options, words: Sequence[str], detached: Detached | None = None) -> int:
@@ -128,9 +117,7 @@ def run_command(options: Options, words: Sequence[str], detached: Detached | Non
         plan = _plan(planned, lost, options, store)
         outcome = _train(plan, tables, store, options, home, begun, to_go_on)
         if outcome.interrupted:
-            heart.interrupted()
-            print(f"stopped; what was finished is kept. To go on: {to_go_on}", file=sys.stderr)
-            return INTERRUPTED
+            raise KeyboardInterrupt
         # with the rows that were pulled in
         after = _plan(plan.rows, lost, options, store, recount=True, missing=outcome.missing)
         write_report(after, _rows(after, tables, store, options), tables, store, options, words)

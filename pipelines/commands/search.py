@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import tune_configs
-from dnw_core.errors import UserError
 from pipelines.commands.search_options import SEARCH_COMMAND, SearchOptions, parse_search_options
+from pipelines.commands.shell import ALL_DONE, NOT_ALL_DONE, run
 from pipelines.driver import driver_lock
 from pipelines.hpo import (
     Judged,
@@ -31,7 +29,7 @@ from pipelines.store import Store
 from pipelines.trial import TRAIN
 from tune_configs import load_tables
 
-FOUND, NOT_FOUND, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+FOUND, NOT_FOUND = ALL_DONE, NOT_ALL_DONE
 
 
 def main(argv: Sequence[str] | None = None, *, train: str = TRAIN) -> int:
@@ -41,17 +39,7 @@ def main(argv: Sequence[str] | None = None, *, train: str = TRAIN) -> int:
         argv: the words after the command's name.
         train: the function that trains, as ``module:name``; a test puts a quick one in its place.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        return _run(parse_search_options(words), words, train)
-    except UserError as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        return USER_ERROR
-    except KeyboardInterrupt:
-        return _stopped(words)
-    except BrokenPipeError:  # `--plan | head`: nobody reads any more, and that is no error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FOUND
+    return run(lambda words: _run(parse_search_options(words), words, train), argv, _stopped)
 
 
 def _run(options: SearchOptions, words: Sequence[str], train: str) -> int:
@@ -74,7 +62,7 @@ def _run(options: SearchOptions, words: Sequence[str], train: str) -> int:
     store = Store.open(search.results_dir, create=True)
     with driver_lock(search.results_dir):
         if _train(search, store, options, train):
-            return _stopped(words)
+            raise KeyboardInterrupt
         judged = judge(search, store)
         code = _conclude(search, judged, path, shlex.join(["python", SEARCH_COMMAND, *words]))
         _track(search, judged, options, path if code == FOUND else None)
@@ -165,10 +153,8 @@ def _kept(path: Path) -> str:
     return f"{path} stays as it was" if path.exists() else f"{path} is not written"
 
 
-def _stopped(words: Sequence[str]) -> int:
-    command = shlex.join(["python", SEARCH_COMMAND, *words])
-    print(f"\nstopped; what was trained is kept. To go on: {command}", file=sys.stderr)
-    return INTERRUPTED
+def _stopped(words: Sequence[str]) -> str:
+    return "stopped; what was trained is kept. To resume: " + shlex.join(["python", SEARCH_COMMAND, *words])
 
 
 def _say(text: str) -> None:

@@ -54,7 +54,7 @@ def parse_search_options(argv: Sequence[str]) -> SearchOptions:
         SystemExit: after ``--help``.
     """
     parser = _make_parser()
-    values = parser.parse_words(argv, "the row is named with --row")
+    values = parser.parse(argv, "name the row with --row")
     if values.row is None:
         raise UserError("--row is missing; give for example --row wirings/l1-anneal")
     return SearchOptions(

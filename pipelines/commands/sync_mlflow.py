@@ -16,6 +16,7 @@ from typing import Any
 from dnw_core.errors import UserError
 from pipelines.commands.arguments import CommandParser, results_location
 from pipelines.commands.reproduction import row_command
+from pipelines.commands.shell import ALL_DONE, NOT_ALL_DONE, run
 from pipelines.plan import all_rows, unread_trials
 from pipelines.storage import home_at
 from pipelines.store import Store
@@ -25,15 +26,12 @@ from tune_configs import SCALES, load_tables
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 in step, 1 the tracker failed half-way, 2 the user's mistake."""
-    try:
-        options = make_parser().parse_words(argv, "the folder is named with --results-dir")
-        return sync_all(options.results_dir, options.tracking_uri)
-    except UserError as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        return 130
+    return run(_run, argv, "stopped; the same command goes on")
+
+
+def _run(argv: Sequence[str]) -> int:
+    options = make_parser().parse(argv, "name the folder with --results-dir")
+    return sync_all(options.results_dir, options.tracking_uri)
 
 
 def make_parser() -> CommandParser:
@@ -76,9 +74,9 @@ def sync_all(place: Path | str, tracking_uri: str | None) -> int:
         outcome.skipped += [f"{name}: its record cannot be read" for name in unread_trials(store) if name not in told]
     if outcome.error is not None:
         print(f"error: {tracker}: {outcome.error}; the same command goes on from there", file=sys.stderr)
-        return 1
+        return NOT_ALL_DONE
     print(f"{tracker}: {describe(outcome, time.monotonic() - begun)}")
-    return 0
+    return ALL_DONE
 
 
 def stored_rows(store: Store) -> list[dict[str, Any]]:

@@ -87,7 +87,7 @@ def driver_lines(driver: Driver) -> list[str]:
         return ["no driver is at work on this folder"]
     if driver.state == "gone":
         assert said is not None
-        return [f"the driver ({said}) is gone, last heartbeat {_when(said)}; to go on: {said.command}"]
+        return [f"the driver ({said}) is gone, last heartbeat {_when(said)}; to resume: {said.command}"]
     if driver.state != "at work":
         assert said is not None
         how = "ended" if driver.state == "ended" else "ended with an error" if said.reason else "was stopped"

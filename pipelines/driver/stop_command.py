@@ -52,7 +52,7 @@ def stop_driver(
     while time.monotonic() < until:
         now = find_driver(results_dir)
         if now.state != "at work" or (now.said is not None and now.said.run != said.run):
-            say(f"it has {'ended' if now.state == 'ended' else 'stopped'}; to go on: {said.command}")
+            say(f"it has {'ended' if now.state == 'ended' else 'stopped'}; to resume: {said.command}")
             return True
         time.sleep(_POLL_SECONDS)
     say(f"{said} was asked to stop and is still at work after {wait_seconds:.0f} s; --status tells when it has ended")

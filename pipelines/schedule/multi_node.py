@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dnw_core.config import Execution, Recipe
-from dnw_core.errors import TrialFailedError
+from dnw_core.errors import DnwError, PeerLostError, TrialFailedError, TrialStopped
 from dnw_core.record import CHECKPOINT_FILE, LOG_FILE, RECORD_FILE, EpochMetrics, TrialRecord, read_record
 from pipelines.driver import MAX_DEATHS
 from pipelines.spec import Resources
@@ -84,7 +84,6 @@ class MultiNodeTrainer:
             TrialFailedError: what a worker raised, or workers were lost again and again without a new checkpoint.
             TrialStopped: a checkpoint was written on request.
         """
-        from dnw_core.training import TrialStopped
         from dnw_core.training.checkpoints.trial_log import TrialLog
 
         job = WorkerJob(recipe, seed, execution, folder, identity, parent, should_stop, self._train)
@@ -141,7 +140,7 @@ class MultiNodeTrainer:
         return how
 
 
-class WorkerGroupError(Exception):
+class WorkerGroupError(DnwError):
     """A group of workers ended early; holds what Ray Train says of the workers that failed."""
 
     def __init__(self, failures: dict[int, Exception]) -> None:
@@ -181,7 +180,7 @@ def train_share(told: dict[str, WorkerJob]) -> str:
     import ray.train.torch
     import torch
 
-    from dnw_core.training import TrialStopped, WorkerGroup
+    from dnw_core.training import WorkerGroup
 
     execution = job.execution
     if execution.device.startswith("cuda"):
@@ -226,8 +225,6 @@ def _what_was_lost(failures: dict[int, Exception]) -> str:
     Raises:
         Exception: what a worker raised itself, if one did; losses are what the others suffered from it then.
     """
-    from dnw_core.training import PeerLostError
-
     for _, failure in sorted(failures.items()):
         of_ray = type(failure).__module__.split(".")[0] == "ray"
         if not (of_ray or isinstance(failure, PeerLostError)):

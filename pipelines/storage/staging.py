@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from dnw_core.errors import UserError
+from dnw_core.errors import DnwError, UserError
 from pipelines.driver import StopWatch
 from pipelines.private_folder import private_folder
 from pipelines.spec import TrialSpec
@@ -131,7 +131,7 @@ class RemoteStaging:
             courier.finish(self._patience)
 
 
-class NodeUnusableError(Exception):
+class NodeUnusableError(DnwError):
     """This machine cannot train the trial, although others can; names it and says why."""
 
 

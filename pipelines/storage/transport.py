@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from dnw_core.errors import DnwError
 from pipelines.spec import TrialSpec
 
 Result = TypeVar("Result")
@@ -45,7 +46,7 @@ class Transport(Protocol):
         """Return the word that was left under a name."""
 
 
-class StorageUnreachableError(OSError):
+class StorageUnreachableError(DnwError, OSError):
     """The results were out of reach for longer than was waited."""
 
 

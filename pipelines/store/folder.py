@@ -19,14 +19,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from dnw_core.errors import UserError
+from dnw_core.errors import DnwError, RecordError, UserError
 from dnw_core.files import move_odd_files, read_json, sync, write_text
 from dnw_core.record import (
     CHECKPOINT_FILE,
     PROGRESS_FILE,
     RECORD_FILE,
     RECORD_VERSION,
-    RecordError,
     TrialRecord,
     read_record,
     record_text,
@@ -39,7 +38,7 @@ from pipelines.store.verify import KnownHashes, VerificationError, read_own_reco
 _CHECKPOINTS = (CHECKPOINT_FILE, "checkpoint.previous.pt")  # the second one while the first is being replaced
 
 
-class CommitRefusedError(RuntimeError):
+class CommitRefusedError(DnwError):
     """A working folder does not hold a finished trial (a programmer's error, or a broken disk)."""
 
 

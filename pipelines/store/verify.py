@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dnw_core.config import fingerprint
-from dnw_core.errors import UserError
+from dnw_core.errors import DnwError, RecordError, UserError
 from dnw_core.files import read_json, sha256_of, write_text
 from dnw_core.record import (
     CHECKPOINT_FILE,
@@ -18,7 +18,6 @@ from dnw_core.record import (
     LOG_FILE,
     RECORD_FILE,
     WIRING_FILE,
-    RecordError,
     TrialRecord,
     read_record,
 )
@@ -28,7 +27,7 @@ from pipelines.store.layout import KNOWN_HASHES_FILE, TRIALS
 REQUIRED_FILES = (HISTORY_FILE, WIRING_FILE, CHECKPOINT_FILE, LOG_FILE)
 
 
-class VerificationError(Exception):
+class VerificationError(DnwError):
     """The folder is not this trial's result; the message says why, in one line."""
 
 

@@ -97,7 +97,7 @@ def trial_content(folder: Path) -> Content:
     """Return the run of one trial, done or failed.
 
     Raises:
-        OSError, ValueError: if its files cannot be read.
+        OSError, ValueError, RecordError: if its files cannot be read.
     """
     path = folder / RECORD_FILE
     record = read_record(path)

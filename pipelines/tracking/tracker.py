@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dnw_core.errors import RecordError
 from pipelines.tracking.addresses import sqlite_path
 from pipelines.tracking.content import row_content, row_identity, trial_content, trial_digest
 from pipelines.tracking.database import in_words, make_database, make_no_folders
@@ -120,7 +121,7 @@ class Tracker:
                 folder, name = self.results_dir / trial["folder"], f"{identity}/seed-{trial['seed']}"
                 try:
                     content = None if runs.has(name, trial_digest(folder)) else trial_content(folder)
-                except (OSError, ValueError) as error:
+                except (OSError, ValueError, RecordError) as error:
                     outcome.skipped.append(f"{trial['folder']}: {first_line(error)}")
                     continue
                 if content is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from dnw_core.errors import DnwError
 from pipelines.spec import Resources
 
 MARGIN = 0.1
@@ -16,7 +17,7 @@ MOST_TRIALS = 8
 """More processes on one GPU gain nothing: their kernels take turns."""
 
 
-class GpuShareTooSmallError(Exception):
+class GpuShareTooSmallError(DnwError):
     """A trial on a share of a GPU ran out of its memory; it goes on with a larger share."""
 
 

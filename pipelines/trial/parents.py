@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dnw_core.errors import DnwError
 from dnw_core.record import TrialRecord
 from pipelines.spec import TrialSpec
 from pipelines.store import Store, TrialState
 
 
-class TrialBlockedError(Exception):
+class TrialBlockedError(DnwError):
     """The trial cannot start, because its parent is not finished. The message says which one, and why."""
 
 

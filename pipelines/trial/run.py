@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dnw_core.config import Execution
-from dnw_core.errors import TrialFailedError, UserError
+from dnw_core.errors import TrialFailedError, TrialStopped, UserError
 from dnw_core.record import LOG_FILE, RECORD_FILE, EpochMetrics, TrialRecord, read_record
 from pipelines.spec import TrialSpec
 from pipelines.store import Store
@@ -84,7 +84,7 @@ def _train(
 ) -> TrialRecord | None:
     from_parent = {} if parent is None else {"parent": parent}
     prepare_process(spec.execution)
-    from dnw_core.training import TrialIdentity, TrialStopped
+    from dnw_core.training import TrialIdentity
 
     identity = TrialIdentity(table=spec.table, row=spec.row, scale=spec.scale, fingerprint=spec.fingerprint)
     folder = store.work_folder(spec)

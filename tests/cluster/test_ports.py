@@ -30,7 +30,7 @@ from pathlib import Path
 from support.stubs.specs import spec
 from support.stubs.tiny_trials import small_recipe
 from dnw_core.config.base import fingerprint
-from pipelines import schedule
+from pipelines.schedule import run as schedule
 from pipelines.spec import Resources
 from pipelines.store.folder import Store
 results = Path(sys.argv[1])

@@ -9,8 +9,7 @@ import pytest
 from support.services import s3_server
 from support.stubs.specs import TRAIN, spec
 
-from pipelines import prepare
-from pipelines.commands import costs, search, sync_mlflow
+from pipelines.commands import costs, prepare, search, sync_mlflow
 from pipelines.commands.reproduce_all import main
 from pipelines.storage.bucket.client import Bucket
 from pipelines.storage.bucket.mirror import mirror_folder
@@ -113,7 +112,7 @@ def test_a_folder_is_no_address(
     assert prepare.main(["--cache-dir", PLACE]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 5
-    assert all("is an address; a folder or file of this machine is wanted here" in line for line in lines)
+    assert all("is an address; give a folder or file on this machine" in line for line in lines)
     assert not list(tmp_path.glob("s3*"))
 
 
@@ -123,4 +122,4 @@ def test_sync_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert sync_mlflow.main(["results"]) == 2
     first, second = capsys.readouterr().err.splitlines()
     assert first == "error: unknown option --result-dir; did you mean '--results-dir'?"
-    assert second == "error: unexpected argument 'results'; the folder is named with --results-dir"
+    assert second == "error: unexpected argument 'results'; name the folder with --results-dir"

@@ -91,7 +91,7 @@ def test_ctrl_c_says_how_to_go_on(stub: StubSchedule, results: Path, capsys: pyt
     stub.interrupt_after = 1
     assert main([*ROW, "--mode", "force"]) == 130
     said = capsys.readouterr().err
-    assert said.endswith("To go on: python pipelines/reproduce_all.py --only tiny/static-dnw\n")
+    assert said.endswith("To resume: python pipelines/reproduce_all.py --only tiny/static-dnw\n")
     stub.interrupt_after = None
     stub.ran.clear()
     assert main(ROW) == 0
@@ -108,7 +108,7 @@ def test_ctrl_c_anywhere_leaves_no_traceback(
 
     monkeypatch.setattr(cli, "check_data", interrupt)
     assert main(ROW) == 130
-    assert "To go on: python pipelines/reproduce_all.py --only tiny/static-dnw" in capsys.readouterr().err
+    assert "To resume: python pipelines/reproduce_all.py --only tiny/static-dnw" in capsys.readouterr().err
     assert lock_owner(results) is None
 
 

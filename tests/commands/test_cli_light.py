@@ -54,7 +54,11 @@ def test_a_script_finds_the_clone_it_lies_in(tmp_path: Path) -> None:
     (tmp_path / "pipelines").mkdir()
     for path in (ROOT / "pipelines").glob("*.py"):
         (tmp_path / "pipelines" / path.name).write_bytes(path.read_bytes())
-    (tmp_path / "pipelines" / "cli.py").write_text("def main() -> int:\n    print('the clone')\n    return 0\n")
+    (tmp_path / "pipelines" / "commands").mkdir()
+    (tmp_path / "pipelines" / "commands" / "__init__.py").touch()
+    (tmp_path / "pipelines" / "commands" / "reproduce_all.py").write_text(
+        "def main() -> int:\n    print('the clone')\n    return 0\n"
+    )
     script = str(tmp_path / "pipelines" / "reproduce_all.py")
     result = subprocess.run([sys.executable, script], capture_output=True, text=True, env=_environment(), timeout=60)
     assert result.stdout == "the clone\n", result.stderr

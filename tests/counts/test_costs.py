@@ -258,7 +258,7 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     for words, line in (
         (["--only", "imagenet/dnw"], "error: --only 'imagenet/dnw' matches no row"),
         (["--tabel", "tiny"], "error: unknown option --tabel; did you mean '--table'?"),
-        (["imagenet"], "error: unexpected argument 'imagenet'; rows are named with --only"),
+        (["imagenet"], "error: unexpected argument 'imagenet'; name rows with --only"),
         ([*lost, "--results-dir", str(tmp_path / "none")], "error: there is no results folder"),
         ([*lost, "--json", str(tmp_path / "none" / "costs.json")], "error: --json "),
     ):

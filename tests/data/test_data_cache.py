@@ -164,7 +164,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from data import test_data_cache as here
-from dnw_core.data import locks
+from dnw_core.data.sources import locks
 folder, name, with_lock = Path(sys.argv[1]), sys.argv[3], sys.argv[4] == "lock"
 if not with_lock:
     locks._acquire = lambda descriptor: False

@@ -177,7 +177,7 @@ def test_ctrl_c(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert errors.startswith("\nstopped; finished shards are kept. To go on: python pipelines/prepare.py ")
+    assert errors.startswith("\nstopped; finished shards are kept. To resume: python pipelines/prepare.py ")
     assert errors.count("\n") == 2
     assert session_ends(process.pid)
     assert not list((tmp_path / "out").glob(".*.tmp"))

@@ -256,10 +256,10 @@ def test_mistakes_are_one_line(
         (["a", "s3://bucket/b"], "argument OUT: s3://bucket/b is no folder"),
         (["a", "b", "--keep-sise"], "unknown option --keep-sise; did you mean '--keep-size'?"),
         (["a", "b", "--keep-size", "--short-side", "9"], "--keep-size and --short-side contradict each other"),
-        (["a", "b", "--short-side", "0"], "'0' is not a whole number from 8 on"),
+        (["a", "b", "--short-side", "0"], "'0' is not a whole number of 8 or more"),
         (["a", "b", "--quality", "101"], "'101' is not a whole number from 1 to 100"),
-        (["a", "b", "--processes", "two"], "'two' is not a whole number from 1 on"),
-        (["a", ""], "a folder's or file's name is empty"),
+        (["a", "b", "--processes", "two"], "'two' is not a whole number of 1 or more"),
+        (["a", ""], "the path is empty"),
     ],
 )
 def test_mistyped_options_are_one_line(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:

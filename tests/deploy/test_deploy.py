@@ -41,7 +41,7 @@ def commands_of_ours(text: str) -> list[list[str]]:
 def check(words: list[str]) -> None:
     """Raise for a word that our own parsers do not know."""
     if words[0] == "leave_node":
-        leave_node.make_parser().parse_words(words[1:], "")
+        leave_node.make_parser().parse(words[1:], "")
     else:
         parse_options(words[1:])
 
@@ -122,7 +122,7 @@ def test_a_pod_has_time_to_leave() -> None:
     (container,) = PODS["worker"]["containers"]
     hook = container["lifecycle"]["preStop"]["exec"]["command"]
     assert hook[:2] == ["python", "/app/pipelines/leave_node.py"]
-    values = leave_node.make_parser().parse_words(hook[2:], "")
+    values = leave_node.make_parser().parse(hook[2:], "")
     for_ray = float(next(one["value"] for one in container["env"] if one["name"].endswith("DRAIN_TIMEOUT_S")))
     assert values.seconds + for_ray < PODS["worker"]["terminationGracePeriodSeconds"]
 

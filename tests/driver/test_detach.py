@@ -86,13 +86,13 @@ def test_it_trains_in_the_background_until_it_is_stopped(
 
     code, out, _ = command("--stop")
     assert code == 0
-    assert out.splitlines()[1] == f"it has stopped; to go on: {said.command}"
+    assert out.splitlines()[1] == f"it has stopped; to resume: {said.command}"
     assert lock_owner(results) is None
     log = (results / "driver.log").read_text().splitlines()
     words = "python pipelines/reproduce_all.py --only tiny/static-dnw --detach --mode force"
     assert log[1].endswith(f" process {said.pid}: {words}")
     assert log[2:6] == [first, "training", "a warning", "stopping"]
-    assert log[-1] == f"stopped; what was finished is kept. To go on: {said.command}"
+    assert log[-1] == f"stopped; what was finished is kept. To resume: {said.command}"
     assert command("--stop") == (0, f"no driver is at work on {results}\n", "")
 
 
@@ -161,7 +161,7 @@ def test_ctrl_c_while_it_begins_is_passed_on(results: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "stopped; what was finished is kept. To go on: python" in err
+    assert "stopped; what was finished is kept. To resume: python" in err
     with pytest.raises(ProcessLookupError):
         os.kill(owner.pid, 0)
 

@@ -135,7 +135,7 @@ def test_the_lock_tells_where_it_can(tmp_path: Path) -> None:
     assert found.state == "gone"
     (line,) = driver_lines(found)
     assert line.startswith("the driver (process 7 on anything) is gone, last heartbeat at 20")
-    assert line.endswith("to go on: python pipelines/reproduce_all.py --scale paper")
+    assert line.endswith("to resume: python pipelines/reproduce_all.py --scale paper")
 
 
 def test_the_lock_of_a_copy_tells_nothing(tmp_path: Path) -> None:

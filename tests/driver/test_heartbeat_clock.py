@@ -24,7 +24,7 @@ SHOWN = {
     "pipelines/driver/detach.py": "in front of a log's line",
     "pipelines/driver/heartbeat.py": "when a driver began and spoke; what tells whether it lives is a count",
     "pipelines/storage/bucket/lease.py": "when the lease's owner began",
-    "pipelines/leave_node.py": "told to Ray's autoscaler",
+    "pipelines/commands/leave_node.py": "told to Ray's autoscaler",
     "pipelines/driver/lock.py": "when the lock's owner began",
     "pipelines/hpo/curve.py": "points of time in the tracker",
     "pipelines/hpo/result.py": "the date in a file that was found",

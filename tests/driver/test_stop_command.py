@@ -23,7 +23,7 @@ from pipelines.store.layout import STOP_FILE
 _DRIVER = """
 import signal, sys, time
 from pathlib import Path
-from pipelines import heartbeat
+from pipelines.driver import heartbeat
 from pipelines.driver.heartbeat import beating
 from pipelines.driver.lock import driver_lock
 heartbeat._LOOK_SECONDS = 0.02
@@ -73,7 +73,7 @@ def test_stop_is_ctrl_c_from_afar(tmp_path: Path) -> None:
         assert process.stdout.read() == "interrupted\n"
     assert said[0] == f"no driver is at work on {tmp_path}"
     assert said[1].startswith(f"asked process {process.pid} on ")
-    assert said[2] == "it has stopped; to go on: the command"
+    assert said[2] == "it has stopped; to resume: the command"
     assert not (tmp_path / STOP_FILE).exists()
 
 

@@ -126,6 +126,6 @@ def test_sigterm(tmp_path: Path, reference: Path, chance: random.Random) -> None
 
 def _check_interrupted(run: Command, code: int, when: str) -> None:
     assert run.wait() == code, f"{when}: {run.said}"
-    assert "To go on: python pipelines/reproduce_all.py" in run.said, f"{when}: {run.said}"
+    assert "To resume: python pipelines/reproduce_all.py" in run.said, f"{when}: {run.said}"
     assert "Traceback" not in run.said, f"{when}: {run.said}"
     assert run.left_behind() == [], f"{when}: {run.said}"

@@ -29,7 +29,7 @@ _DRIVER = """
 import sys
 from pathlib import Path
 from support.stubs.specs import TRAIN, spec
-from pipelines import schedule
+from pipelines.schedule import run as schedule
 from pipelines.driver.lock import driver_lock
 from pipelines.store.folder import Store
 results = Path(sys.argv[2])
@@ -166,6 +166,6 @@ def test_ctrl_c_while_planning(tmp_path: Path) -> None:
         wait_for("the plan to begin", lambda: run.ended or (tmp_path / "results" / "store.json").exists())
         run.interrupt()
         assert run.wait() == 130, run.said
-        assert "To go on: python pipelines/reproduce_all.py" in run.said
+        assert "To resume: python pipelines/reproduce_all.py" in run.said
         assert "Traceback" not in run.said, run.said
         assert run.left_behind() == []

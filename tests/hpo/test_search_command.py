@@ -48,11 +48,11 @@ def configurations(tmp_path: Path) -> tuple[Store, tuple[Configuration, ...]]:
 BAD = [
     (["--row", "toy/sough"], "--row: there is no row 'toy/sough'; did you mean 'toy/sought'?"),
     (["--scale", "smoky"], "--scale: there is no scale 'smoky'; did you mean 'smoke'?"),
-    (["--trials", "0"], "argument --trials: '0' is not a whole number from 1 on"),
+    (["--trials", "0"], "argument --trials: '0' is not a whole number of 1 or more"),
     (["--seed", "x"], "argument --seed: 'x' is not a whole number from 0 on"),
     (["--trails", "3"], "unknown option --trails; did you mean '--trials'?"),
-    (["toy/sought"], "unexpected argument 'toy/sought'; the row is named with --row"),
-    (["--out", ""], "a folder's or file's name is empty"),
+    (["toy/sought"], "unexpected argument 'toy/sought'; name the row with --row"),
+    (["--out", ""], "the path is empty"),
     (["--tables", "/nowhere"], "/nowhere: no table (*.yaml) stands here"),
     (["--tracking-uri", "ftp://x"], "--tracking-uri 'ftp://x' is of an unknown kind"),
 ]

@@ -18,6 +18,7 @@ import yaml
 from support.stubs.search import BEST_RATE, TRAIN, accuracy, line, trained, write_tables
 
 from pipelines.commands import search
+from pipelines.commands.shell import INTERRUPTED
 from pipelines.hpo.curve import Curve, read_stopped
 from pipelines.hpo.plan import Judged, Search, find_row, judge, plan_search
 from pipelines.hpo.tracking import SearchTracker
@@ -170,8 +171,8 @@ def test_what_was_given_up_stays_given_up(ended: Ended) -> None:
 def test_ctrl_c_ends_with_130_and_the_command_to_go_on(ended: Ended) -> None:
     """Ctrl-C leaves checkpoints and says how to go on."""
     code, said = ended.interrupted
-    assert code == search.INTERRUPTED
-    assert "To go on: python pipelines/search.py --row toy/sought" in said
+    assert code == INTERRUPTED
+    assert "To resume: python pipelines/search.py --row toy/sought" in said
 
 
 def test_again_trains_nothing_and_writes_the_same(ended: Ended, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from dnw_core.config.base import fingerprint
 from dnw_core.errors import DataMissingError
 from dnw_core.record import RECORD_FILE, sealed
 from pipelines.commands.listing import plan_lines, status_lines
+from pipelines.commands.reproduction import row_command
 from pipelines.plan.data_checks import check_data, make_room
 from pipelines.plan.placement import Placement
 from pipelines.plan.planner import Plan, make_plan, plan_rows
@@ -251,13 +253,13 @@ def test_report_rows_hold_what_was_planned_and_what_is_there(store: Store) -> No
     assert [row["variant"] for row in rows] == [False, True, False]
     assert [row["published_mean"] for row in rows] == [80.9, None, 82.3]
     assert rows[0]["command"] == "static-dnw (0, 1, 7)"
-    everything = all_rows(TABLES, store, "smoke")
+    everything = all_rows(TABLES, store, "smoke", partial(row_command, scale="smoke"))
     assert [row["row"] for row in everything] == names
     assert everything[1]["command"] == (
         "python pipelines/reproduce_all.py --scale smoke --only tiny/static-dnw --seeds 1 "
         "--set batch_size=16 --set optimiser.learning_rate=0.05"
     )
-    assert all_rows(TABLES, store, "paper") == []
+    assert all_rows(TABLES, store, "paper", lambda row, seeds: row.id) == []
 
 
 def test_the_report_takes_the_rows(store: Store) -> None:

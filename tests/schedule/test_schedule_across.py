@@ -79,7 +79,7 @@ from pathlib import Path
 from ray.cluster_utils import Cluster
 from dnw_core.config.base import fingerprint
 from dnw_core.config.execution import Execution
-from pipelines import schedule
+from pipelines.schedule import run as schedule
 from pipelines.spec import Resources, TrialSpec
 from pipelines.store.folder import Store
 from support.stubs.dying_worker import TRAIN

@@ -44,7 +44,7 @@ def ray_folder() -> Iterator[Path]:
 @pytest.fixture
 def shared_ray(ray_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every run in this process gets the same Ray."""
-    monkeypatch.setattr(schedule, "connect", lambda cluster: contextlib.nullcontext(ray_folder))
+    monkeypatch.setattr(schedule, "connect", lambda *_: contextlib.nullcontext(ray_folder))
 
 
 def _began(store: Store, one: TrialSpec) -> list[str]:

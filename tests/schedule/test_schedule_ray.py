@@ -142,7 +142,7 @@ _DRIVER = """
 import sys
 from pathlib import Path
 from support.stubs.specs import TRAIN, spec
-from pipelines import limits, schedule
+from pipelines.schedule import run as schedule
 from pipelines.store.folder import Store
 results = Path(sys.argv[1])
 store = Store.open(results, create=True)

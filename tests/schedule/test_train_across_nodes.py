@@ -13,9 +13,9 @@ from support.stubs.specs import spec
 from support.stubs.store import write_finished
 from support.stubs.training import _epoch
 
-from dnw_core.errors import TrialFailedError
+from dnw_core.errors import PeerLostError, TrialFailedError, TrialStopped
 from dnw_core.record import EpochMetrics
-from dnw_core.training import PeerLostError, TrialIdentity, TrialStopped
+from dnw_core.training import TrialIdentity
 from pipelines.driver.stopping import StopWatch
 from pipelines.schedule.multi_node import MetricsFile, MultiNodeTrainer, WorkerGroupError, WorkerJob
 from pipelines.spec import Resources

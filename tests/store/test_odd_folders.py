@@ -86,8 +86,8 @@ def test_a_path_that_was_pasted_into_an_address_is_refused(tmp_path: Path) -> No
 def test_a_name_that_is_no_text_is_refused(
     option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Bytes that are no UTF-8 can stand in no address and no report: a sentence before anything is made."""
+    """A path that is not UTF-8 fits in no address and no report: one line before anything is made."""
     monkeypatch.chdir(tmp_path)
     assert main(["--only", "tiny/static-random", option, "bad\udcff/r"]) == 2
-    assert "holds bytes that are no UTF-8; rename that folder" in capsys.readouterr().err
+    assert "is not UTF-8; rename the folder" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

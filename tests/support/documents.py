@@ -42,5 +42,5 @@ def table_rows(document: str, first_cell: str) -> list[list[str]]:
 
 def names_of_tests() -> set[str]:
     """The names of all test functions."""
-    found = (re.findall(r"^def (test_\w+)", file.read_text("utf-8"), re.MULTILINE) for file in TESTS.glob("test_*.py"))
+    found = (re.findall(r"^def (test_\w+)", file.read_text("utf-8"), re.MULTILINE) for file in TESTS.rglob("test_*.py"))
     return {name for names in found for name in names}

@@ -15,7 +15,7 @@ from test_training_scores import Guess
 from torch import Tensor, nn
 
 from dnw_core.config.base import fingerprint
-from dnw_core.errors import CheckpointRefusedError, NotFinite
+from dnw_core.errors import CheckpointRefusedError, NotFiniteError
 from dnw_core.record import EpochMetrics, Scores
 from dnw_core.training.checkpoints.resume import refuse_unfit
 from dnw_core.training.engine.finite import finite_epoch
@@ -53,7 +53,7 @@ def test_no_accuracy_comes_of_logits_that_are_not_finite(value: float, classes: 
     if value == 3e38:
         places = torch.tensor(classes - 1)
         network.register_forward_hook(lambda module, given, logits: logits.index_fill(1, places, value))
-    with pytest.raises(NotFinite, match=r"test loss is not finite|logits are not finite"):
+    with pytest.raises(NotFiniteError, match=r"test loss is not finite|logits are not finite"):
         evaluate(recipe, network, network, feed)
     network = Odd(classes, 0.0)
     assert math.isfinite(evaluate(recipe, network, network, feed).loss)
@@ -64,7 +64,7 @@ def test_a_network_that_diverges_in_an_epochs_last_step_has_failed(kind: str, tm
     """Its training loss was finite, so only the test loss tells; there is no record, no score and no checkpoint."""
     recipe = small_recipe(kind, data=ONE_STEP, optimiser={"learning_rate": 1e30})
     seen: list[EpochMetrics] = []
-    with pytest.raises(NotFinite, match=r"^the test loss is not finite \(epoch 0\)$"):
+    with pytest.raises(NotFiniteError, match=r"^the test loss is not finite \(epoch 0\)$"):
         train(recipe, tmp_path, on_epoch=seen.append, checkpoint_minutes=0)
     assert not seen
     assert not {path.name for path in tmp_path.iterdir()} & {"trial.json", "checkpoint.pt"}
@@ -73,7 +73,7 @@ def test_a_network_that_diverges_in_an_epochs_last_step_has_failed(kind: str, tm
 def test_an_equation_without_a_finite_solution_has_failed_in_words(tmp_path: Path) -> None:
     """The solver's own word for it is an AssertionError without a sentence."""
     recipe = small_recipe("tiny-continuous", data=ONE_STEP, optimiser={"learning_rate": 1e10})
-    with pytest.raises(NotFinite, match=r"has no finite solution: .+ \(epoch 0\)$"):
+    with pytest.raises(NotFiniteError, match=r"has no finite solution: .+ \(epoch 0\)$"):
         train(recipe, tmp_path)
 
 
@@ -100,11 +100,11 @@ def test_weights_that_reach_no_logit_are_looked_at() -> None:
         raise KeyError
     assert isinstance(network[1].running_var, Tensor)
     network[1].running_var[0] = math.inf
-    with pytest.raises(NotFinite, match=r"^1.running_var is not finite \(epoch 3\)$"), finite_epoch(network, 3):
+    with pytest.raises(NotFiniteError, match=r"^1.running_var is not finite \(epoch 3\)$"), finite_epoch(network, 3):
         pass
     with torch.no_grad():
         network[0].weight[0, 0] = math.nan
-    with pytest.raises(NotFinite, match=r"^0.weight is not finite \(epoch 3\)$"), finite_epoch(network, 3):
+    with pytest.raises(NotFiniteError, match=r"^0.weight is not finite \(epoch 3\)$"), finite_epoch(network, 3):
         raise KeyError
 
 

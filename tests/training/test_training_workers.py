@@ -145,9 +145,9 @@ def test_what_a_worker_raises_is_raised_here(tmp_path: Path, monkeypatch: pytest
 
 ORPHANED = """
 import sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = [{tests!r}, {tests!r} + "/training"]
 from pathlib import Path
-from training.test_training_workers import recipe
+from test_training_workers import recipe
 from support.stubs.tiny_trials import train
 if __name__ == "__main__":
     train(recipe(epochs=100000), Path({folder!r}), workers=2)

@@ -16,10 +16,10 @@ from typing import Protocol
 from dnw_core.data.formats.folder_listing import TRAIN_FOLDER, list_folder
 from dnw_core.data.formats.manifest import Manifest, Settings, Shard
 from dnw_core.data.prepare.plan import ShardPlan, plan_shards
-from dnw_core.data.prepare.shard import BadImage, Place, read_prepared
+from dnw_core.data.prepare.shard import BadImage, BadImagesError, Place, read_prepared
 from dnw_core.data.prepare.state import Begun, State, strangers
 from dnw_core.data.prepare.workers import Ended, Task, Word, run_tasks
-from dnw_core.errors import DataBrokenError, DataMissingError, UserError
+from dnw_core.errors import DataMissingError, UserError
 
 _SAMPLE = 48  # images from which the room that the rest will take is estimated
 _MARGIN = 1.1
@@ -36,14 +36,6 @@ class Watch(Protocol):
 
     def kept(self, images: int) -> None:
         """Hear that so many more lie in a shard that is there already."""
-
-
-class BadImages(DataBrokenError):
-    """Images that cannot be used; ``images`` names all of them."""
-
-    def __init__(self, images: list[BadImage], message: str) -> None:
-        super().__init__(message)
-        self.images = images
 
 
 @dataclass(frozen=True)
@@ -85,7 +77,7 @@ def prepare(source: Path, out: Path, settings: Settings, *, processes: int, over
         watch: hears how it goes on.
 
     Raises:
-        BadImages: if images cannot be used; the other shards are finished and kept.
+        BadImagesError: if images cannot be used; the other shards are finished and kept.
         DataMissingError: if the source lacks a split.
         DataBrokenError: if its splits have different classes, a class is empty, or a file is no image.
         UserError: if ``out`` holds something else, has no room, or cannot be written.
@@ -103,11 +95,11 @@ def prepare(source: Path, out: Path, settings: Settings, *, processes: int, over
         finally:
             state.remove_temporaries()
         if work.bad:
-            raise BadImages(
-                sorted(work.bad, key=lambda image: image.path),
+            raise BadImagesError(
                 f"{len(work.bad):,} of {len(listing.train) + len(listing.test):,} images cannot be used; repair or "
                 f"remove them, then the same command makes the {len(plans) - len(work.shards)} of {len(plans)} "
                 "shards that are missing",
+                sorted(work.bad, key=lambda image: image.path),
             )
         return Prepared(state.conclude(listing.classes, plans, work.shards), work.made)
     except OSError as error:

@@ -8,7 +8,7 @@ little. The file's bytes depend on the plan alone: they are the same whichever p
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from dnw_core.data.formats.manifest import Settings, Shard
 from dnw_core.data.prepare.image import prepare_image
 from dnw_core.data.prepare.plan import ShardPlan
+from dnw_core.errors import DataBrokenError
 from dnw_core.files import sha256_of, write_atomically
 
 ROW_GROUP = 100  # images
@@ -39,11 +40,11 @@ class BadImage:
     reason: str
 
 
-class BadImagesError(Exception):
-    """A shard cannot be written; all its bad images are named."""
+class BadImagesError(DataBrokenError):
+    """Images cannot be used; ``images`` names all of them."""
 
-    def __init__(self, images: list[BadImage]) -> None:
-        super().__init__(f"{len(images)} bad images")
+    def __init__(self, message: str, images: Sequence[BadImage] = ()) -> None:
+        super().__init__(message)
         self.images = images
 
 
@@ -110,7 +111,7 @@ def _write(temporary: Path, place: Place, plan: ShardPlan, progress: Callable[[i
                 writer.write_table(pa.Table.from_pydict({"image": images, "label": labels}, schema=schema))
             progress(len(rows))
     if bad:
-        raise BadImagesError(bad)
+        raise BadImagesError(f"{len(bad)} bad images", bad)
 
 
 def _schema(classes: tuple[str, ...]) -> Any:

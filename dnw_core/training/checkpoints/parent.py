@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from dnw_core.config import Recipe, fingerprint
-from dnw_core.errors import CheckpointRefusedError, TrialFailedError
+from dnw_core.errors import CheckpointRefusedError, RecordError, TrialFailedError
 from dnw_core.files import sha256_of
-from dnw_core.record import CHECKPOINT_FILE, RECORD_FILE, RecordError, TrialRecord, read_record
+from dnw_core.record import CHECKPOINT_FILE, RECORD_FILE, TrialRecord, read_record
 from dnw_core.training.checkpoints.checkpoint import CheckpointKey, read_checkpoint
 from dnw_core.wiring.attach import attached_rules
 from dnw_core.wiring.rule import WiringRule

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 import torch
 from torch import Tensor, nn
 
-from dnw_core.errors import NotFinite
+from dnw_core.errors import NotFiniteError
 from dnw_core.training.engine.batch_statistics import batch_norms
 
 
@@ -21,22 +21,22 @@ def finite_epoch(network: nn.Module, epoch: int) -> Iterator[None]:
     same: another trial may start from them.
 
     Raises:
-        NotFinite: naming what is not, and the epoch.
+        NotFiniteError: naming what is not, and the epoch.
     """
     try:
         yield
-    except NotFinite as error:
-        raise NotFinite(_in_epoch(str(error), epoch)) from None
+    except NotFiniteError as error:
+        raise NotFiniteError(_in_epoch(str(error), epoch)) from None
     except Exception as error:
         reason = None
         with suppress(Exception):  # on a device that is broken nothing can be looked at
             reason = _not_finite(network) or _no_solution(error)
         if reason is None:
             raise
-        raise NotFinite(_in_epoch(reason, epoch)) from error
+        raise NotFiniteError(_in_epoch(reason, epoch)) from error
     reason = _not_finite(network)
     if reason is not None:
-        raise NotFinite(_in_epoch(reason, epoch))
+        raise NotFiniteError(_in_epoch(reason, epoch))
 
 
 def _in_epoch(text: str, epoch: int) -> str:

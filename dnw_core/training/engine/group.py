@@ -21,13 +21,9 @@ from torch import Tensor
 
 from dnw_core.config import Recipe
 from dnw_core.data.feeds.share import WorkerShard
-from dnw_core.errors import UserError
+from dnw_core.errors import PeerLostError, UserError
 
 CPU = torch.device("cpu")
-
-
-class PeerLostError(RuntimeError):
-    """Another worker could not be reached: it died, or failed before it got here."""
 
 
 @dataclass(frozen=True)

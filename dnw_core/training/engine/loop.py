@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from dnw_core.config import Recipe
 from dnw_core.data.feeds.feed import BatchSource
-from dnw_core.errors import NotFinite
+from dnw_core.errors import NotFiniteError
 from dnw_core.training.engine.decay import parameter_groups
 from dnw_core.training.engine.group import LONE, WorkerGroup
 from dnw_core.training.engine.learning_rate import learning_rate
@@ -70,7 +70,7 @@ def train_epoch(
             whether the device has been waited for; the answer is the same on every worker.
 
     Raises:
-        NotFinite: if a loss is not finite.
+        NotFiniteError: if a loss is not finite.
     """
     assert training_step.run is not None
     total = training_step.run.steps_per_epoch
@@ -101,7 +101,7 @@ def train_epoch(
 
 def _refuse_not_finite(state: TrainingState) -> None:
     if not bool(torch.isfinite(state.loss_sum)):
-        raise NotFinite(f"the training loss is not finite (epoch {state.epoch}, by step {state.step - 1})")
+        raise NotFiniteError(f"the training loss is not finite (epoch {state.epoch}, by step {state.step - 1})")
 
 
 @torch.no_grad()
@@ -113,8 +113,8 @@ def evaluate(
     Batches have the recipe's size (dopri5's steps depend on it).
 
     Raises:
-        NotFinite: on every worker, if the loss or any logit is not finite. The largest of ten NaNs is the first, so
-            such a network would score exactly chance.
+        NotFiniteError: on every worker, if the loss or any logit is not finite. The largest of ten NaNs is the first,
+            so such a network would score exactly chance.
     """
     network.eval()
     top5 = recipe.network.classes > TOP
@@ -136,9 +136,9 @@ def evaluate(
         group.add_up(sums)
     loss_sum, correct_sum, among_sum, count, odd_sum = sums.tolist()
     if not math.isfinite(loss_sum):
-        raise NotFinite("the test loss is not finite")
+        raise NotFiniteError("the test loss is not finite")
     if odd_sum:  # minus infinity for a class that is no image's own leaves the loss finite
-        raise NotFinite("a test image's logits are not finite")
+        raise NotFiniteError("a test image's logits are not finite")
     return Evaluation(
         loss=loss_sum / count,
         accuracy=int(correct_sum) / int(count),

@@ -19,9 +19,8 @@ from multiprocessing.connection import Connection
 import torch
 import torch.distributed as dist
 
-from dnw_core.errors import UserError
-from dnw_core.training.engine.group import PeerLostError, WorkerGroup, reaching_others
-from dnw_core.training.session import TrialStopped
+from dnw_core.errors import PeerLostError, TrialStopped, UserError
+from dnw_core.training.engine.group import WorkerGroup, reaching_others
 from dnw_core.training.worker import run_worker
 from dnw_core.training.workers.handle import STOP, Said, WorkerTask
 

@@ -18,21 +18,17 @@ from pathlib import Path
 import torch
 
 from dnw_core.config import Execution, Recipe
-from dnw_core.errors import TrialFailedError
+from dnw_core.errors import TrialFailedError, TrialStopped, WorkersLostError
 from dnw_core.record import LOG_FILE, EpochMetrics, TrialRecord
 from dnw_core.training import session
 from dnw_core.training.checkpoints.checkpoint import CheckpointKey, load_checkpoint
 from dnw_core.training.checkpoints.trial_log import TrialLog
-from dnw_core.training.session import TrialIdentity, TrialStopped
+from dnw_core.training.session import TrialIdentity
 from dnw_core.training.workers.handle import WorkerHandle, WorkerTask
 
 MOST_FRUITLESS_RESTARTS = 3
 SECONDS_BETWEEN_LOOKS = 0.25
 SECONDS_FOR_A_CAUSE = 20.0  # after one worker missed another, until that one's own end is known
-
-
-class WorkersLostError(Exception):
-    """A worker ended without a result; says which and how."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pipelines.cluster import head_watch
 _DRIVER = """
 import sys, time
 from pipelines.cluster.head_watch import head_watch
-with head_watch(sys.argv[1]):
+with head_watch(sys.argv[1], "the same command"):
     print("watching", flush=True)
     time.sleep(120)  # as Ray waits, for an answer that never comes
 """
@@ -28,7 +28,7 @@ def test_a_head_that_is_gone_ends_the_driver_with_a_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as head:
         address = f"127.0.0.1:{head.getsockname()[1]}"
         driver = subprocess.Popen(
-            [sys.executable, "-c", _DRIVER, address, "--scale", "smoke"],
+            [sys.executable, "-c", _DRIVER, address],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -40,7 +40,7 @@ def test_a_head_that_is_gone_ends_the_driver_with_a_line() -> None:
     assert driver.returncode == 1
     (line,) = said.strip().splitlines()
     assert line.startswith(f"error: the head of the Ray cluster at {address} has not answered for 1 s")
-    assert line.endswith(f"python pipelines/reproduce_all.py {address} --scale smoke")
+    assert line.endswith("When a cluster is there again: the same command")
 
 
 def test_a_head_that_answers_again_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +58,7 @@ def test_a_head_that_answers_again_ends_nothing(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(head_watch, "patience", lambda: 3.0)
     monkeypatch.setattr(head_watch, "time", SimpleNamespace(monotonic=lambda: float(len(looks))))  # a look a second
     monkeypatch.setattr(head_watch, "_end", lambda *_: ended.append(len(looks)))
-    with head_watch.head_watch("127.0.0.1:1"):
+    with head_watch.head_watch("127.0.0.1:1", ""):
         wait_for("all looks", lambda: len(looks) > len(answers))
     assert ended == [len(answers)]
 
