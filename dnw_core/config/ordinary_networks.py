@@ -28,6 +28,7 @@ class MobileNetV2Config(OrdinaryNetworkConfig):
     """MobileNetV2, its widths as near as can be to the ShuffleNetV2 paper's own implementation (facts 4.2)."""
 
     kind: Literal["mobilenet-v2"]
+    implementation: ClassVar[str] = "dnw_core.models.ordinary.mobilenet_v2:MobileNetV2"
     width_multiplier: float = Field(gt=0, le=2)
 
     def channels(self, full: int) -> int:
@@ -39,6 +40,7 @@ class LightDenseNetConfig(OrdinaryNetworkConfig):
     """DenseNet on the ShuffleNetV2 paper's stage table, widths chosen for its budget (facts 4.2)."""
 
     kind: Literal["light-densenet"]
+    implementation: ClassVar[str] = "dnw_core.models.ordinary.light_densenet:LightDenseNet"
     growth: int = Field(gt=0, description="channels that each unit adds")
 
 
@@ -46,6 +48,7 @@ class LightXceptionConfig(OrdinaryNetworkConfig):
     """The light Xception: stages of 4, 8 and 4 residual blocks of three separable convolutions (facts 4.2)."""
 
     kind: Literal["light-xception"]
+    implementation: ClassVar[str] = "dnw_core.models.ordinary.light_xception:LightXception"
     stem_channels: int = Field(gt=0)
     middle_channels: int = Field(gt=0, description="m of the first stage; doubled in each further one")
 
@@ -54,6 +57,7 @@ class ShuffleNetV1Config(OrdinaryNetworkConfig):
     """ShuffleNetV1 with three groups (facts 4.2)."""
 
     kind: Literal["shufflenet-v1"]
+    implementation: ClassVar[str] = "dnw_core.models.ordinary.pytorchcv_networks:ShuffleNetV1"
     width: Literal["x0.5", "x1"]
 
 
@@ -61,6 +65,7 @@ class ShuffleNetV2Config(OrdinaryNetworkConfig):
     """ShuffleNetV2 (facts 4.2)."""
 
     kind: Literal["shufflenet-v2"]
+    implementation: ClassVar[str] = "dnw_core.models.ordinary.pytorchcv_networks:ShuffleNetV2"
     width: Literal["x0.5", "x1"]
 
 
@@ -68,3 +73,4 @@ class MnasNetSmallConfig(OrdinaryNetworkConfig):
     """MnasNet-search2, the small network whose architecture is published (facts 4.2)."""
 
     kind: Literal["mnasnet-small"]
+    implementation: ClassVar[str] = "dnw_core.models.ordinary.pytorchcv_networks:MnasNetSmall"

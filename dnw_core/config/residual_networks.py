@@ -120,6 +120,7 @@ class ResNet50Config(ResidualConfig):
 
     pooled: ClassVar[bool] = True
     kind: Literal["resnet50"]
+    implementation: ClassVar[str] = "dnw_core.models.residual.resnet50:ResNet50"
     classes: int = Field(default=1000, gt=1)
     image_size: int = Field(default=224, ge=32, description="pixels a side; the network halves it five times")
     width_multiplier: float = Field(default=1.0, gt=0, le=1, description="every channel count scaled, rounded down")
@@ -172,6 +173,7 @@ class WideResNetConfig(ResidualConfig):
 
     pooled: ClassVar[bool] = False
     kind: Literal["wide-resnet"]
+    implementation: ClassVar[str] = "dnw_core.models.residual.wide_resnet:WideResNet"
     image_size: int = Field(default=32, ge=4, description="pixels a side; the network halves it twice")
     depth: int = Field(default=22, ge=10, description="layers: 6 n + 4, with n blocks in each of the three groups")
     widen: int = Field(default=2, gt=0, description="k: the groups have 16 k, 32 k and 64 k channels")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -28,6 +28,8 @@ class RuleConfig(Config):
     """What the settings of every rule have in common.
 
     Attributes:
+        rule: the name in YAML and on the command line, a ``Literal`` field of each registered class.
+        implementation: the rule's class, as ``package.module:Name``; a settings class that has one is registered.
         needs_parent: whether the rule takes something from a finished trial of another row.
         starts_from: the weights that training starts from: drawn from the seed, or the parent trial's last ones.
         edges_learned: whether training decides which edges the network ends with, here or in the parent's trial;
@@ -36,6 +38,9 @@ class RuleConfig(Config):
         fixed_layer_sizes: whether the settings say how many edges each weight ends with; else training divides them.
     """
 
+    if TYPE_CHECKING:
+        rule: str
+    implementation: ClassVar[str]
     needs_parent: ClassVar[bool] = False
     starts_from: ClassVar[StartsFrom] = "seed"
     edges_learned: ClassVar[bool] = True

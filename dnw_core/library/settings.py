@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 from pydantic import ValidationError
 
-from dnw_core.config import RULE_CLASSES, Layers, RuleConfig, WiringConfig
+from dnw_core.config import RULES, Layers, RuleConfig, name_of
 from dnw_core.errors import UserError
 from dnw_core.library.density import as_written, checked_density, instead_of_sparsity
 from dnw_core.library.names import ALIASES, nearest, own_name
@@ -62,32 +62,21 @@ def choose_rule(
     return chosen
 
 
-def registered() -> dict[str, type[RuleConfig]]:
-    """The settings of every registered rule by its name."""
-    return {_literal(kind): kind for kind in get_args(get_args(WiringConfig)[0])}
-
-
-def _literal(kind: type[RuleConfig]) -> str:
-    name: str = get_args(kind.model_fields["rule"].annotation)[0]
-    return name
-
-
 def _from_name(name: str) -> tuple[str, RuleBuilder, type[RuleConfig]]:
-    known = registered()
-    own = own_name(name, known)
+    own = own_name(name, RULES)
     if own is None:
-        alike = nearest(name, (*known, *ALIASES))
-        raise UserError(f"there is no wiring rule {name!r}{alike} (known: {', '.join(known)})")
-    return own, load_class(RULE_CLASSES[own]), known[own]
+        alike = nearest(name, (*RULES, *ALIASES))
+        raise UserError(f"there is no wiring rule {name!r}{alike} (known: {', '.join(RULES)})")
+    return own, load_class(RULES[own].implementation), RULES[own]
 
 
 def _from_settings(settings: RuleConfig) -> ChosenRule:
-    name = next((name for name, kind in registered().items() if type(settings) is kind), None)
+    name = next((name for name, kind in RULES.items() if type(settings) is kind), None)
     if name is None:
         raise UserError(
             f"{type(settings).__name__} are no settings of a registered rule; give the rule's class instead"
         )
-    return ChosenRule(name, load_class(RULE_CLASSES[name]), settings)
+    return ChosenRule(name, load_class(settings.implementation), settings)
 
 
 def _from_class(build: Any) -> tuple[str, RuleBuilder, type[RuleConfig]]:
@@ -119,7 +108,7 @@ def _make_settings(
             raise UserError(f"rule {name!r} has no setting {key!r}{nearest(key, open_names)} ({known})")
     values = {key: as_written(value) for key, value in settings.items()}
     if "rule" in fields and get_origin(fields["rule"].annotation) is Literal:
-        values["rule"] = _literal(kind)
+        values["rule"] = name_of(kind, "rule")
     if "density" in fields:
         values["density"] = checked_density(name, density)
     elif density is not None:
@@ -129,7 +118,7 @@ def _make_settings(
     if "layers" in fields:
         values["layers"] = layers
     elif layers != "uniform":
-        able = ", ".join(known for known, other in registered().items() if "layers" in other.model_fields)
+        able = ", ".join(known for known, other in RULES.items() if "layers" in other.model_fields)
         raise UserError(f"rule {name!r} has no layers {layers!r}; rules that have: {able}")
     try:
         return kind(**values)

@@ -10,8 +10,9 @@ from support.references import mobilenet as reference_mobilenet
 from torch import Tensor
 from torch.nn import functional as F
 
+from dnw_core.config import WiringConfig
 from dnw_core.config.networks import GRAPH_BLOCKS, GraphBlock, GraphMobileNetConfig
-from dnw_core.config.rules import CompleteConfig, FixedRandomConfig, TopEdgesConfig, WiringConfig
+from dnw_core.config.rules import CompleteConfig, FixedRandomConfig, TopEdgesConfig
 from dnw_core.models.build import build_network, build_wired
 from dnw_core.models.mobilenet.graph_mobilenet import GraphMobileNet
 from dnw_core.wiring.attach import attached_rules

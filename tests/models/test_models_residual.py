@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision import models
 
+from dnw_core.config import WiringConfig
 from dnw_core.config.budget import EdgeBudget
-from dnw_core.config.networks import NETWORK_CLASSES
 from dnw_core.config.residual_networks import ResNet50Config, WideResNetConfig
-from dnw_core.config.rules import TopEdgesConfig, WiringConfig
+from dnw_core.config.rules import TopEdgesConfig
 from dnw_core.models.build import build_network, build_wired
 from dnw_core.record import Cost
 from dnw_core.registry import load_class
@@ -38,7 +38,7 @@ def full() -> Any:
 def meta_network(config: ResNet50Config | WideResNetConfig) -> Any:
     """Shapes without values: enough for everything that is counted."""
     with torch.device("meta"):
-        return load_class(NETWORK_CLASSES[config.kind])(config)
+        return load_class(config.implementation)(config)
 
 
 def cost_at(config: ResNet50Config | WideResNetConfig, density: float) -> Cost:

@@ -9,7 +9,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
-from dnw_core.config.rules import WiringConfig
+from dnw_core.config import WiringConfig
 from dnw_core.models.build import build_rule
 from dnw_core.wiring.attach import attach, attached_rules
 from dnw_core.wiring.rules.inherited import InheritedEdges

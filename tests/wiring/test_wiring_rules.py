@@ -7,15 +7,9 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
+from dnw_core.config import WiringConfig
 from dnw_core.config.networks import TinyStaticConfig
-from dnw_core.config.rules import (
-    CompleteConfig,
-    FixedRandomConfig,
-    L1AnnealConfig,
-    NoUpdateConfig,
-    TopEdgesConfig,
-    WiringConfig,
-)
+from dnw_core.config.rules import CompleteConfig, FixedRandomConfig, L1AnnealConfig, NoUpdateConfig, TopEdgesConfig
 from dnw_core.models.build import build_rule, build_wired
 from dnw_core.wiring.attach import attach, attached_rules
 from dnw_core.wiring.slots import Slots

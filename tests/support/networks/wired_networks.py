@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from dnw_core.config.networks import NetworkConfig
-from dnw_core.config.rules import WiringConfig
+from dnw_core.config import NetworkConfig, WiringConfig
 from dnw_core.library.removal import undo_attaching
 from dnw_core.models.build import build_network, build_wired, wire
 from dnw_core.models.graph import Graph
