@@ -36,7 +36,7 @@ class SetConfig(DropAndGrowConfig):
     """SET: drop the smallest magnitudes, grow at random (facts 6)."""
 
     rule: Literal["set"]
-    implementation: ClassVar[str] = "dnw_core.wiring.rules.drop_and_grow:Set"
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.drop_and_grow:SparseEvolutionaryTraining"
 
 
 class RigLConfig(DropAndGrowConfig):
@@ -50,7 +50,7 @@ class GradualPruningConfig(LayeredConfig):
     """GMP: from the complete graph down to k edges by magnitude, on a cubic schedule (facts 6)."""
 
     rule: Literal["gradual-pruning"]
-    implementation: ClassVar[str] = "dnw_core.wiring.rules.gradual_pruning:GradualPruning"
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.gradual_pruning:GradualMagnitudePruning"
     prune_start: Fraction = Field(default=0.05, description="share of the run after which pruning begins")
     prune_end: Fraction = Field(default=0.7, description="share of the run after which k edges are left")
     updates: int = Field(default=100, gt=0, description="times that edges are selected anew in between")
@@ -76,7 +76,7 @@ class SoftThresholdConfig(RuleConfig):
 
     fixed_layer_sizes: ClassVar[bool] = False
     rule: Literal["soft-threshold"]
-    implementation: ClassVar[str] = "dnw_core.wiring.rules.soft_threshold:SoftThreshold"
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.soft_threshold:SoftThresholdReparameterization"
     initial_threshold: float = Field(
         default=-3200.0, description="s at the start; weight decay draws it to zero, where half of the range is cut"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field, ValidationInfo, model_validator
+from typing_extensions import override
 
 from dnw_core.config.base import TO_BE_TRAINED
 from dnw_core.config.budget import GraphSize, WidthLaw
@@ -34,8 +35,8 @@ class TinyConfig(ImageNetworkConfig):
             raise ValueError(f"image_size is {self.image_size}; it must be a multiple of 4 and at least 32")
         return self
 
+    @override
     def graph_sizes(self) -> list[GraphSize]:
-        """The one graph."""
         return [GraphSize("graph", self.nodes**2)]
 
 
@@ -125,6 +126,7 @@ class GraphMobileNetConfig(ImageNetworkConfig):
         description="linear: dense with a bias; edges: a graph of its own without one, as in the paper's Small rows",
     )
 
+    @override
     def graph_sizes(self) -> list[GraphSize]:
         """The five blocks, and the classifier where it holds edges."""
         sizes = [
@@ -188,8 +190,8 @@ class MobileNetV1Config(ImageNetworkConfig):
             for layer in MOBILENET_V1_LAYERS
         ]
 
+    @override
     def graph_sizes(self) -> list[GraphSize]:
-        """The pointwise convolutions."""
         return [
             GraphSize(f"pointwise-{index}", layer.inputs * layer.outputs)
             for index, layer in enumerate(self.layers())

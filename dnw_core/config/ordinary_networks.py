@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import ClassVar, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
 from dnw_core.config.budget import GraphSize
 from dnw_core.config.network_base import ImageNetworkConfig
@@ -19,8 +20,8 @@ class OrdinaryNetworkConfig(ImageNetworkConfig):
     classes: int = Field(default=1000, gt=1)
     image_size: int = Field(default=224, ge=32, description="pixels a side; the networks halve it five times")
 
+    @override
     def graph_sizes(self) -> list[GraphSize]:
-        """None."""
         return []
 
 

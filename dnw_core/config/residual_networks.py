@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field, model_validator
+from typing_extensions import override
 
 from dnw_core.config.budget import GraphSize
 from dnw_core.config.network_base import ImageNetworkConfig
@@ -97,8 +98,8 @@ class ResidualConfig(ImageNetworkConfig):
         """All weights, in the order of the forward pass."""
         return [self.stem(), *(layer for block in self.blocks() for layer in block.layers), self.read_out()]
 
+    @override
     def graph_sizes(self) -> list[GraphSize]:
-        """All weights but the dense layers."""
         return [GraphSize(layer.name, layer.weights) for layer in self.layers()[self.dense_layers :]]
 
 
@@ -142,10 +143,12 @@ class ResNet50Config(ResidualConfig):
         """Return how many of ``full`` channels the width leaves."""
         return int(self.width_multiplier * full)
 
+    @override
     def stem(self) -> KernelLayer:
         """7x7 of stride two."""
         return KernelLayer("conv1", 3, self.channels(STEM_CHANNELS), 7, 2, self.image_size)
 
+    @override
     def stages(self) -> list[list[BlockLayers]]:
         """Four stages of bottleneck blocks; the first block of each has a convolution on its shortcut."""
         inputs, side = self.stem().outputs, -(-self.stem().side // 2)
@@ -185,10 +188,12 @@ class WideResNetConfig(ResidualConfig):
             raise ValueError(f"depth is {self.depth}; it must be 6 n + 4, such as {below} or {below + 6}")
         return self
 
+    @override
     def stem(self) -> KernelLayer:
         """3x3 of stride one."""
         return KernelLayer("conv1", 3, WIDE_STEM_CHANNELS, 3, 1, self.image_size)
 
+    @override
     def stages(self) -> list[list[BlockLayers]]:
         """Three groups of blocks of two 3x3 convolutions; a shortcut has a convolution where the shape changes."""
         inputs, side = WIDE_STEM_CHANNELS, self.image_size

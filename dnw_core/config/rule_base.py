@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
+from typing_extensions import override
 
 from dnw_core.config.base import Config
 from dnw_core.config.budget import EdgeBudget
@@ -66,8 +67,8 @@ class SparseConfig(RuleConfig):
         return self
 
     @property
+    @override
     def budget(self) -> EdgeBudget:
-        """How many edges are kept."""
         return EdgeBudget(self.density, self.width)
 
 

@@ -32,7 +32,7 @@ class TopEdgesConfig(RankedConfig):
     """DNW: the k edges of largest magnitude, straight-through gradient to all (facts 1.1)."""
 
     rule: Literal["top-edges"]
-    implementation: ClassVar[str] = "dnw_core.wiring.rules.top_edges:TopEdges"
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.top_edges:DiscoveringNeuralWirings"
 
 
 class FixedRandomConfig(LayeredConfig):
@@ -40,7 +40,7 @@ class FixedRandomConfig(LayeredConfig):
 
     edges_learned: ClassVar[bool] = False
     rule: Literal["fixed-random"]
-    implementation: ClassVar[str] = "dnw_core.wiring.rules.fixed:FixedRandom"
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.fixed:RandomGraph"
     eligible_slots: Variant = Field(
         default="reference",
         description="Q2: draw from the slots that the released code leaves eligible, or from the usable ones",
@@ -52,7 +52,7 @@ class ConstantFanConfig(RuleConfig):
 
     edges_learned: ClassVar[bool] = False
     rule: Literal["constant-fan"]
-    implementation: ClassVar[str] = "dnw_core.wiring.rules.fixed:ConstantFan"
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.fixed:ExpanderGraph"
     factor: int = Field(gt=0, description="a neuron of the smaller side has 1/factor of the larger as partners")
 
 
@@ -60,7 +60,7 @@ class NoUpdateConfig(RankedConfig):
     """The k edges of largest magnitude, but only these get a gradient (facts 4.1)."""
 
     rule: Literal["no-update"]
-    implementation: ClassVar[str] = "dnw_core.wiring.rules.top_edges:NoUpdate"
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.top_edges:NoUpdateRule"
 
 
 class TargetedDropoutConfig(RankedConfig):

@@ -14,10 +14,9 @@ from dnw_core.config import Layers, RuleConfig
 from dnw_core.errors import UserError
 from dnw_core.library.chains import own_class, take_off
 from dnw_core.library.settings import ChosenRule, choose_rule
-from dnw_core.library.skipping import Skip
 from dnw_core.library.starting import Start, choose_start
 from dnw_core.library.table import LayerTable, layer_table
-from dnw_core.library.targets import Target, find_targets
+from dnw_core.library.targets import Skip, Target, find_targets
 from dnw_core.wiring.attach import attach, attached_rules, generator_for
 from dnw_core.wiring.layers import settle
 from dnw_core.wiring.rule import AttachedRule, WiringRule

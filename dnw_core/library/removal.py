@@ -6,7 +6,6 @@ from torch import nn
 
 from dnw_core.library.chains import evaluating, refuse_unremovable, take_off
 from dnw_core.wiring.attach import attached_rules
-from dnw_core.wiring.rule import AttachedRule
 
 
 def remove_rules(module: nn.Module) -> None:
@@ -22,7 +21,8 @@ def remove_rules(module: nn.Module) -> None:
     Raises:
         UserError: if a rule lies over another parametrisation, or a weight was sharded; nothing is changed then.
     """
-    attached = _last_first(module)
+    # the last first, so that each weight can return to its position among its module's parameters
+    attached = list(attached_rules(module))[::-1]
     for here in reversed(attached):
         refuse_unremovable(here)
         # once for nothing: what a rule may have to object to, it says before the first one is off
@@ -35,14 +35,3 @@ def remove_rules(module: nn.Module) -> None:
             if effective is not weight:
                 weight.copy_(effective)
         take_off(here)
-
-
-def undo_attaching(module: nn.Module) -> None:
-    """Take all wiring rules off and leave the dense weights, and other parametrisations, as they are."""
-    for here in _last_first(module):
-        take_off(here)
-
-
-def _last_first(module: nn.Module) -> list[AttachedRule]:
-    """The attached rules in reverse, so that each weight can return to its place among its module's parameters."""
-    return list(attached_rules(module))[::-1]

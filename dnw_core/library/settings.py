@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
+from numbers import Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from dnw_core.config import RULES, Layers, RuleConfig, name_of
 from dnw_core.errors import UserError
-from dnw_core.library.density import as_written, checked_density, instead_of_sparsity
 from dnw_core.library.names import ALIASES, nearest, own_name
 from dnw_core.registry import load_class
 from dnw_core.wiring.rule import WiringRule
@@ -133,3 +137,41 @@ def _sentence(error: ValidationError) -> str:
         return f"needs the setting {where!r}"
     message = first["msg"].removeprefix("Value error, ")
     return f"refuses {where}={first['input']!r}: {message}" if where else f"refuses its settings: {message}"
+
+
+def checked_density(rule: str, density: Any) -> float:
+    """Return the density as a plain float.
+
+    Raises:
+        UserError: if there is none, or it is no number above 0 and at most 1.
+    """
+    if density is None:
+        raise UserError(f"rule {rule!r} needs a density: the fraction of the weights that is kept")
+    if isinstance(density, Tensor):
+        raise UserError(
+            "density is a Tensor; give a plain number (its item()): the fraction of the weights that is kept"
+        )
+    value = float(as_written(density)) if isinstance(density, Real) and not isinstance(density, bool) else math.nan
+    if not 0 < value <= 1:
+        raise UserError(
+            f"density is {density!r}; it is the fraction of the weights that is kept, above 0 and at most 1"
+        )
+    return value
+
+
+def as_written(value: Any) -> Any:
+    """Return a NumPy number as the plain one that it was written as, anything else as it is.
+
+    ``np.float32(0.1)`` is 0.1, which was meant, and not the 0.10000000149 that it holds.
+    """
+    if isinstance(value, np.floating):
+        return float(str(value))
+    return value.item() if isinstance(value, np.integer | np.bool_) else value
+
+
+def instead_of_sparsity(sparsity: Any) -> str:
+    """Return the end of a sentence for a user who gave the fraction that is taken away."""
+    given = as_written(sparsity)
+    if isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given < 1:
+        return f"density is 1 - sparsity: {float(1 - Fraction(repr(given))):.12g}"
+    return "give density, which is 1 - sparsity"

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from dnw_core.errors import UserError
 from dnw_core.library.targets import Target
 from dnw_core.wiring.rule import WiringRule
-from dnw_core.wiring.rules.fixed import ConstantFan, FixedRandom
+from dnw_core.wiring.rules.fixed import ExpanderGraph, RandomGraph
 from dnw_core.wiring.rules.stored_mask import DynamicSparseRule
 from dnw_core.wiring.selection import largest_magnitudes
 
@@ -41,8 +41,8 @@ def choose_start(
     """
     if start is not None and start not in get_args(Start):
         raise UserError(f"start is {start!r}; it is one of: {', '.join(get_args(Start))}")
-    fan = any(isinstance(rule, ConstantFan) for rule in rules)
-    draws = fan or any(isinstance(rule, FixedRandom | DynamicSparseRule) for rule in rules)
+    fan = any(isinstance(rule, ExpanderGraph) for rule in rules)
+    draws = fan or any(isinstance(rule, RandomGraph | DynamicSparseRule) for rule in rules)
     if start is not None and not draws:
         raise UserError(f"rule {name!r} draws no edges, so there is no start to choose; leave start out")
     if start == "largest":

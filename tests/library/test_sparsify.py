@@ -22,7 +22,7 @@ from dnw_core.wiring.attach import attached_rules
 from dnw_core.wiring.layers import erdos_renyi_kernel
 from dnw_core.wiring.rule import WiringRule
 from dnw_core.wiring.rules.drop_and_grow import RigL
-from dnw_core.wiring.rules.fixed import FixedRandom
+from dnw_core.wiring.rules.fixed import RandomGraph
 
 
 @pytest.fixture(params=RULES)
@@ -121,7 +121,7 @@ def test_a_rule_is_a_name_settings_or_a_class() -> None:
 
     seen = []
 
-    class Mine(FixedRandom):
+    class Mine(RandomGraph):
         """Notes its settings."""
 
         def __init__(self, config: OwnConfig, slots: Any, generator: torch.Generator) -> None:
@@ -263,7 +263,7 @@ def test_the_front_door_opens_every_name() -> None:
 def test_a_rule_that_fails_while_it_is_attached_leaves_no_trace() -> None:
     """The weights that had one already lose it again, with all their values."""
 
-    class Refusing(FixedRandom):
+    class Refusing(RandomGraph):
         """Adopts two weights and refuses the third."""
 
         def __init__(self, config: SparseConfig, slots: Any, generator: torch.Generator) -> None:

@@ -109,7 +109,9 @@ def test_a_second_rule_on_a_weight() -> None:
     """The weight and its rule are named, the first rule stays, and others may still get one."""
     twice = network()
     sparsify(twice, "set", 0.5, skip="stem")
-    with pytest.raises(UserError, match=r"^head\.weight has a wiring rule already \(Set\); take it off"):
+    with pytest.raises(
+        UserError, match=r"^head\.weight has a wiring rule already \(SparseEvolutionaryTraining\); take it off"
+    ):
         sparsify(twice, "rigl", 0.5)
     assert [here.name for here in attached_rules(twice)] == ["head.weight"]
     assert len(sparsify(twice, "rigl", 0.5, skip="head").rows) == 2

@@ -20,10 +20,9 @@ from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_no
 from dnw_core import layer_table, remove_rules, sparsify
 from dnw_core.config.later_rules import RigLConfig
 from dnw_core.errors import UserError
-from dnw_core.library.removal import undo_attaching
 from dnw_core.wiring.attach import attached_rules
 from dnw_core.wiring.rules.drop_and_grow import RigL
-from dnw_core.wiring.rules.fixed import FixedRandom
+from dnw_core.wiring.rules.fixed import RandomGraph
 from dnw_core.wiring.slots import Slots
 
 
@@ -120,7 +119,7 @@ def test_a_rule_that_was_registered_by_hand_is_refused() -> None:
 def test_a_rule_that_fails_in_evaluation_takes_none_off() -> None:
     """The others are not off either, and everything is in the mode that it was in."""
 
-    class Failing(FixedRandom):
+    class Failing(RandomGraph):
         """Has nothing to say of a linear layer's weight in evaluation."""
 
         def forward(self, weight: Tensor) -> Tensor:
@@ -140,11 +139,11 @@ def test_a_rule_that_fails_in_evaluation_takes_none_off() -> None:
     assert all(value.equal(made.state_dict()[name]) for name, value in before.items())
 
 
-def test_undoing_takes_off_rules_alone(rule: str) -> None:
+def test_removing_takes_off_rules_alone(rule: str) -> None:
     """What the user laid over a rule stays, and every weight trains again."""
     made = sparse(rule)
     halve(made[0])  # type: ignore[index]
-    undo_attaching(made)
+    remove_rules(made)
     assert [type(link) for link in made[0].parametrizations["weight"]] == [Halved]  # type: ignore[index, union-attr]
     assert all(parameter.requires_grad for parameter in made.parameters())
     assert not list(attached_rules(made))

@@ -19,7 +19,7 @@ from dnw_core import Run, Wiring, effective_weights, layer_table, remove_rules, 
 from dnw_core.config.later_rules import EdgePopupConfig, SetConfig
 from dnw_core.errors import UserError
 from dnw_core.wiring.attach import attached_rules
-from dnw_core.wiring.rules.drop_and_grow import Set
+from dnw_core.wiring.rules.drop_and_grow import SparseEvolutionaryTraining
 from dnw_core.wiring.rules.edge_popup import EdgePopup
 
 
@@ -216,7 +216,7 @@ class Stubborn:
             raise KeyboardInterrupt
 
 
-class StubbornSet(Stubborn, Set):
+class StubbornSet(Stubborn, SparseEvolutionaryTraining):
     """Sets weights to zero."""
 
     def __init__(self, config: SetConfig, slots: Any, generator: torch.Generator) -> None:
@@ -230,7 +230,7 @@ class StubbornPopup(Stubborn, EdgePopup):
         super().__init__(config, slots, generator)
 
 
-class Miscounting(Set):
+class Miscounting(SparseEvolutionaryTraining):
     """Has more edges than it promises, which is noticed when all are attached."""
 
     def __init__(self, config: SetConfig, slots: Any, generator: torch.Generator) -> None:

@@ -3,85 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from support.networks.double_layers import SIZES, DoubleLayers
 
-from dnw_core.config.later_rules import RigLConfig, SetConfig
-from dnw_core.models.build import build_rule
-from dnw_core.wiring.attach import attach
-from dnw_core.wiring.hooks import Wiring
-from dnw_core.wiring.layers import settle
-from dnw_core.wiring.rule import AttachedRule, Run
-from dnw_core.wiring.rules.drop_and_grow import DropAndGrow
-from dnw_core.wiring.slots import Slots
+from dnw_core.wiring.rule import Run
 
-CONFIGS = {"set": SetConfig, "rigl": RigLConfig}
-
-
-class Trial:
-    """Linear layers of [receivers, senders] in double precision with a rule, and SGD with momentum and decay."""
-
-    def __init__(
-        self,
-        rule: str,
-        sizes: Sequence[tuple[int, int]],
-        run: Run,
-        seed: int = 0,
-        usable: Tensor | None = None,
-        **given: Any,
-    ) -> None:
-        config = CONFIGS[rule](**{"rule": rule, "density": 0.5, **given})
-        torch.manual_seed(0)
-        self.network = nn.Sequential(*(nn.Linear(b, a, bias=False) for a, b in sizes)).double()
-        settled = settle(config, [Slots(size, usable=usable) for size in sizes])
-        for index, (layer, slots) in enumerate(zip(self.network, settled, strict=True)):
-            attach(layer, "weight", build_rule(config, slots, seed, str(index)))
-        self.optimiser = torch.optim.SGD(self.network.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
-        self.wiring = Wiring(self.network, self.optimiser)
-        self.wiring.begin(run)
-        self.attached = self.wiring.attached
-
-    def lay_out(self, weight: list[float], gradient: list[float], momentum: list[float]) -> AttachedRule:
-        """Give the first weight edges where ``weight`` is not zero, a gradient and a momentum."""
-        here = self.attached[0]
-        values = torch.tensor(weight, dtype=torch.float64).view_as(here.weight)
-        here.weight.data.copy_(values)
-        here.rule.present.copy_(values != 0)  # type: ignore[operator]
-        here.weight.grad = torch.tensor(gradient, dtype=torch.float64).view_as(here.weight)
-        buffer = torch.tensor(momentum, dtype=torch.float64).view_as(here.weight)
-        self.optimiser.state[here.weight]["momentum_buffer"] = buffer
-        return here
-
-    def loss(self, weights: Sequence[Tensor], step: int) -> Tensor:
-        """Of a small regression on this step's batch."""
-        x = torch.randn(16, 4, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
-        hidden = x
-        for weight in weights:
-            hidden = torch.tanh(hidden @ weight.T)
-        return (hidden - torch.stack([x[:, 0] * x[:, 1], x[:, 2].abs()], dim=1)).square().mean()
-
-    def train(self, first: int, until: int) -> None:
-        """Take these steps of the run."""
-        for step in range(first, until):
-            self.optimiser.zero_grad()
-            self.loss([layer.weight for layer in self.network], step).backward()  # type: ignore[misc]
-            self.wiring.before_step(step)
-            self.optimiser.step()
-            self.wiring.after_step(step)
-
-
-SIZES = [(9, 4), (12, 9), (12, 12), (2, 12)]
-
-
-def rule_of(trial: Trial) -> DropAndGrow:
-    """The rule of the first weight."""
-    rule = trial.attached[0].rule
-    assert isinstance(rule, DropAndGrow)
-    return rule
+RULES = ["set", "rigl"]
 
 
 @pytest.mark.parametrize(
@@ -100,15 +30,15 @@ def rule_of(trial: Trial) -> DropAndGrow:
 )
 def test_the_moments_by_hand(steps: int, settings: dict[str, Any], moments: list[int]) -> None:
     """Evenly spaced over the share of the run, never at step 0; the number of epochs does not matter."""
-    trial = Trial("rigl", [(2, 2)], Run(1, steps), **settings)
-    assert [step for step in range(steps) if rule_of(trial).is_update(step)] == moments
-    trial = Trial("rigl", [(2, 2)], Run(steps, 1), **settings)
-    assert [step for step in range(steps) if rule_of(trial).is_update(step)] == moments
+    trial = DoubleLayers("rigl", [(2, 2)], Run(1, steps), **settings)
+    assert [step for step in range(steps) if trial.rule.is_update(step)] == moments
+    trial = DoubleLayers("rigl", [(2, 2)], Run(steps, 1), **settings)
+    assert [step for step in range(steps) if trial.rule.is_update(step)] == moments
 
 
 def test_the_fraction_by_hand() -> None:
     """0.3 at first, 0.15 half-way to the end of the share, 0 there."""
-    rule = rule_of(Trial("set", [(2, 2)], Run(10, 400)))
+    rule = DoubleLayers("set", [(2, 2)], Run(10, 400)).rule
     assert rule.fraction_at(0) == 0.3
     assert rule.fraction_at(1000) == pytest.approx(0.225, rel=1e-12)  # cos 60 degrees is a half
     assert rule.fraction_at(1500) == pytest.approx(0.15, rel=1e-12)
@@ -122,7 +52,7 @@ def test_rigl_by_hand() -> None:
     Slot 3 stays as it was, 5 is new. There is no gradient step; momentum is left only where edges stayed.
     """
     # half-way the fraction is half of drop_fraction
-    trial = Trial("rigl", [(2, 4)], Run(1, 4), drop_fraction=1.0, updates=2, updates_end=1.0)
+    trial = DoubleLayers("rigl", [(2, 4)], Run(1, 4), drop_fraction=1.0, updates=2, updates_end=1.0)
     here = trial.lay_out(
         [0.1, -4.0, 3.0, -0.2, 0.0, 0.0, 0.0, 0.0],
         [1.0, 9.0, 0.0, 6.0, 2.0, -5.0, 3.0, 4.0],
@@ -140,7 +70,7 @@ def test_rigl_by_hand() -> None:
 
 def test_rigl_between_updates_by_hand() -> None:
     """Only edges keep their gradient; equal magnitudes and gradients: the lowest slots stay, the lowest grow."""
-    trial = Trial("rigl", [(2, 4)], Run(1, 4), drop_fraction=1.0, updates=2, updates_end=1.0)
+    trial = DoubleLayers("rigl", [(2, 4)], Run(1, 4), drop_fraction=1.0, updates=2, updates_end=1.0)
     values = [1.0, -1.0, 1.0, -1.0, 0.0, 0.0, 0.0, 0.0]
     here = trial.lay_out(values, [1.0, 2.0, 3.0, 4.0, 7.0, -7.0, 7.0, 7.0], [0.0] * 8)
     trial.wiring.before_step(1)
@@ -153,7 +83,7 @@ def test_rigl_between_updates_by_hand() -> None:
 
 def test_a_new_edge_starts_at_zero_whatever_stood_there() -> None:
     """A weight that was loaded after the rule was attached is not read where there is no edge, nor later."""
-    trial = Trial("rigl", [(1, 4)], Run(1, 4), drop_fraction=1.0, updates=2, updates_end=1.0)
+    trial = DoubleLayers("rigl", [(1, 4)], Run(1, 4), drop_fraction=1.0, updates=2, updates_end=1.0)
     here = trial.lay_out([1.0, 2.0, 0.0, 0.0], [0.0, 0.0, 0.0, 9.0], [1.0, 1.0, 1.0, 1.0])
     here.weight.data[0, 2:] = 7.0
     trial.wiring.before_step(2)
@@ -168,7 +98,7 @@ def test_rigl_against_a_plain_reference(layers: str, monkeypatch: pytest.MonkeyP
     """Training written out with plain masks, sorts and SGD: the same edges and weights over 40 steps."""
     monkeypatch.setattr("dnw_core.wiring.rules.drop_and_grow.LEAST_STEPS", 2)
     run = Run(4, 10)
-    trial = Trial("rigl", SIZES, run, layers=layers, updates=9, density=0.4)
+    trial = DoubleLayers("rigl", SIZES, run, layers=layers, updates=9, density=0.4)
     weights = [here.weight.detach().clone() for here in trial.attached]
     masks = [here.edges().clone() for here in trial.attached]
     momenta = [torch.zeros_like(weight) for weight in weights]
@@ -176,8 +106,7 @@ def test_rigl_against_a_plain_reference(layers: str, monkeypatch: pytest.MonkeyP
     moved = 0
     for step in range(run.steps):
         trial.train(step, step + 1)
-        effective = [(weight * mask).requires_grad_() for weight, mask in zip(weights, masks, strict=True)]
-        gradients = torch.autograd.grad(trial.loss(effective, step), effective)
+        gradients = trial.gradients(weights, masks, step)
         fraction = 0.15 * (1 + math.cos(math.pi * step / 30)) if step in due else 0.0
         for index, gradient in enumerate(gradients):
             weight, mask, momentum = weights[index], masks[index], momenta[index]
@@ -204,13 +133,13 @@ def test_rigl_against_a_plain_reference(layers: str, monkeypatch: pytest.MonkeyP
     assert moved > 20
 
 
-@pytest.mark.parametrize("rule", ["set", "rigl"])
+@pytest.mark.parametrize("rule", RULES)
 def test_only_edges_have_weight_and_momentum_and_each_weight_keeps_its_count(
     rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At every step of a run, decay included; edges move to where there was none before."""
     monkeypatch.setattr("dnw_core.wiring.rules.drop_and_grow.LEAST_STEPS", 2)
-    trial = Trial(rule, SIZES, Run(3, 10), updates=7, density=0.4)
+    trial = DoubleLayers(rule, SIZES, Run(3, 10), updates=7, density=0.4)
     begun = [here.edges().clone() for here in trial.attached]
     for step in range(30):
         trial.train(step, step + 1)
@@ -222,10 +151,10 @@ def test_only_edges_have_weight_and_momentum_and_each_weight_keeps_its_count(
     assert all(int((here.edges() & ~own).sum()) > 0 for here, own in zip(trial.attached, begun, strict=True))
 
 
-@pytest.mark.parametrize("rule", ["set", "rigl"])
+@pytest.mark.parametrize("rule", RULES)
 def test_the_shortest_run_moves_edges_once(rule: str) -> None:
     """Two steps in all, as at smoke scale: the second moves edges, of weights that drop a whole one."""
-    trial = Trial(rule, [(40, 4), (2, 40)], Run(1, 2))
+    trial = DoubleLayers(rule, [(40, 4), (2, 40)], Run(1, 2))
     begun = trial.attached[0].edges().clone()
     trial.train(0, 1)
     assert torch.equal(trial.attached[0].edges(), begun)
@@ -234,10 +163,10 @@ def test_the_shortest_run_moves_edges_once(rule: str) -> None:
     assert 0 < int((trial.attached[0].edges() & ~begun).sum()) <= 6
 
 
-@pytest.mark.parametrize("rule", ["set", "rigl"])
+@pytest.mark.parametrize("rule", RULES)
 def test_a_full_weight_stays_full_and_loses_nothing(rule: str) -> None:
     """As Erdős–Rényi-kernel makes small ones: every edge that is dropped is chosen again at once."""
-    trial = Trial(rule, [(2, 4)], Run(1, 4), density=1.0, drop_fraction=1.0, updates=2, updates_end=1.0)
+    trial = DoubleLayers(rule, [(2, 4)], Run(1, 4), density=1.0, drop_fraction=1.0, updates=2, updates_end=1.0)
     values = [float(n) for n in range(1, 9)]
     here = trial.lay_out(values, values, values)
     trial.wiring.before_step(2)
@@ -247,12 +176,12 @@ def test_a_full_weight_stays_full_and_loses_nothing(rule: str) -> None:
     assert here.momentum.flatten().tolist() == values
 
 
-@pytest.mark.parametrize("rule", ["set", "rigl"])
+@pytest.mark.parametrize("rule", RULES)
 def test_unusable_slots_never_become_edges(rule: str) -> None:
     """Edges are drawn and grown among the slots that the forward pass reads; too few of them are refused."""
     usable = torch.zeros(8, 4, dtype=torch.bool)
     usable[:, :2] = True
-    trial = Trial(rule, [(8, 4)], Run(1, 8), usable=usable, density=0.25, drop_fraction=1.0, updates=8)
+    trial = DoubleLayers(rule, [(8, 4)], Run(1, 8), usable=usable, density=0.25, drop_fraction=1.0, updates=8)
     begun = trial.attached[0].edges().clone()
     for step in range(8):
         trial.optimiser.zero_grad()
@@ -262,13 +191,13 @@ def test_unusable_slots_never_become_edges(rule: str) -> None:
         assert not (trial.attached[0].edges() & ~usable).any()
     assert not torch.equal(trial.attached[0].edges(), begun)
     with pytest.raises(ValueError, match="24 edges are to be drawn from 16 slots"):
-        Trial(rule, [(8, 4)], Run(1, 8), usable=usable, density=0.75)
+        DoubleLayers(rule, [(8, 4)], Run(1, 8), usable=usable, density=0.75)
 
 
-@pytest.mark.parametrize("rule", CONFIGS)
+@pytest.mark.parametrize("rule", RULES)
 def test_edges_move_once_in_a_step_of_several_closures(rule: str) -> None:
     """LBFGS calls ``before_step`` several times with one step: the later calls mask the gradient and move nothing."""
-    trial = Trial(rule, [(8, 8)], Run(2, 20))
+    trial = DoubleLayers(rule, [(8, 8)], Run(2, 20))
     here, found = trial.attached[0], []
     before = here.edges()
     for _ in range(3):
@@ -279,11 +208,3 @@ def test_edges_move_once_in_a_step_of_several_closures(rule: str) -> None:
     assert all(torch.equal(found[0], later) for later in found[1:])
     assert here.weight.grad is not None
     assert not here.weight.grad[~found[0]].any()
-
-
-def test_without_begin_the_schedule_is_unknown() -> None:
-    """A clear sentence, not a guess."""
-    rule = build_rule(RigLConfig(rule="rigl", density=0.5), Slots((4, 4)), 0, "w")
-    assert isinstance(rule, DropAndGrow)
-    with pytest.raises(RuntimeError, match=r"RigL does not know how long the run is: call begin\(run\) first"):
-        rule.is_update(1)

@@ -117,10 +117,3 @@ def test_slots_that_are_not_read_are_no_edges() -> None:
     assert trial.attached[0].edges().nonzero().tolist() == [[0, 2], [1, 2], [2, 2], [3, 2]]
     with pytest.raises(ValueError, match="16 edges are to be kept, but only 12 slots are usable"):
         Prescribed(config(density=0.8), weights=[[[1.0] * 5] * 4], usable=usable)
-
-
-def test_without_begin_the_schedule_is_unknown() -> None:
-    """A clear sentence, not a guess."""
-    trial = Prescribed(config())
-    with pytest.raises(RuntimeError, match=r"call begin\(run\) first"):
-        trial.step(0, gradients_of(0))

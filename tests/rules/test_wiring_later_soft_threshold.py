@@ -17,13 +17,13 @@ from support.references.prescribed import (
 )
 
 from dnw_core.config.later_rules import SoftThresholdConfig
-from dnw_core.wiring.rules.soft_threshold import SoftThreshold
+from dnw_core.wiring.rules.soft_threshold import SoftThresholdReparameterization
 
 
-def rule_of(trial: Prescribed, index: int = 0) -> SoftThreshold:
+def rule_of(trial: Prescribed, index: int = 0) -> SoftThresholdReparameterization:
     """The rule of one weight."""
     rule = trial.attached[index].rule
-    assert isinstance(rule, SoftThreshold)
+    assert isinstance(rule, SoftThresholdReparameterization)
     return rule
 
 

@@ -58,6 +58,7 @@ VALUES: dict[str, Callable[[AttachedRule, Tensor], Tensor]] = {
     "targeted-dropout": lambda here, weight: weight.abs(),  # Q4: as the reference
     "soft-threshold": lambda here, weight: weight.sign() * (weight.abs() - here.rule.s.sigmoid()),  # type: ignore[operator,union-attr]
 }
+SCHEDULED = ["l1-anneal", "sparse-momentum", "set", "rigl", "gradual-pruning", "ac-dc"]  # by the length of the run
 NEW_AT_ZERO = {"sparse-momentum", "set", "rigl"}  # an edge that has just grown is zero until the next step
 
 RULES = sorted(settings.RULES)
@@ -265,6 +266,16 @@ def test_effective_weight_is_computed_once_a_step(rule: str, monkeypatch: pytest
             for _ in range(4):
                 trial.network(torch.zeros(2, 2, 5, 5))
         assert len(calls) == count
+
+
+@pytest.mark.parametrize("rule", SCHEDULED)
+def test_without_begin_the_schedule_is_unknown(rule: str) -> None:
+    """A clear sentence within the first epoch, not a guess."""
+    trial = Trial(rule)
+    for here in trial.wiring.attached:
+        here.rule.run = None
+    with pytest.raises(RuntimeError, match=r"^\w+ does not know how long the run is: call begin\(run\) first$"):
+        trial.train(0, RUN.steps_per_epoch)
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -53,9 +53,6 @@ class AcDc(PruningRule):
     A weight without an edge is zero, as is its momentum, and gets no gradient: neither decay nor SGD's momentum moves
     it. Where something else does (another optimiser, an average), the mask hides it. A run that ends with a dense epoch
     is pruned after it; one that outlasts its plan goes on in the last phase.
-
-    Raises:
-        ValueError: if fewer slots are usable than edges are to be kept.
     """
 
     needs_run = True

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from dnw_core.config import DropAndGrowConfig, RigLConfig, SetConfig
+from dnw_core.config import DropAndGrowConfig, SetConfig
 from dnw_core.seeds import derive_seed
 from dnw_core.wiring.masking import zero_outside
 from dnw_core.wiring.rule import AttachedRule
@@ -43,6 +43,7 @@ class DropAndGrow(DynamicSparseRule):
     def __init__(self, config: DropAndGrowConfig, slots: Slots, generator: torch.Generator) -> None:
         super().__init__(config, slots, generator)
         self.config = config
+        self._updates_end = Fraction(repr(config.updates_end))  # as written
         self._moved_at: int | None = None
 
     @abstractmethod
@@ -86,7 +87,7 @@ class DropAndGrow(DynamicSparseRule):
         Raises:
             RuntimeError: if ``begin`` was never called.
         """
-        return Fraction(repr(self.config.updates_end)) * self.known_run().steps
+        return self._updates_end * self.known_run().steps
 
     def is_update(self, step: int) -> bool:
         """Whether edges move at ``step`` (counted from 0).
@@ -108,12 +109,12 @@ class DropAndGrow(DynamicSparseRule):
         return self.config.drop_fraction / 2 * (1 + math.cos(math.pi * float(step / self.last_update())))
 
 
-class Set(DropAndGrow):
-    """Keeps exactly k edges of each weight; every free slot is as likely to grow.
+class SparseEvolutionaryTraining(DropAndGrow):
+    """SET: keeps exactly k edges of each weight; every free slot is as likely to grow.
 
     Mocanu, Mocanu, Stone, Nguyen, Gibescu, Liotta: "Scalable training of artificial neural networks with adaptive
     sparse connectivity inspired by network science", Nature Communications 9:2383, 2018, arXiv:1707.04780 (sparse
-    evolutionary training, SET; here as RigL's authors compare with it).
+    evolutionary training; here as RigL's authors compare with it).
 
     What grows is a function of two buffers, a seed and the number of draws done, so that it is the same after a
     resume and on every worker.
@@ -141,9 +142,6 @@ class RigL(DropAndGrow):
     Evci, Gale, Menick, Castro, Elsen: "Rigging the Lottery: Making All Tickets Winners", ICML 2020, arXiv:1911.11134,
     section 3 (the algorithm).
     """
-
-    def __init__(self, config: RigLConfig, slots: Slots, generator: torch.Generator) -> None:
-        super().__init__(config, slots, generator)
 
     @override
     def growth_scores(self, gradient: Tensor) -> Tensor:

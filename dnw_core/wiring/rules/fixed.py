@@ -31,7 +31,7 @@ class DrawnMask(WiringRule):
         return masked(weight, self.mask)
 
 
-class FixedRandom(DrawnMask):
+class RandomGraph(DrawnMask):
     """Keeps k randomly drawn edges, each set of k eligible slots as likely as any other.
 
     Wortsman, Farhadi, Rastegari: "Discovering Neural Wirings", NeurIPS 2019, arXiv:1906.00586: the baseline "Random
@@ -50,7 +50,7 @@ class FixedRandom(DrawnMask):
         self.register_mask("mask", random_mask(slots.shape, self.kept_edges, generator, eligible))
 
 
-class ConstantFan(DrawnMask):
+class ExpanderGraph(DrawnMask):
     """Keeps 1/factor of the larger side as partners of each neuron of the smaller side, rounded down.
 
     Prabhu, Varma, Namboodiri: "Deep Expander Networks: Efficient Deep Networks from Graph Theory", ECCV 2018,

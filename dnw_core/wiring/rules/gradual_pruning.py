@@ -22,7 +22,7 @@ from dnw_core.wiring.rules.stored_mask import PruningRule
 from dnw_core.wiring.slots import Slots
 
 
-class GradualPruning(PruningRule):
+class GradualMagnitudePruning(PruningRule):
     """Selects its edges anew on a schedule; the last selection, at the latest after the last step, leaves exactly k.
 
     Zhu, Gupta: "To prune, or not to prune: exploring the efficacy of pruning for model compression", 2017,
@@ -33,9 +33,6 @@ class GradualPruning(PruningRule):
     so decay and momentum go on with it; it comes back where it is among the largest at a later selection.
 
     Where the run has fewer steps than ``updates``, there is a selection after each step of the span.
-
-    Raises:
-        ValueError: if fewer slots are usable than edges are to be kept.
     """
 
     needs_run = True

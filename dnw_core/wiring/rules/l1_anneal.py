@@ -29,9 +29,6 @@ class L1Anneal(PruningRule):
     Gradient: of the effective weight plus l1_weight * sign(w), at the edges alone. The penalty l1_weight * sum of |w|
     enters as this gradient, once a step, so that the reported loss stays the cross entropy. It is added when all
     workers' gradients are summed, or it would count once a worker.
-
-    Raises:
-        ValueError: if fewer slots are usable than edges are to be kept.
     """
 
     needs_run = True

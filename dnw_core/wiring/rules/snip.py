@@ -35,9 +35,6 @@ class Snip(PruningRule):
 
     No weight with this rule moves in the step that chooses, the first one whose gradients are all finite and not all
     zero. Afterwards decay alone moves those without an edge, which nothing reads.
-
-    Raises:
-        ValueError: if fewer slots are usable than edges are to be kept.
     """
 
     chosen: Tensor = mask_buffer("chosen")

@@ -39,7 +39,7 @@ def _take_number(rule: nn.Module, state_dict: dict[str, Any], prefix: str, *othe
         state_dict[f"{prefix}s"] = kept.view(own.shape)
 
 
-class SoftThreshold(WiringRule):
+class SoftThresholdReparameterization(WiringRule):
     """Shrinks every weight towards zero by a learned threshold; those that reach zero are not edges.
 
     Kusupati, Ramanujan, Somani, Wortsman, Jain, Kakade, Farhadi: "Soft Threshold Weight Reparameterization for

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from dnw_core.config import NoUpdateConfig, RankedConfig, TopEdgesConfig
+from dnw_core.config import RankedConfig
 from dnw_core.wiring.masking import masked, straight_through
 from dnw_core.wiring.rule import WiringRule
 from dnw_core.wiring.selection import largest_magnitudes
@@ -38,8 +38,8 @@ class RankedRule(WiringRule):
         return self.largest(weight)
 
 
-class TopEdges(RankedRule):
-    """Keeps exactly k edges, and lets every slot learn.
+class DiscoveringNeuralWirings(RankedRule):
+    """Top edges, DNW: keeps exactly k edges, and lets every slot learn.
 
     Wortsman, Farhadi, Rastegari: "Discovering Neural Wirings", NeurIPS 2019, arXiv:1906.00586, section 2.
 
@@ -48,23 +48,17 @@ class TopEdges(RankedRule):
     it, because the products use the masked weight.
     """
 
-    def __init__(self, config: TopEdgesConfig, slots: Slots, generator: torch.Generator) -> None:
-        super().__init__(config, slots, generator)
-
     @override
     def forward(self, weight: Tensor) -> Tensor:
         """The weight with all but the top edges at zero; straight-through gradient."""
         return straight_through(weight, self.largest(weight))
 
 
-class NoUpdate(RankedRule):
+class NoUpdateRule(RankedRule):
     """Keeps exactly k edges; the row "No Update Rule" of the same paper (facts 4.1, Q3).
 
     Gradient: of the effective weight, at the edges alone.
     """
-
-    def __init__(self, config: NoUpdateConfig, slots: Slots, generator: torch.Generator) -> None:
-        super().__init__(config, slots, generator)
 
     @override
     def forward(self, weight: Tensor) -> Tensor:
