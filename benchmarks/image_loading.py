@@ -36,7 +36,7 @@ from dnw_core.data.formats.jpeg import decode_rgb
 from dnw_core.data.formats.packed import SplitWriter, read_packed, write_packed
 from dnw_core.data.streaming.feed import MEAN, STD, StreamedFeed
 from dnw_core.data.streaming.loader import make_loader
-from dnw_core.training.engine.numerics import keep_freed_memory
+from dnw_core.training.engine.numerics import tune_malloc
 
 SIZE = 224
 BATCH = 128
@@ -158,7 +158,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=0, help="measure this many loader processes, too")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    keep_freed_memory()  # as every trial does; it helps both
+    tune_malloc()  # as every trial does; it helps both
     listing = list_folder(options.data_dir)
     paths = [listing.root / "train" / path for path in listing.train.paths]
     folder = from_folder(listing)

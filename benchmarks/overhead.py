@@ -22,13 +22,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
 from dnw_core.config.base import fingerprint
 from dnw_core.config.execution import Execution
 from dnw_core.record import HISTORY_FILE, TrialRecord
+from dnw_core.task import Hooks, TrialTask
 from pipelines.schedule import run as schedule
 from pipelines.spec import Resources, TrialSpec
 from pipelines.store.folder import Store
@@ -55,14 +55,13 @@ class Measured:
     pause: float  # between two trials of a slot
 
 
-def timed_trial(*arguments: Any, **options: Any) -> TrialRecord:
+def timed_trial(task: TrialTask, hooks: Hooks) -> TrialRecord:
     """Train as ever, and note when it began and ended (the record's own times are whole seconds)."""
     from dnw_core.training import run_trial
 
     begun = time.time()
-    record = run_trial(*arguments, **options)
-    folder: Path = arguments[3]
-    (folder.parent / f"{record.seed}.times").write_text(json.dumps([begun, time.time()]))
+    record = run_trial(task, hooks)
+    (task.folder.parent / f"{record.seed}.times").write_text(json.dumps([begun, time.time()]))
     return record
 
 

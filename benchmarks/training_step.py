@@ -31,8 +31,8 @@ from dnw_core.data.feeds.feed import Batch
 from dnw_core.models.build import build_wired
 from dnw_core.models.mobilenet.graph_mobilenet import GraphMobileNet
 from dnw_core.models.tiny.base import TinyNetwork
-from dnw_core.training.engine.loop import make_optimiser
 from dnw_core.training.engine.numerics import autocast, set_numerics
+from dnw_core.training.engine.optimiser import make_optimiser
 from dnw_core.training.engine.step import TrainingStep
 from dnw_core.wiring.attach import attached_rules
 from dnw_core.wiring.rule import effective_weights

@@ -33,9 +33,24 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically."""
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Write a UTF-8 text file atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def refuse_link(path: Path) -> None:
+    """Check that a path is not a symbolic link.
+
+    Raises:
+        OSError: if it is.
+    """
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, f"{path.name} is a symbolic link, which may lead elsewhere; remove it", str(path))
 
 
 def open_plain(path: Path) -> BufferedReader:
@@ -51,18 +66,27 @@ def open_plain(path: Path) -> BufferedReader:
     return os.fdopen(descriptor, "rb")
 
 
-def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
-    """Return a UTF-8 text file's content.
+def read_bytes(path: Path, largest: int = LARGEST_TEXT) -> bytes:
+    """Return a file's content.
 
     Raises:
         OSError: as ``open_plain``, or if it is larger than ``largest`` bytes.
-        UnicodeDecodeError: if it is not UTF-8.
     """
     with open_plain(path) as file:
         content = file.read(largest + 1)
     if len(content) > largest:
         raise OSError(errno.EFBIG, f"it is larger than {largest >> 20} MiB", str(path))
-    return content.decode("utf-8")
+    return content
+
+
+def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
+    """Return a UTF-8 text file's content.
+
+    Raises:
+        OSError: as ``read_bytes``.
+        UnicodeDecodeError: if it is not UTF-8.
+    """
+    return read_bytes(path, largest).decode("utf-8")
 
 
 def read_json(path: Path) -> Any:

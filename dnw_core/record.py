@@ -27,26 +27,10 @@ RECORD_FILE = "trial.json"
 HISTORY_FILE = "history.parquet"
 WIRING_FILE = "wiring.npz"
 CHECKPOINT_FILE = "checkpoint.pt"
+PREVIOUS_FILE = "checkpoint.previous.pt"  # the checkpoint before it, while a new one takes its place
 LOG_FILE = "log.txt"
 PROGRESS_FILE = "progress.json"
 DIGEST = "digest"  # the name in trial.json
-
-# one line an epoch; history.parquet has these columns in this order
-HISTORY_COLUMNS: dict[str, str] = {
-    "epoch": "int64",  # counted from 0
-    "learning_rate": "float64",  # of the epoch's last step
-    "train_loss": "float64",
-    "train_accuracy": "float64",
-    "test_loss": "float64",
-    "test_accuracy": "float64",
-    "edges": "int64",  # kept edges of all graphs, at the epoch's end
-    "edges_swapped": "int64",  # edges kept now that were not kept at the epoch's start
-    "live_edges": "int64",
-    "live_nodes": "int64",
-    "seconds": "float64",
-    "test_top5_accuracy": "float64",  # empty for five classes or fewer, and absent from older files
-}
-
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
@@ -57,18 +41,24 @@ Loss = Annotated[float, Field(allow_inf_nan=False)]  # of a network that has div
 class EpochMetrics(Config):
     """One epoch, as reported while the trial runs and as a line of the history."""
 
-    epoch: Whole
-    learning_rate: Amount
+    epoch: Whole  # counted from 0
+    learning_rate: Amount  # of the epoch's last step
     train_loss: Loss
     train_accuracy: Fraction
     test_loss: Loss
     test_accuracy: Fraction
-    edges: Whole
-    edges_swapped: Whole
+    edges: Whole  # kept edges of all graphs, at the epoch's end
+    edges_swapped: Whole  # edges kept now that were not kept at the epoch's start
     live_edges: Whole
     live_nodes: Whole
     seconds: Amount
-    test_top5_accuracy: Fraction | None = None
+    test_top5_accuracy: Fraction | None = None  # None for five classes or fewer, and absent from older files
+
+
+HISTORY_COLUMNS = {
+    name: "int64" if field.annotation is int else "float64" for name, field in EpochMetrics.model_fields.items()
+}
+"""The columns of ``history.parquet`` in their order; one line an epoch."""
 
 
 class Scores(Config):
@@ -157,17 +147,35 @@ def digest_of(values: Mapping[str, Any]) -> str:
 
 
 def read_record(path: Path) -> TrialRecord:
-    """Read ``trial.json``.
+    """Read ``trial.json`` and check every field.
+
+    Raises:
+        OSError: as ``read_values``.
+        RecordError: as ``read_values``, or if it does not fit the schema.
+    """
+    values = read_values(path)
+    try:
+        return TrialRecord.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RecordError(f"{path}: {where}: {first['msg']}") from None
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """Return the fields of ``trial.json`` without its digest, which is checked. No other field is checked.
 
     Raises:
         OSError: if there is none, or it cannot be read.
-        RecordError: if it is not JSON, was altered, does not fit the schema, or was written by a newer schema.
+        RecordError: if it is not a JSON object, was altered, or was written by a newer schema.
     """
     try:
         values: Any = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:  # also text that is not UTF-8, and numbers beyond all measure
         raise RecordError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(values, dict) or type(values.get("version")) is not int:
+    if not isinstance(values, dict):
+        raise RecordError(f"{path}: not a JSON object")
+    if type(values.get("version")) is not int:
         raise RecordError(f"{path}: not a trial record (no 'version')")
     if values["version"] > RECORD_VERSION:
         raise RecordError(
@@ -175,12 +183,6 @@ def read_record(path: Path) -> TrialRecord:
             "use a newer version of this project or another --results-dir",
             newer=True,
         )
-    digest = values.pop(DIGEST, None)
-    if digest is not None and digest != digest_of(values):
+    if DIGEST in values and values.pop(DIGEST) != digest_of(values):
         raise RecordError(f"{path}: altered (its content does not fit its own digest)")
-    try:
-        return TrialRecord.model_validate_json(json.dumps(values))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RecordError(f"{path}: {where}: {first['msg']}") from None
+    return values

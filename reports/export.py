@@ -1,6 +1,6 @@
 """The report's data files.
 
-``results.parquet`` and ``results.csv`` hold one line a row and only what recipe and seeds determine, plus the
+``results.parquet`` and ``results.csv`` hold one line per row and only what recipe and seeds determine, plus the
 verdict: the same results give the same bytes, on any machine. ``trials.parquet`` and ``trials.csv`` hold the raw
 results per seed, with time, hardware and provenance.
 """
@@ -14,10 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reports.reading.files import write_bytes, write_text
+from dnw_core.files import write_bytes, write_text
 from reports.summary import SUMMARY_COLUMNS
 from reports.text import spreadsheet_safe
-from reports.trials import TRIAL_COLUMNS
 
 # time differs from run to run; a reason may name a folder or an address of the machine it happened on
 _NOT_DETERMINED = ("seconds", "reason")
@@ -25,23 +24,11 @@ RESULT_COLUMNS = {name: kind for name, kind in SUMMARY_COLUMNS.items() if name n
 _ARROW = {"string": pa.string(), "Int64": pa.int64(), "float64": pa.float64(), "boolean": pa.bool_()}
 
 
-def write_frame(content: pd.DataFrame, columns: dict[str, str], stem: Path) -> tuple[Path, Path]:
-    """Write ``stem.csv`` and ``stem.parquet`` with exactly these columns and return their paths."""
+def write_frame(content: pd.DataFrame, columns: dict[str, str], stem: Path) -> None:
+    """Write ``stem.csv`` and ``stem.parquet`` with exactly these columns."""
     content = content[list(columns)]
-    csv, parquet = stem.with_name(stem.name + ".csv"), stem.with_name(stem.name + ".parquet")
-    write_text(csv, _csv(content, columns))
-    write_bytes(parquet, _parquet(content, columns))
-    return csv, parquet
-
-
-def write_results(summary: pd.DataFrame, out_dir: Path) -> tuple[Path, Path]:
-    """Write ``results.csv`` and ``results.parquet``."""
-    return write_frame(summary, RESULT_COLUMNS, out_dir / "results")
-
-
-def write_trials(trials: pd.DataFrame, out_dir: Path) -> tuple[Path, Path]:
-    """Write ``trials.csv`` and ``trials.parquet``."""
-    return write_frame(trials, TRIAL_COLUMNS, out_dir / "trials")
+    write_text(stem.with_suffix(".csv"), _csv(content, columns))
+    write_bytes(stem.with_suffix(".parquet"), _parquet(content, columns))
 
 
 def _csv(content: pd.DataFrame, columns: dict[str, str]) -> str:

@@ -1,65 +1,54 @@
-"""The state in which a trial's session begins: drawn from the seed, taken over from a parent, or from a checkpoint."""
+"""The state in which a trial's session begins: drawn from the seed, from a parent, or from a checkpoint."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dnw_core.config import Recipe
 from dnw_core.models.build import build_wired
 from dnw_core.models.graph import Graph
 from dnw_core.seeds import derive_seed
+from dnw_core.task import TrialTask
 from dnw_core.training.checkpoints.parent import load_parent, start_from, state_digest
-from dnw_core.training.engine.group import LONE, WorkerGroup
-from dnw_core.training.engine.loop import make_optimiser
+from dnw_core.training.checkpoints.resume import load_resumable
+from dnw_core.training.checkpoints.trial_log import TrialLog, now
+from dnw_core.training.engine.group import SINGLE, WorkerGroup
+from dnw_core.training.engine.optimiser import make_optimiser
 from dnw_core.training.engine.state import TrainingState
 from dnw_core.wiring.hooks import Wiring
 from dnw_core.wiring.rule import Run
 
 
 def start_or_resume(
-    recipe: Recipe,
-    run: Run,
-    seed: int,
-    device: torch.device,
-    threads: int,
-    saved: dict[str, Any] | None,
-    parent: Path | None,
-    group: WorkerGroup = LONE,
+    task: TrialTask, run: Run, log: TrialLog, group: WorkerGroup = SINGLE
 ) -> tuple[TrainingState, list[Graph]]:
     """Return the state to train on from, and the network's graphs.
 
     Args:
-        recipe: what is trained.
+        task: the trial. The main worker reads its checkpoint or else its parent; the others take over its state.
         run: how long.
-        seed: the trial's.
-        device: where the network goes.
-        threads: recorded in the state.
-        saved: the trial's checkpoint; None starts it.
-        parent: folder of the finished trial to start from; not looked at on resume.
-        group: the workers; ``saved`` and ``parent`` are the first one's, and the others take over its state.
+        log: the trial's; gets a line about where training starts.
+        group: the workers.
 
     Raises:
         TrialFailedError: if the parent cannot be used.
         ValueError: if a setting does not fit the network.
     """
-    network, graphs = build_wired(recipe.network, recipe.wiring, seed)
+    recipe, device = task.recipe, torch.device(task.execution.device)
+    network, graphs = build_wired(recipe.network, recipe.wiring, task.seed)
     wiring = Wiring(network)
     wiring.announce(run)
+    saved = load_resumable(task, (network, graphs), log) if group.is_main else group.broadcast_state(None)
+    threads = saved["threads"] if saved else task.execution.threads
+    torch.set_num_threads(threads)
     origin = digest = None
-    if not group.first:
-        saved = group.state_from_first(None)
-        threads = saved["threads"]
-        torch.set_num_threads(threads)
     if saved is None:  # on the CPU, so that what is found and hashed depends on no device
-        if parent is not None:
-            found = load_parent(recipe, seed, parent)
-            start_from(recipe, network, found)
-            origin = found.origin
+        if task.parent is not None:
+            parent = load_parent(recipe, task.seed, task.parent)
+            start_from(recipe, network, parent)
+            origin = parent.origin
         digest = state_digest(network)
     network = network.to(device)
     state = TrainingState(
@@ -75,10 +64,11 @@ def start_or_resume(
     if saved is not None:
         state.restore(saved)
     else:
-        torch.manual_seed(derive_seed(seed, "training"))  # nothing that ran in this process before may show
+        torch.manual_seed(derive_seed(task.seed, "training"))  # nothing that ran in this process before may show
         state.begin_epoch(kept_edges(wiring, graphs))
-    if group.first and not group.alone:
-        group.state_from_first(state.to_checkpoint())
+    if group.is_main and not group.is_single:
+        group.broadcast_state(state.to_checkpoint())
+    _log_start(task, state, saved, log)
     return state, graphs
 
 
@@ -90,6 +80,17 @@ def kept_edges(wiring: Wiring, graphs: list[Graph]) -> dict[str, Tensor]:
     return {graph.name: edges[names[id(graph.module), graph.weight_name]].clone() for graph in graphs}
 
 
-def now() -> str:
-    """The time in UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _log_start(task: TrialTask, state: TrainingState, saved: dict[str, Any] | None, log: TrialLog) -> None:
+    if saved is None:
+        identity = task.identity
+        where = str(state.device) if state.workers == 1 else f"{state.device}, {state.workers} workers"
+        log.write(f"{identity.table}/{identity.row} {identity.fingerprint} seed {task.seed} on {where}")
+        if state.parent is not None:
+            log.write(f"starts from {state.parent}")
+        return
+    log.write(f"resumed at epoch {state.epoch}, step {state.step} ({state.threads} threads)")
+    if (before := saved.get("workers", 1)) != state.workers:
+        log.write(
+            f"it ran on {before} workers before and goes on with {state.workers}: "
+            "the recipe's groups are the same, only the order of sums changes"
+        )

@@ -2,13 +2,13 @@
 
 The trial's own process, on the head, trains nothing and claims nothing (``tune_setup``): Ray Train claims the places of
 all workers at once or none, wherever they are, so two trials never wait for each other's half. All else goes through
-the results folder, which every machine sees: the first worker writes the trial's own files there, and a line for each
+the results folder, which every machine sees: the main worker writes the trial's own files there, and a line for each
 epoch that the trial's process reads; a request to stop is the same file as everywhere.
 
 When a worker is lost, all are started again, and they go on from the trial's checkpoint. Ray Train would do so, too
 (``FailureConfig``), but it counts failures over a trial of a week as over one of a minute, and repeats what a trial
-has raised itself. So a group that failed comes back here: what it raised is handed on, a loss is followed by a new
-group, and only losses without a new checkpoint between them are counted.
+has raised itself. So a group that failed comes back here: what it raised is raised again, a loss is followed by a new
+group, and only losses without a new checkpoint between them are counted (``train_with_restarts``).
 """
 
 from __future__ import annotations
@@ -18,17 +18,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from dnw_core.config import Execution, Recipe
-from dnw_core.errors import DnwError, PeerLostError, TrialFailedError, TrialStopped
-from dnw_core.record import CHECKPOINT_FILE, LOG_FILE, RECORD_FILE, EpochMetrics, TrialRecord, read_record
-from pipelines.driver import MAX_DEATHS
+from dnw_core.errors import DnwError, PeerLostError, TrialStopped, WorkersLostError
+from dnw_core.record import RECORD_FILE, EpochMetrics, TrialRecord, read_record
+from dnw_core.task import NO_HOOKS, Hooks, TrialTask
 from pipelines.spec import Resources
 from pipelines.trial import load_function, prepare_process
-
-if TYPE_CHECKING:
-    from dnw_core.training import TrialIdentity
 
 _STOPPED, _DONE = "stopped", "done"
 _POLL_SECONDS = 0.5
@@ -37,18 +32,13 @@ _COLLECTIVE_SECONDS = 7200  # a worker may have to prepare its data while the ot
 
 @dataclass(frozen=True)
 class WorkerJob:
-    """What every worker is told; goes through pickle."""
+    """What every worker gets; goes through pickle."""
 
-    recipe: Recipe
-    seed: int
-    execution: Execution
-    folder: Path
-    identity: TrialIdentity
-    parent: Path | None
-    should_stop: Callable[[], bool] | None
+    task: TrialTask
+    should_stop: Callable[[], bool]
     train: str  # the function that trains a worker's share, as ``module:name``
-    epochs: Path = Path()  # file for the first worker's epochs, a line each
-    resumed: int = 0  # times that the workers were started again
+    epochs: Path  # file for the main worker's epochs, a line each
+    resumed: int  # times that the trial has gone on already
 
 
 class MultiNodeTrainer:
@@ -57,8 +47,8 @@ class MultiNodeTrainer:
     Args:
         resources: of the trial, all workers together.
         folder: where Ray Train may leave its own files; on a disk that all machines share.
-        train: the function that trains on one machine, as ``module:name``; the worker's stands in the same module and
-            is called ``run_worker``.
+        train: the function that trains on one machine, as ``module:name``; the worker's is in the same module and is
+            called ``run_worker``.
     """
 
     def __init__(self, resources: Resources, folder: Path, train: str) -> None:
@@ -66,65 +56,46 @@ class MultiNodeTrainer:
         self._folder = folder
         self._train = f"{train.partition(':')[0]}:run_worker"
 
-    def __call__(
-        self,
-        recipe: Recipe,
-        seed: int,
-        execution: Execution,
-        folder: Path,
-        identity: TrialIdentity,
-        *,
-        parent: Path | None = None,
-        on_epoch: Callable[[EpochMetrics], None] | None = None,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> TrialRecord:
-        """Train one trial; see ``run_trial``. ``should_stop`` is asked by the first worker, so it goes through pickle.
+    def __call__(self, task: TrialTask, hooks: Hooks = NO_HOOKS) -> TrialRecord:
+        """Train one trial. ``hooks.should_stop`` is asked by the main worker, so it goes through pickle.
 
         Raises:
             TrialFailedError: what a worker raised, or workers were lost again and again without a new checkpoint.
             TrialStopped: a checkpoint was written on request.
         """
-        from dnw_core.training.checkpoints.trial_log import TrialLog
+        from dnw_core.training.workers.restarts import train_with_restarts
 
-        job = WorkerJob(recipe, seed, execution, folder, identity, parent, should_stop, self._train)
-        tell = _once_each(on_epoch)
-        losses = 0
-        while True:
-            before = _checkpoint_mark(folder)
+        def train(hooks: Hooks, resumed: int) -> TrialRecord:
+            # a new name each time: Ray Train takes one that it knows for a run to be restored
+            epochs = self._folder / f"{uuid.uuid4().hex}.epochs"
             try:
-                if self._run_group(job, tell) == _STOPPED:
-                    raise TrialStopped
-                return read_record(folder / RECORD_FILE)
+                end = self._run_group(WorkerJob(task, hooks.should_stop, self._train, epochs, resumed), hooks.on_epoch)
             except WorkerGroupError as error:
-                lost = _what_was_lost(error.failures)
-            if should_stop is not None and should_stop():
+                raise WorkersLostError(_what_was_lost(error.failures)) from None
+            if end == _STOPPED:
                 raise TrialStopped
-            losses = losses + 1 if _checkpoint_mark(folder) == before else 1
-            if losses > MAX_DEATHS:
-                raise TrialFailedError(f"{lost}, the {losses}th time without a new checkpoint")
-            job = replace(job, resumed=job.resumed + 1)
-            with TrialLog(folder / LOG_FILE) as log:
-                log.write(f"{lost}; all {self._resources.workers} workers start again from the last checkpoint")
+            return read_record(task.folder / RECORD_FILE)
 
-    def _run_group(self, job: WorkerJob, on_epoch: Callable[[EpochMetrics], None]) -> str:
-        """Run one group of workers to its end, telling the epochs on the way; return how it ended."""
+        return train_with_restarts(task, hooks, train)
+
+    def _run_group(self, job: WorkerJob, on_epoch: Callable[[EpochMetrics], object]) -> str:
+        """Run one group of workers to its end, reporting epochs on the way; return how it ended."""
         from ray.train import RunConfig, ScalingConfig, WorkerGroupError
         from ray.train.torch import TorchConfig, TorchTrainer
 
         share = self._resources.share
-        name = uuid.uuid4().hex  # a new one each time: Ray Train takes a name that it has met for a run to be restored
         self._folder.mkdir(parents=True, exist_ok=True)
-        epochs = MetricsFile(self._folder / f"{name}.epochs")
+        epochs = MetricsFile(job.epochs)
         trainer = TorchTrainer(
-            train_share,
-            train_loop_config={"job": replace(job, epochs=epochs.path)},
+            train_worker,
+            train_loop_config={"job": job},
             torch_config=TorchConfig(backend="nccl" if share.gpus else "gloo", timeout_s=_COLLECTIVE_SECONDS),
             scaling_config=ScalingConfig(
                 num_workers=self._resources.workers,
                 use_gpu=bool(share.gpus),
                 resources_per_worker={"CPU": share.cpus} | ({"GPU": share.gpus} if share.gpus else {}),
             ),
-            run_config=RunConfig(name=name, storage_path=str(self._folder)),
+            run_config=RunConfig(name=job.epochs.stem, storage_path=str(self._folder)),
         )
         with ThreadPoolExecutor(1) as pool:
             running = pool.submit(trainer.fit)
@@ -172,51 +143,29 @@ class MetricsFile:
         return [EpochMetrics.model_validate_json(line) for line in whole.splitlines()]
 
 
-def train_share(told: dict[str, WorkerJob]) -> str:
-    """Run in each of Ray Train's workers: train one worker's share, and return how the trial ended."""
-    job = told["job"]
-    prepare_process(job.execution)
+def train_worker(config: dict[str, WorkerJob]) -> str:
+    """Train as one of Ray Train's workers; return how the trial ended."""
+    job = config["job"]
+    execution = job.task.execution
+    prepare_process(execution)
     import ray.train
     import ray.train.torch
     import torch
 
     from dnw_core.training import WorkerGroup
 
-    execution = job.execution
     if execution.device.startswith("cuda"):
         device = ray.train.torch.get_device()
         torch.cuda.set_device(device)
         execution = execution.model_copy(update={"device": str(device)})
     group = WorkerGroup.joined(torch.device(execution.device))
     try:
-        load_function(job.train)(
-            job.recipe,
-            job.seed,
-            execution,
-            job.folder,
-            job.identity,
-            group,
-            parent=job.parent,
-            on_epoch=MetricsFile(job.epochs).add if group.first else None,
-            should_stop=job.should_stop,
-            resumed=job.resumed,
-        )
+        on_epoch = MetricsFile(job.epochs).add if group.is_main else NO_HOOKS.on_epoch
+        task, hooks = replace(job.task, execution=execution), Hooks(on_epoch, job.should_stop)
+        load_function(job.train)(task, group, hooks, resumed=job.resumed)
     except TrialStopped:
         return _STOPPED
     return _DONE
-
-
-def _once_each(on_epoch: Callable[[EpochMetrics], None] | None) -> Callable[[EpochMetrics], None]:
-    """Return what passes an epoch on, but not one that is trained once more after a loss."""
-    told = -1
-
-    def tell(line: EpochMetrics) -> None:
-        nonlocal told
-        if line.epoch > told and on_epoch is not None:
-            told = line.epoch
-            on_epoch(line)
-
-    return tell
 
 
 def _what_was_lost(failures: dict[int, Exception]) -> str:
@@ -232,12 +181,3 @@ def _what_was_lost(failures: dict[int, Exception]) -> str:
     lost = sorted(rank for rank, failure in failures.items() if not isinstance(failure, PeerLostError))
     who = f"worker {', '.join(map(str, lost))}" if lost else "a worker"
     return f"{who} was lost (killed, out of memory, or its machine is gone)"
-
-
-def _checkpoint_mark(folder: Path) -> tuple[int, int, int] | None:
-    """Return what changes with every new checkpoint, whatever the clock does: each one is a new file."""
-    try:
-        found = (folder / CHECKPOINT_FILE).stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size

@@ -1,6 +1,6 @@
 """One trial in its process: train it, commit what came out or record why it failed."""
 
-from pipelines.trial.gpu_share import GpuShareTooSmallError, in_words, larger, share_for, trials_that_fit
+from pipelines.trial.gpu_share import GpuShareTooSmallError, doubled, format_share, share_for, trials_that_fit
 from pipelines.trial.parents import TrialBlockedError, blocked_by, parent_spec
 from pipelines.trial.run import LOCK_FILE, TRAIN, RunTrial, load_function, prepare_process, record_failure, run_spec
 
@@ -11,8 +11,8 @@ __all__ = [
     "RunTrial",
     "TrialBlockedError",
     "blocked_by",
-    "in_words",
-    "larger",
+    "doubled",
+    "format_share",
     "load_function",
     "parent_spec",
     "prepare_process",

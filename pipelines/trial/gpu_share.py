@@ -8,13 +8,13 @@ from dnw_core.errors import DnwError
 from pipelines.spec import Resources
 
 MARGIN = 0.1
-"""Part of a GPU's memory that is left free: fragments, and what a probe of a few steps has not met."""
+"""Part of a GPU's memory that is left free, for fragments and for what a probe of a few steps does not reach."""
 
 CONTEXT_BYTES = 600 * 2**20
-"""What CUDA and its libraries take for each process beside torch's own memory (measured values lie below it)."""
+"""What CUDA and its libraries take for each process beside torch's own memory (measured values are below it)."""
 
-MOST_TRIALS = 8
-"""More processes on one GPU gain nothing: their kernels take turns."""
+MAX_TRIALS = 8
+"""Trials on one GPU; more gain nothing, because their kernels take turns."""
 
 
 class GpuShareTooSmallError(DnwError):
@@ -32,7 +32,7 @@ def trials_that_fit(peak_bytes: int, gpu_bytes: int, cores: float, cores_a_trial
     """
     by_memory = int(gpu_bytes * (1.0 - MARGIN) / (peak_bytes + CONTEXT_BYTES))
     by_cores = int(cores / cores_a_trial + 1e-6)
-    return max(1, min(by_memory, by_cores, MOST_TRIALS))
+    return max(1, min(by_memory, by_cores, MAX_TRIALS))
 
 
 def share_for(trials: int) -> float:
@@ -40,7 +40,7 @@ def share_for(trials: int) -> float:
     return math.floor(1e4 / trials + 1e-6) / 1e4
 
 
-def larger(resources: Resources) -> Resources:
+def doubled(resources: Resources) -> Resources:
     """Return the resources with twice the share of a GPU, at most a whole one."""
     return resources.model_copy(update={"gpus": min(1.0, 2 * resources.gpus)})
 
@@ -50,16 +50,16 @@ def is_share(resources: Resources) -> bool:
     return 0 < resources.gpus < 1
 
 
-def in_words(gpus: float) -> str:
-    """Return a share as people say it: ``1/4 of a GPU``, ``a whole GPU``."""
+def format_share(gpus: float) -> str:
+    """Return a share in words: ``1/4 of a GPU``, ``a whole GPU``."""
     parts = round(1 / gpus)
     if gpus >= 1:
         return "a whole GPU"
     return f"1/{parts} of a GPU" if math.isclose(gpus * parts, 1.0, rel_tol=1e-3) else f"{gpus:g} of a GPU"
 
 
-def what_helps(batch_groups: int) -> str:
-    """Return what the user can do for a trial that ran out of memory on a GPU of its own."""
+def memory_advice(batch_groups: int) -> str:
+    """Return what the user can do for a trial that ran out of memory on a whole GPU."""
     workers = "--workers N, which lets several GPUs share its batch, or " if batch_groups > 1 else ""
     return f"a whole GPU has too little memory for it; {workers}a GPU with more memory would do"
 

@@ -1,4 +1,4 @@
-"""A trial that starts from another one of the same seed: is that one finished, and where does it lie?"""
+"""The parent of a trial: the finished trial of the same seed from which it starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TrialBlockedError(DnwError):
 def parent_spec(spec: TrialSpec) -> TrialSpec | None:
     """Return the parent as the store knows it, or None where there is none.
 
-    Only what identifies it is its own; where it was trained, and on what it starts itself, does not matter here.
+    Only what identifies it is its own; where it was trained, and its own parent, do not matter here.
     """
     parent, recipe = spec.parent, spec.recipe.parent
     if parent is None or recipe is None:
@@ -30,7 +30,7 @@ def finished_parent(store: Store, spec: TrialSpec) -> Path | None:
     """Return the folder of the parent's finished trial, every file of it verified; None if the trial has no parent.
 
     Raises:
-        TrialBlockedError: if the parent is not done, or its folder is not believed.
+        TrialBlockedError: if the parent is not done, or its folder failed verification.
     """
     parent = parent_spec(spec)
     if parent is None:
@@ -42,9 +42,9 @@ def finished_parent(store: Store, spec: TrialSpec) -> Path | None:
 
 
 def describe(stored: TrialState) -> str:
-    """Return in a few words why a trial that is not done cannot be started from."""
+    """Return in a few words why a trial that is not done cannot be a parent."""
     if stored.damaged is not None:
-        return f"its finished folder is not believed: {stored.damaged}"
+        return f"its finished folder failed verification: {stored.damaged}"
     return f"failed: {stored.reason or 'no reason recorded'}" if stored.kind == "failed" else "not finished"
 
 

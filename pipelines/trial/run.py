@@ -1,8 +1,8 @@
 """Run one trial: train, then commit the result or record the failure.
 
 Free of Ray and MLflow. A trial that fails is a result (a folder with a reason), not a crash: only what kills the
-process ends it without one. Heavy imports stand inside the functions, because threads and visible devices must be
-set before torch is imported.
+process ends it without one. The function that trains is imported only when it is called, because threads and visible
+devices must be set before torch is imported.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from typing import Any
 
 from dnw_core.config import Execution
 from dnw_core.errors import TrialFailedError, TrialStopped, UserError
-from dnw_core.record import LOG_FILE, RECORD_FILE, EpochMetrics, TrialRecord, read_record
+from dnw_core.record import LOG_FILE, RECORD_FILE, TrialRecord, read_record
+from dnw_core.task import NO_HOOKS, Hooks, TrialIdentity, TrialTask
 from pipelines.spec import TrialSpec
 from pipelines.store import Store
-from pipelines.trial.gpu_share import GpuShareTooSmallError, is_out_of_gpu_memory, is_share, what_helps
+from pipelines.trial.gpu_share import GpuShareTooSmallError, is_out_of_gpu_memory, is_share, memory_advice
 from pipelines.trial.parents import finished_parent
 
 log = logging.getLogger(__name__)
@@ -32,28 +33,19 @@ log = logging.getLogger(__name__)
 TRAIN = "dnw_core.training:run_trial"
 """The function that trains, as ``module:name``; a test puts a quick one in its place."""
 
-RunTrial = Callable[..., TrialRecord]
-OnEpoch = Callable[[EpochMetrics], None]
-ShouldStop = Callable[[], bool]
+RunTrial = Callable[[TrialTask, Hooks], TrialRecord]
 
 _TAIL_LINES = 40
 _REASON_LENGTH = 500
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def run_spec(
-    spec: TrialSpec,
-    *,
-    on_epoch: OnEpoch | None = None,
-    should_stop: ShouldStop | None = None,
-    train: str | RunTrial = TRAIN,
-) -> TrialRecord | None:
+def run_spec(spec: TrialSpec, hooks: Hooks = NO_HOOKS, *, train: str | RunTrial = TRAIN) -> TrialRecord | None:
     """Train one trial in its working folder and put the outcome into the store.
 
     Args:
         spec: the trial; its results folder must exist.
-        on_epoch: called with each epoch's metrics.
-        should_stop: asked every few steps; once it answers True the trial leaves a checkpoint and ends.
+        hooks: told of epochs, and asked whether to stop.
         train: the function that trains, or its name as ``module:name`` (the signature is ``run_trial``'s).
 
     Returns:
@@ -61,46 +53,26 @@ def run_spec(
         told to stop.
 
     Raises:
-        TrialBlockedError: if the trial that it starts from is not done or not believed; nothing is recorded then.
+        TrialBlockedError: if its parent is not done or failed verification; nothing is recorded then.
         GpuShareTooSmallError: if it ran out of memory on a share of a GPU; nothing is recorded then, either.
     """
     store = Store.open(spec.results_dir, create=False)
     if (finished := committed(store, spec)) is not None:
         return finished
     parent = finished_parent(store, spec)
-    with only_one(store.work_folder(spec), should_stop) as mine:
+    identity = TrialIdentity(table=spec.table, row=spec.row, scale=spec.scale, fingerprint=spec.fingerprint)
+    task = TrialTask(spec.recipe, spec.seed, spec.execution, store.work_folder(spec), identity, parent)
+    with exclusive(task.folder, hooks.should_stop) as mine:
         if not mine:
             return None
-        return committed(store, spec) or _train(store, spec, parent, on_epoch, should_stop, train)
+        return committed(store, spec) or _train(store, spec, task, hooks, train)
 
 
-def _train(
-    store: Store,
-    spec: TrialSpec,
-    parent: Path | None,
-    on_epoch: OnEpoch | None,
-    should_stop: ShouldStop | None,
-    train: str | RunTrial,
-) -> TrialRecord | None:
-    from_parent = {} if parent is None else {"parent": parent}
+def _train(store: Store, spec: TrialSpec, task: TrialTask, hooks: Hooks, train: str | RunTrial) -> TrialRecord | None:
     prepare_process(spec.execution)
-    from dnw_core.training import TrialIdentity
-
-    identity = TrialIdentity(table=spec.table, row=spec.row, scale=spec.scale, fingerprint=spec.fingerprint)
-    folder = store.work_folder(spec)
     try:
-        set_threads(spec.execution.threads)
         run_trial: RunTrial = load_function(train) if isinstance(train, str) else train
-        record = run_trial(
-            spec.recipe,
-            spec.seed,
-            spec.execution,
-            folder,
-            identity,
-            **from_parent,
-            on_epoch=on_epoch,
-            should_stop=should_stop,
-        )
+        record = run_trial(task, hooks)
     except TrialStopped:
         return None
     except (TrialFailedError, UserError) as error:
@@ -109,11 +81,11 @@ def _train(
         if is_out_of_gpu_memory(error):
             if is_share(spec.resources):
                 raise GpuShareTooSmallError(" ".join(str(error).split())[:_REASON_LENGTH]) from None
-            help_line = what_helps(spec.recipe.batch_groups)
-            return record_failure(store, spec, f"out of memory on the GPU: {help_line}", traceback.format_exc())
+            advice = memory_advice(spec.recipe.batch_groups)
+            return record_failure(store, spec, f"out of memory on the GPU: {advice}", traceback.format_exc())
         log.exception("%s failed", spec.trial_id)
         return record_failure(store, spec, f"{type(error).__name__}: {error}", traceback.format_exc())
-    store.commit(spec)  # False: the same trial was committed from elsewhere meanwhile, and that one stands
+    store.commit(spec)  # False: the same trial was committed from elsewhere meanwhile, and that one counts
     return committed(store, spec) or record
 
 
@@ -142,10 +114,10 @@ def read_tail(path: Path, lines: int = _TAIL_LINES) -> str:
 
 
 def prepare_process(execution: Execution) -> None:
-    """Set what must stand before torch is imported: thread counts, and no visible GPU for a CPU trial.
+    """Set what must be set before torch is imported: thread counts, and no visible GPU for a CPU trial.
 
     Ray leaves CUDA_VISIBLE_DEVICES unset for a trial without a GPU, which then sees all of them. Once torch is
-    loaded this comes too late and is left alone.
+    loaded it is too late, and nothing is set.
     """
     if "torch" in sys.modules:
         return
@@ -153,13 +125,6 @@ def prepare_process(execution: Execution) -> None:
         os.environ[name] = str(execution.threads)
     if execution.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-
-
-def set_threads(threads: int) -> None:
-    """Set torch's threads, also in a process that trained another trial before."""
-    import torch
-
-    torch.set_num_threads(threads)
 
 
 def load_function(path: str) -> Callable[..., Any]:
@@ -170,15 +135,15 @@ def load_function(path: str) -> Callable[..., Any]:
 
 
 LOCK_FILE = "trial.lock"
-WAIT_SECONDS = 150.0  # Ray ends what it has lost after a minute; then the folder is taken, come what may
+WAIT_SECONDS = 150.0  # Ray ends what it has lost after a minute; then the folder is taken regardless
 _PAUSE_SECONDS = 0.5
 
 
 @contextlib.contextmanager
-def only_one(work: Path, should_stop: Callable[[], bool] | None = None, limit: float = WAIT_SECONDS) -> Iterator[bool]:
-    """Have a trial's working folder to oneself for the block.
-
-    Where the file system has no locks there is no waiting.
+def exclusive(
+    work: Path, should_stop: Callable[[], bool] = NO_HOOKS.should_stop, limit: float = WAIT_SECONDS
+) -> Iterator[bool]:
+    """Hold the lock of a trial's working folder for the block; without a wait where the file system has no locks.
 
     Args:
         work: the folder; it may be committed, that is renamed, while this waits.
@@ -186,7 +151,7 @@ def only_one(work: Path, should_stop: Callable[[], bool] | None = None, limit: f
         limit: seconds to wait at most.
 
     Yields:
-        False if it was told to stop before the folder was free.
+        False if it was told to stop before the lock was free.
     """
     try:
         descriptor = os.open(work / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
@@ -194,7 +159,7 @@ def only_one(work: Path, should_stop: Callable[[], bool] | None = None, limit: f
         yield True
         return
     try:
-        yield _wait(descriptor, should_stop or (lambda: False), limit)
+        yield _wait(descriptor, should_stop, limit)
         _tidy(work)
     finally:
         os.close(descriptor)
@@ -218,7 +183,7 @@ def _wait(descriptor: int, should_stop: Callable[[], bool], limit: float) -> boo
 
 
 def _tidy(work: Path) -> None:
-    """Remove a folder in which nothing but the lock has come to be: its trial was committed meanwhile."""
+    """Remove a folder that holds nothing but the lock: its trial was committed meanwhile."""
     with contextlib.suppress(OSError):
         if [path.name for path in work.iterdir()] == [LOCK_FILE]:
             (work / LOCK_FILE).unlink()

@@ -1,59 +1,26 @@
-"""Reading one trial's folder, whatever is in it. Nothing here raises for what lies on disk.
+"""Reading one trial's folder, whatever is in it. Nothing here raises for what is on disk.
 
-The report reads ``trial.json`` itself (schema: ``dnw_core/record.py``) so that it stays free of the science's
-imports. It checks what it uses: identity, status, the record's own digest, the scores it prints, and the SHA-256 of
-the files it draws.
+The schema is ``dnw_core.record``'s. The report reads it leniently: a field that an older record lacks, or a setting
+that this version does not know, leaves a gap instead of hiding the trial. What the report uses is checked: identity,
+status, the record's digest, the numbers it prints, and the SHA-256 of the files it draws.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from pathlib import Path
 from typing import Any
 
-from reports.reading.files import read_bytes, sha256_of
+from dnw_core.errors import RecordError
+from dnw_core.files import read_json, refuse_link, sha256_of
+from dnw_core.record import HISTORY_FILE, PROGRESS_FILE, RECORD_FILE, WIRING_FILE, Cost, Provenance, read_values
 from reports.text import encodable
 
-RECORD_VERSION = 4
-RECORD_FILE = "trial.json"
-HISTORY_FILE = "history.parquet"
-WIRING_FILE = "wiring.npz"
-PROGRESS_FILE = "progress.json"
-DIGEST = "digest"
+COSTS = tuple(name for name in Cost.model_fields if name != "applications")
+PROVENANCE_TEXTS = tuple(name for name, field in Provenance.model_fields.items() if field.annotation is str)
 _DRAWN_FILES = (HISTORY_FILE, WIRING_FILE)
-
-COSTS = (
-    "parameters",
-    "parameters_with_norm",
-    "parameters_allocated",
-    "live_parameters",
-    "edges",
-    "live_edges",
-    "nodes",
-    "live_nodes",
-    "macs",
-    "live_macs",
-    "dense_macs",
-)
-PROVENANCE_TEXTS = (
-    "commit",
-    "python",
-    "hostname",
-    "processor",
-    "accelerator",
-    "device",
-    "data_checksum",
-    "started_at",
-    "finished_at",
-)
 _LARGEST_COUNT = 2**63 - 1  # an int64 column
-_LARGEST_FILE = 64 << 20  # bytes of a JSON file
-
-
-class UnreadableError(Exception):
-    """The folder holds something that is not this trial's result; the message says what."""
 
 
 def read_trial(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
@@ -65,27 +32,24 @@ def read_trial(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         if folder.is_symlink():
-            raise UnreadableError("a symbolic link, which may lead elsewhere")
+            raise RecordError("a symbolic link, which may lead elsewhere")
         if not folder.name.endswith(".work"):
             return _finished(folder, identity)
         return _unfinished(folder, identity)
-    except (UnreadableError, OSError) as error:
-        reason = str(error) if isinstance(error, UnreadableError) else f"cannot be read ({error.strerror or error})"
-        reason = encodable(reason)
-        return {"status": "unreadable", "reason": reason}
+    except (RecordError, OSError) as error:
+        reason = str(error) if isinstance(error, RecordError) else f"cannot be read ({error.strerror or error})"
+        return {"status": "unreadable", "reason": encodable(reason)}
 
 
 def _finished(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
     record = _read_record(folder / RECORD_FILE, identity)
     if record.get("status") != "done":
-        raise UnreadableError(
-            f"{RECORD_FILE}: status is {record.get('status')!r} in a finished folder; it must be 'done'"
-        )
+        raise RecordError(f"{RECORD_FILE}: status is {record.get('status')!r} in a finished folder; it must be 'done'")
     values = _values(record)
     if values["accuracy"] is None:
-        raise UnreadableError(f"{RECORD_FILE}: a finished trial without 'last' scores")
+        raise RecordError(f"{RECORD_FILE}: a finished trial without 'last' scores")
     if values["test_loss"] is None:
-        raise UnreadableError(f"{RECORD_FILE}: last.test_loss is not finite: the network diverged, and has no score")
+        raise RecordError(f"{RECORD_FILE}: last.test_loss is not finite: the network diverged, and has no score")
     _check_seconds(values)
     _check_files(folder, record.get("files"))
     return values | {"status": "done"}
@@ -101,35 +65,17 @@ def _unfinished(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_record(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
-    record = _read_json(path)
-    version = record.get("version")
-    if not isinstance(version, int) or isinstance(version, bool):
-        raise UnreadableError(f"{path.name}: not a trial record (no 'version')")
-    if version > RECORD_VERSION:
-        raise UnreadableError(f"{path.name}: written by schema {version}; this program reads up to {RECORD_VERSION}")
-    if DIGEST in record and record[DIGEST] != _digest_of(record):
-        raise UnreadableError(f"{path.name}: altered (its content does not fit its own digest)")
+    refuse_link(path)
+    try:
+        record = read_values(path)
+    except FileNotFoundError:
+        raise RecordError(f"{path.name}: not there") from None
+    except RecordError as error:
+        raise RecordError(f"{path.name}: {str(error).removeprefix(f'{path}: ')}") from None
     for name, expected in identity.items():
         if record.get(name) != expected:
-            raise UnreadableError(f"{path.name}: {name} is {record.get(name)!r}, the folder says {expected!r}")
+            raise RecordError(f"{path.name}: {name} is {record.get(name)!r}, the folder says {expected!r}")
     return record
-
-
-def _digest_of(record: dict[str, Any]) -> str:
-    own = {name: value for name, value in record.items() if name != DIGEST}
-    return hashlib.sha256(json.dumps(own, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(read_bytes(path, _LARGEST_FILE).decode("utf-8"))
-    except FileNotFoundError:
-        raise UnreadableError(f"{path.name}: not there") from None
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise UnreadableError(f"{path.name}: not valid JSON ({error})") from None
-    if not isinstance(values, dict):
-        raise UnreadableError(f"{path.name}: not a JSON object")
-    return values
 
 
 def _values(record: dict[str, Any]) -> dict[str, Any]:
@@ -166,7 +112,9 @@ def _progress(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {"epochs_done": 0}
     try:
-        progress = _read_json(path)
+        refuse_link(path)
+        if not isinstance(progress := read_json(path), dict):
+            raise RecordError(f"{path.name}: not a JSON object")
         metrics = _object(progress, "metrics")
         return {
             "epochs_done": _whole(progress, "epoch"),
@@ -175,13 +123,13 @@ def _progress(path: Path) -> dict[str, Any]:
             "seconds": _real(progress, "seconds"),
             "hostname": _text(progress.get("host")),
         }
-    except (UnreadableError, OSError) as error:  # a broken progress note does not make the trial any less unfinished
+    except (RecordError, OSError) as error:  # the trial is unfinished all the same
         return {"reason": str(error)}
 
 
 def _check_seconds(values: dict[str, Any]) -> None:
     if values["seconds"] is not None and values["seconds"] < 0:
-        raise UnreadableError(f"{RECORD_FILE}: train_seconds is {values['seconds']:g}; it must be a number from 0 on")
+        raise RecordError(f"{RECORD_FILE}: train_seconds is {values['seconds']:g}; it must be a number of at least 0")
 
 
 def _check_files(folder: Path, files: Any) -> None:
@@ -191,9 +139,10 @@ def _check_files(folder: Path, files: Any) -> None:
             continue
         path = folder / name
         if not path.is_file():
-            raise UnreadableError(f"{name}: not there, though {RECORD_FILE} lists it")
+            raise RecordError(f"{name}: not there, though {RECORD_FILE} lists it")
+        refuse_link(path)
         if sha256_of(path) != listed[name]:
-            raise UnreadableError(f"{name}: altered or truncated (its SHA-256 is not the one in {RECORD_FILE})")
+            raise RecordError(f"{name}: altered or truncated (its SHA-256 is not the one in {RECORD_FILE})")
 
 
 def _object(values: dict[str, Any], name: str) -> dict[str, Any]:
@@ -201,7 +150,7 @@ def _object(values: dict[str, Any], name: str) -> dict[str, Any]:
     if inner is None:
         return {}
     if not isinstance(inner, dict):
-        raise UnreadableError(f"{name}: not a JSON object")
+        raise RecordError(f"{name}: not a JSON object")
     return inner
 
 
@@ -221,7 +170,7 @@ def _whole(values: dict[str, Any], name: str) -> int | None:
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LARGEST_COUNT:
-        raise UnreadableError(f"{name} is {str(value)[:40]!r}; it must be a whole number from 0 on")
+        raise RecordError(f"{name} is {str(value)[:40]!r}; it must be a whole number of at least 0")
     return value
 
 
@@ -230,7 +179,7 @@ def _real(values: dict[str, Any], name: str) -> float | None:
     if value is None:
         return None
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise UnreadableError(f"{name} is {str(value)[:40]!r}; it must be a number")
+        raise RecordError(f"{name} is {str(value)[:40]!r}; it must be a number")
     try:
         real = float(value)
     except OverflowError:
@@ -243,7 +192,9 @@ def _percent(scores: dict[str, Any], where: str) -> float | None:
         return None
     fraction = _real(scores, "test_accuracy")
     if fraction is None or not 0 <= fraction <= 1:
-        raise UnreadableError(f"{where}.test_accuracy is {str(scores.get('test_accuracy'))[:40]}; it must lie in 0..1")
+        raise RecordError(
+            f"{where}.test_accuracy is {str(scores.get('test_accuracy'))[:40]}; it must be between 0 and 1"
+        )
     return 100 * fraction
 
 
@@ -253,5 +204,5 @@ def _top5(scores: dict[str, Any]) -> float | None:
     if fraction is None:
         return None
     if not 0 <= fraction <= 1:
-        raise UnreadableError(f"last.test_top5_accuracy is {fraction:g}; it must lie in 0..1")
+        raise RecordError(f"last.test_top5_accuracy is {fraction:g}; it must be between 0 and 1")
     return 100 * fraction

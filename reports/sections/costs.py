@@ -1,4 +1,4 @@
-"""What each row's network costs, beside the published counts: a table of the report and its data files.
+"""The cost of each row's network beside the published counts: a section of the report.
 
 The counts come in as plain dicts (``COST_COLUMNS``) from the pipeline, which alone can build networks. They are those
 of the paper's recipe, whatever the scale of the report.
@@ -7,14 +7,11 @@ of the paper's recipe, whatever the scale of the report.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from reports.export import write_frame
 from reports.text import DASH, code, count, escape
-from reports.trials import frame
 
 COST_COLUMNS: dict[str, str] = {
     "table": "string",
@@ -58,21 +55,11 @@ _TITLES = {
 _TEXTS = ("published", "agreement")
 
 
-def cost_frame(costs: Costs) -> pd.DataFrame:
-    """Return the costs as a frame (``COST_COLUMNS``), one line a row of the paper's tables or beside them."""
-    return frame([dict(line) for line in costs], COST_COLUMNS)
-
-
-def write_costs(costs: pd.DataFrame, out_dir: Path) -> tuple[Path, Path]:
-    """Write ``costs.csv`` and ``costs.parquet``."""
-    return write_frame(costs, COST_COLUMNS, out_dir / "costs")
-
-
 def cost_section(lines: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the section of one table as Markdown; nothing where no line was counted.
 
     Args:
-        lines: the table's lines of ``cost_frame``.
+        lines: the table's lines, with ``COST_COLUMNS``.
     """
     if not lines:
         return []

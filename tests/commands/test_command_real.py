@@ -16,7 +16,8 @@ import torch
 
 from dnw_core.config.execution import Execution
 from dnw_core.record import CHECKPOINT_FILE, TrialRecord, read_record
-from dnw_core.training import TrialIdentity, run_trial
+from dnw_core.task import TrialIdentity, TrialTask
+from dnw_core.training import run_trial
 from tune_configs import load_tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,7 +69,7 @@ def test_a_killed_driver_loses_nothing_and_ray_changes_no_bit(tmp_path: Path) ->
     recipe = load_tables()["tiny"].rows["static-dnw"].recipe_at("smoke")
     record = read_record(trials[1] / "trial.json")
     identity = TrialIdentity(table="tiny", row="static-dnw", scale="smoke", fingerprint=record.fingerprint)
-    direct = run_trial(recipe, 1, Execution(), tmp_path / "direct", identity)
+    direct = run_trial(TrialTask(recipe, 1, Execution(), tmp_path / "direct", identity))
     assert direct.last == record.last
     ours, rays = (torch.load(path / CHECKPOINT_FILE, weights_only=True) for path in (tmp_path / "direct", trials[1]))
     for name, value in ours["model"].items():
@@ -85,7 +86,7 @@ def test_a_killed_driver_loses_nothing_and_ray_changes_no_bit(tmp_path: Path) ->
 
 def _check_report(results: Path, records: list[TrialRecord]) -> None:
     text = (results / "results.md").read_text("utf-8")
-    assert "THIS IS NO REPRODUCTION" in text
+    assert "THIS IS NOT A REPRODUCTION" in text
     assert "| Static (DNW)<br>`static-dnw` | 41.5k | 41.5k | 2.66M | 2.66M |" in text  # the cost table
     assert json.loads((results / "costs.json").read_text("utf-8"))["counts"]
     frame = pd.read_parquet(results / "results.parquet")

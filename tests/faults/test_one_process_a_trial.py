@@ -10,8 +10,9 @@ from pathlib import Path
 from support.faults.processes import kill, wait_for
 from support.stubs.specs import TRAIN, spec
 
+from dnw_core.task import Hooks
 from pipelines.store.folder import Store
-from pipelines.trial.run import LOCK_FILE, only_one, run_spec
+from pipelines.trial.run import LOCK_FILE, exclusive, run_spec
 
 _TRAIN = """
 import sys
@@ -47,7 +48,7 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
     first = _start(tmp_path)
     log = store.work_folder(slow) / "log.txt"
     wait_for("the trial to begin", lambda: log.exists() and log.stat().st_size > 0)  # it is there before its line is
-    assert run_spec(slow, should_stop=lambda: True, train=TRAIN) is None
+    assert run_spec(slow, Hooks(should_stop=lambda: True), train=TRAIN) is None
     assert len(log.read_text().splitlines()) == 1
     kill(first.pid)
     first.wait()
@@ -59,7 +60,7 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
 
 def test_a_folder_that_stays_taken_is_taken_over(tmp_path: Path) -> None:
     """A lock that never comes free (a machine that is gone for good) is waited for no longer than the limit."""
-    with only_one(tmp_path) as mine, only_one(tmp_path, limit=0.1) as also:
+    with exclusive(tmp_path) as mine, exclusive(tmp_path, limit=0.1) as also:
         assert mine
         assert also
     assert not (tmp_path / LOCK_FILE).exists()

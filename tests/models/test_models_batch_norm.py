@@ -126,7 +126,7 @@ def test_settings_mean_what_they_mean_in_pytorch(settings: dict[str, Any]) -> No
 
 
 def test_statistics_that_must_not_move_stay() -> None:
-    """As the training loop has it for all but a batch's first group (``batch_statistics.unmoved``)."""
+    """As the training loop has it for all but a batch's first group (``batch_statistics.frozen_running_stats``)."""
     maps, _ = batch(4, 6, 13, 11)
     norm = BatchNorm2d(6)
     norm.track_running_stats = False

@@ -94,10 +94,14 @@ def test_trained_counts_get_a_column() -> None:
     assert dnw[9:] == ["42.2M", "only after training"]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_report_has_the_costs_and_their_files(tmp_path: Path) -> None:
     """Each table has its own lines, and costs.csv and costs.parquet hold them all; without costs nothing changes."""
     rows = [row("dnw"), lost_row(), row("elsewhere", table="other", table_title="Other")]
     costs = [*COSTS, line("elsewhere", table="other")]
+    without = build_report(tmp_path, rows, scale="paper", costs=None, generated_at=DATE)
+    assert HEADING not in without.markdown.read_text("utf-8")
+    assert not (tmp_path / "costs.csv").exists()
     paths = build_report(tmp_path, rows, scale="paper", costs=costs, generated_at=DATE)
     text = paths.markdown.read_text("utf-8")
     first, second = text.split("## Other")
@@ -105,17 +109,13 @@ def test_the_report_has_the_costs_and_their_files(tmp_path: Path) -> None:
     assert "The elsewhere" not in first
     assert "The elsewhere" in second
     assert "`costs.csv` and `costs.parquet`" in second
-    assert paths.costs_csv is not None
-    assert paths.costs_parquet is not None
-    frame = pd.read_parquet(paths.costs_parquet)
+    frame = pd.read_parquet(tmp_path / "costs.parquet")
     assert list(frame.columns) == list(COST_COLUMNS)
     assert frame["macs_nothing_dead"].tolist()[0] == 56_616_999
-    assert pd.read_csv(paths.costs_csv)["macs_published"].tolist()[:2] == ["42.1M", "65M"]
-    without = build_report(tmp_path, rows, scale="paper", costs=None, generated_at=DATE, out_dir=tmp_path / "out")
-    assert HEADING not in without.markdown.read_text("utf-8")
-    assert without.costs_csv is None
+    assert pd.read_csv(tmp_path / "costs.csv")["macs_published"].tolist()[:2] == ["42.1M", "65M"]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_row_that_cannot_be_reproduced_is_no_missing_one(tmp_path: Path) -> None:
     """It stands in its place with the reason as its verdict, and counts neither as complete nor as missing."""
     rows = [row("before", seeds=[0]), lost_row(), row("after", seeds=[0])]
@@ -130,7 +130,7 @@ def test_a_row_that_cannot_be_reproduced_is_no_missing_one(tmp_path: Path) -> No
     details = text.split("<code>lost</code>")[1].split("</details>")[0]
     assert "Fingerprint" not in details
     assert "Make it again" not in details
-    frame = pd.read_parquet(paths.parquet)
+    frame = pd.read_parquet(tmp_path / "results.parquet")
     lost = frame[frame["row"] == "lost"].iloc[0]
     assert (lost["verdict_kind"], lost["planned"], lost["missing"]) == ("not reproducible", 0, 0)
 
@@ -142,6 +142,7 @@ def test_a_lost_rows_scale_is_of_no_matter() -> None:
         assert verdict.text == "not reproducible: why"
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_missing_data_are_a_word_of_their_own(tmp_path: Path) -> None:
     """Nothing run: data missing; some seeds run: partial. The reason stands beside either, in full in the details."""
     where = "imagenet was not found in here"
@@ -158,10 +159,15 @@ def test_missing_data_are_a_word_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("quoted_mean", "cell", "detail"),
     [
-        (54.3, "54.0<br>quoted, 54.3 at its source", "Deep Expander Networks, 54.30 % (printed differently here)"),
+        (
+            54.3,
+            "54.0<br>quoted, 54.3 at its source",
+            "Deep Expander Networks, 54.30 % (the paper prints another number)",
+        ),
         (54.0, "54.0<br>quoted", "Deep Expander Networks, 54.00 %"),
     ],
 )
+@pytest.mark.usefixtures("no_figures")
 def test_a_quoted_number_names_its_source(tmp_path: Path, quoted_mean: float, cell: str, detail: str) -> None:
     """Both numbers where they differ, in table, details and data file; a variant has neither."""
     quoted = {"quoted_mean": quoted_mean, "quoted_origin": "Deep Expander Networks"}
@@ -172,7 +178,7 @@ def test_a_quoted_number_names_its_source(tmp_path: Path, quoted_mean: float, ce
     assert f"| {cell} |" in text
     assert f"- **Quoted from:** {detail}\n" in text
     assert text.count("Quoted from") == 1
-    line = pd.read_csv(paths.csv).iloc[0]
+    line = pd.read_csv(tmp_path / "results.csv").iloc[0]
     assert (line["quoted_mean"], line["quoted_origin"], line["published_macs"]) == (
         quoted_mean,
         "Deep Expander Networks",

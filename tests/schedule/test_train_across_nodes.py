@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from support.stubs.specs import spec
 from support.stubs.store import write_finished
-from support.stubs.training import _epoch
+from support.stubs.training import epoch_line
 
 from dnw_core.errors import PeerLostError, TrialFailedError, TrialStopped
 from dnw_core.record import EpochMetrics
-from dnw_core.training import TrialIdentity
+from dnw_core.task import Hooks, TrialIdentity, TrialTask
 from pipelines.driver.stopping import StopWatch
 from pipelines.schedule.multi_node import MetricsFile, MultiNodeTrainer, WorkerGroupError, WorkerJob
 from pipelines.spec import Resources
@@ -37,13 +37,13 @@ def test_epochs_come_through_a_file(tmp_path: Path) -> None:
     """Each epoch is read once, in order, and never half of it."""
     lines = MetricsFile(tmp_path / "epochs")
     assert lines.new() == []
-    lines.add(_epoch(0, 0))
+    lines.add(epoch_line(0, 0))
     with lines.path.open("a") as file:
         file.write('{"epoch": 1,')
     assert [line.epoch for line in lines.new()] == [0]
     assert lines.new() == []
     lines.path.write_text(lines.path.read_text()[: -len('{"epoch": 1,')])
-    lines.add(_epoch(1, 0))
+    lines.add(epoch_line(1, 0))
     assert [line.epoch for line in lines.new()] == [1]
 
 
@@ -55,13 +55,13 @@ class _Groups(MultiNodeTrainer):
         self.ends = ends
         self.resumed: list[int] = []
 
-    def _run_group(self, job: WorkerJob, on_epoch: Callable[[EpochMetrics], None]) -> str:
+    def _run_group(self, job: WorkerJob, on_epoch: Callable[[EpochMetrics], object]) -> str:
         self.resumed.append(job.resumed)
         for epoch in range(len(self.resumed) + 1):
-            on_epoch(_epoch(epoch, 0))
+            on_epoch(epoch_line(epoch, 0))
         end = self.ends.pop(0)
         if isinstance(end, bytes):
-            (job.folder / "checkpoint.pt").write_bytes(end)
+            (job.task.folder / "checkpoint.pt").write_bytes(end)
             end = PeerLostError("gone")
         if isinstance(end, str):
             return end
@@ -73,7 +73,8 @@ def _train(groups: _Groups, folder: Path, **more: Any) -> list[int]:
     told: list[int] = []
     one = spec(folder)
     names = TrialIdentity(table="stub", row="row", scale="smoke", fingerprint=one.fingerprint)
-    groups(one.recipe, 0, one.execution, folder, names, on_epoch=lambda line: told.append(line.epoch), **more)
+    task = TrialTask(one.recipe, 0, one.execution, folder, names)
+    groups(task, Hooks(lambda line: told.append(line.epoch), **more))
     return told
 
 

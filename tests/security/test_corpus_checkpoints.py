@@ -10,18 +10,19 @@ import pytest
 import torch
 from support.corpus import checkpoints as corpus_checkpoints
 from support.corpus.damage import no_hang
-from support.stubs.tiny_trials import small_recipe, train
+from support.stubs.tiny_trials import interrupt, small_recipe, task_of, train
 
 from dnw_core.config.base import fingerprint
+from dnw_core.models.build import build_wired
 from dnw_core.record import CHECKPOINT_FILE, LOG_FILE
-from dnw_core.training import TrialStopped
 from dnw_core.training.checkpoints.checkpoint import PREVIOUS_FILE, REFUSED_SUFFIX, CheckpointKey, read_checkpoint
-from dnw_core.training.checkpoints.resume import take_over
+from dnw_core.training.checkpoints.resume import load_resumable
 from dnw_core.training.checkpoints.trial_log import TrialLog
 
 CASES = corpus_checkpoints.cases()
 RECIPE = small_recipe()
 KEY = CheckpointKey(fingerprint(RECIPE), 0)
+BUILT = build_wired(RECIPE.network, RECIPE.wiring, 0)
 SILENT_BEFORE = "tensor: flip 0"  # torch loads it without a word
 TRAINED = (SILENT_BEFORE, "a weight missing", "momenta of another shape", "a weight that is not a number")
 
@@ -30,11 +31,7 @@ TRAINED = (SILENT_BEFORE, "a weight missing", "momenta of another shape", "a wei
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trial stopped after its first epoch, with its last checkpoint and the one before it."""
     folder = tmp_path_factory.mktemp("interrupted") / "trial"
-    calls = iter([False] * 4 + [True] * 9)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dnw_core.training.session.SECONDS_BETWEEN_STOP_CHECKS", 0.0)
-        with pytest.raises(TrialStopped):
-            train(RECIPE, folder, checkpoint_minutes=1e-9, should_stop=lambda: next(calls))
+    interrupt(RECIPE, folder, 4, checkpoint_minutes=1e-9)
     assert (folder / PREVIOUS_FILE).exists()
     return folder
 
@@ -61,7 +58,7 @@ def same(one: Any, other: Any) -> bool:
 def take(folder: Path) -> tuple[dict[str, Any] | None, str]:
     """Take the folder over as training does; return the state and the log."""
     with no_hang(), TrialLog(folder / LOG_FILE) as log:
-        state = take_over(folder, KEY, RECIPE, log)
+        state = load_resumable(task_of(RECIPE, folder), BUILT, log)
     return state, (folder / LOG_FILE).read_text("utf-8")
 
 

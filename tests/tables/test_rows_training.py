@@ -12,7 +12,8 @@ from dnw_core.config.base import Config, fingerprint
 from dnw_core.config.execution import Execution
 from dnw_core.config.recipe import DataConfig, Recipe
 from dnw_core.record import WIRING_FILE, TrialRecord
-from dnw_core.training import TrialIdentity, run_trial
+from dnw_core.task import TrialIdentity, TrialTask
+from dnw_core.training import run_trial
 from reports.reading.wiring_file import read_counts
 from tune_configs import Row
 
@@ -64,7 +65,7 @@ def trained(recipe: Recipe, row: Row, folder: Path) -> TrialRecord:
         parent = folder / "parent"
         trained(recipe.parent, row, parent)
     identity = TrialIdentity(table=row.table, row=row.id, scale="smoke", fingerprint=fingerprint(recipe))
-    return run_trial(recipe, 0, Execution(), folder, identity, parent=parent)
+    return run_trial(TrialTask(recipe, 0, Execution(), folder, identity, parent))
 
 
 @pytest.mark.parametrize("row", TRAINED, ids=name_of)

@@ -10,8 +10,7 @@ from torch import nn
 from dnw_core.config.recipe import OptimiserConfig
 from dnw_core.models.build import build_wired
 from dnw_core.registry import load_class
-from dnw_core.training.engine.decay import parameter_groups, undecayed_names
-from dnw_core.training.engine.loop import make_optimiser
+from dnw_core.training.engine.optimiser import make_optimiser, parameter_groups, undecayed_names
 
 RESNET50 = {"kind": "resnet50", "width_multiplier": 0.125, "classifier": "linear"}
 SHORTCUTS = {f"layer{stage}.0.shortcut" for stage in (1, 2, 3, 4)}

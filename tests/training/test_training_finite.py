@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from dnw_core.config.base import fingerprint
 from dnw_core.errors import CheckpointRefusedError, NotFiniteError
+from dnw_core.models.build import build_wired
 from dnw_core.record import EpochMetrics, Scores
-from dnw_core.training.checkpoints.resume import refuse_unfit
+from dnw_core.training.checkpoints.resume import check_resumable
 from dnw_core.training.engine.finite import finite_epoch
 from dnw_core.training.engine.loop import evaluate
 from pipelines.store.folder import Store
@@ -126,7 +127,8 @@ def test_a_folder_of_before_is_mended(tmp_path: Path) -> None:
     train(recipe, tmp_path)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     state["history"][-1] |= {"test_loss": math.nan, "test_accuracy": 0.1}
-    with pytest.raises(CheckpointRefusedError, match="history holds no epoch's figures"):
-        refuse_unfit(state, recipe, 0)
+    built = build_wired(recipe.network, recipe.wiring, 0)
+    with pytest.raises(CheckpointRefusedError, match=r"history\.0\.test_loss: .* finite"):
+        check_resumable(state, recipe, built)
     state["history"][-1] |= {"test_loss": 2.0}
-    refuse_unfit(state, recipe, 0)
+    check_resumable(state, recipe, built)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +13,9 @@ from torch.nn import functional as F
 
 from dnw_core.data.feeds.feed import Batch
 from dnw_core.errors import UserError
-from dnw_core.training.engine.group import LONE, check_workers
-from dnw_core.training.engine.loop import evaluate, make_optimiser
+from dnw_core.training.engine.group import SINGLE, check_workers
+from dnw_core.training.engine.loop import evaluate
+from dnw_core.training.engine.optimiser import make_optimiser
 from dnw_core.training.engine.step import TrainingStep
 from dnw_core.wiring.rule import effective_weights
 
@@ -210,14 +210,14 @@ def test_all_stop_after_the_same_step(pair: list[dict[str, Any]]) -> None:
     assert [found["stopping"] for found in pair] == [[False, True, True]] * 2
 
 
-def test_a_lone_worker_exchanges_nothing() -> None:
+def test_a_single_worker_exchanges_nothing() -> None:
     """No process group is needed."""
     values = torch.ones(2)
-    LONE.add_up(values)
-    LONE.take_from_first(values)
+    SINGLE.all_reduce(values)
+    SINGLE.broadcast(values)
     assert values.tolist() == [1, 1]
-    assert LONE.agree([values])
-    assert LONE.state_from_first({"a": 1}) == {"a": 1}
+    assert SINGLE.all_equal([values])
+    assert SINGLE.broadcast_state({"a": 1}) == {"a": 1}
 
 
 @pytest.mark.parametrize(
@@ -228,9 +228,7 @@ def test_a_lone_worker_exchanges_nothing() -> None:
         (4, 8, "workers is 8.*choose 1, 2, 4"),
     ],
 )
-def test_workers_that_cannot_share_a_batch(
-    batch_norm_images: int | None, workers: int, message: str, tmp_path: Path
-) -> None:
+def test_workers_that_cannot_share_a_batch(batch_norm_images: int | None, workers: int, message: str) -> None:
     """The user's mistake, before anything is started; the line says what would do."""
     with pytest.raises(UserError, match=message):
         check_workers(recipe_of("graph", batch_norm_images=batch_norm_images), workers)

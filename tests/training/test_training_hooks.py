@@ -8,14 +8,13 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from support.stubs.tiny_trials import small_recipe, stop_after, train
+from support.stubs.tiny_trials import interrupt, small_recipe, train
 from torch import Tensor, nn
 
 from dnw_core.data.feeds.feed import Batch
-from dnw_core.training import TrialStopped
 from dnw_core.training.engine.gradient_sum import GradientSum
 from dnw_core.training.engine.group import CPU, WorkerGroup
-from dnw_core.training.engine.loop import make_optimiser
+from dnw_core.training.engine.optimiser import make_optimiser
 from dnw_core.training.engine.step import TrainingStep
 from dnw_core.wiring.attach import attach
 from dnw_core.wiring.rule import AttachedRule, Run, WiringRule
@@ -119,9 +118,7 @@ def test_over_a_resume_rules_see_the_same_steps_and_momentum(tmp_path: Path, mon
 
     monkeypatch.setattr(DiscoveringNeuralWirings, "begin", lambda _, run: begun.append(run))
     monkeypatch.setattr(DiscoveringNeuralWirings, "before_step", before)
-    monkeypatch.setattr("dnw_core.training.session.SECONDS_BETWEEN_STOP_CHECKS", 0.0)
-    with pytest.raises(TrialStopped):
-        train(small_recipe(), tmp_path, should_stop=stop_after(3))
+    interrupt(small_recipe(), tmp_path, 3)
     train(small_recipe(), tmp_path)
     assert begun == [Run(2, 3)] * 2
     assert steps == [0, 1, 2, 3, 4, 5]
@@ -153,5 +150,5 @@ def test_frozen_weights_take_no_part_in_the_sum_over_workers(network: nn.Module)
 class Silent(WorkerGroup):
     """One of two workers, of whom the other has nothing to add."""
 
-    def add_up(self, values: Tensor) -> None:
+    def all_reduce(self, values: Tensor) -> None:
         """The sum is this worker's part."""

@@ -18,9 +18,8 @@ from support.stubs.tiny_trials import small_recipe, train
 from test_training_resume import assert_same_result
 
 from dnw_core.config.recipe import Recipe
-from dnw_core.errors import TrialFailedError, UserError
+from dnw_core.errors import TrialFailedError, TrialStopped, UserError
 from dnw_core.record import LOG_FILE, EpochMetrics, TrialRecord
-from dnw_core.training import TrialStopped
 
 SHARED = {"batch_norm_images": 32, "epochs": 20, "optimiser": {"learning_rate": 0.01}}  # 64 images a batch: two groups
 
@@ -210,12 +209,15 @@ def stub(then: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("then", "message"),
     [
-        ("os.kill(os.getpid(), signal.SIGKILL)", "worker [01] was killed by SIGKILL; 3 restarts of the 2 workers"),
-        ("sys.exit(7)", r"worker [01] ended without a result \(exit status 7\); 3 restarts"),
+        (
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            "worker [01] was killed by SIGKILL, the 4th time without",
+        ),
+        ("sys.exit(7)", r"worker [01] ended without a result \(exit status 7\), the 4th time without"),
     ],
 )
 def test_workers_lost_again_and_again(then: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three restarts without progress, then the trial has failed, and says of what."""
+    """Three restarts without a new checkpoint, then the trial has failed, and says of what."""
     starts = stub(then, tmp_path, monkeypatch)
     with pytest.raises(TrialFailedError, match=message):
         train(recipe(), tmp_path / "trial", workers=2)

@@ -8,6 +8,7 @@ import pytest
 from support.stubs.specs import TRAIN, spec
 
 from dnw_core.record import EpochMetrics, read_record
+from dnw_core.task import Hooks
 from pipelines.spec import TrialSpec
 from pipelines.store.folder import Store
 from pipelines.trial.parents import TrialBlockedError
@@ -24,7 +25,7 @@ def test_finished_trial_is_committed(store: Store) -> None:
     """A trial that ends well is done in the store, its working folder is gone, and every epoch was told."""
     one = spec(store.results_dir, epochs=3)
     epochs: list[EpochMetrics] = []
-    record = run_spec(one, on_epoch=epochs.append, train=TRAIN)
+    record = run_spec(one, Hooks(epochs.append), train=TRAIN)
     assert record is not None
     assert record.status == "done"
     assert store.state(one).kind == "done"
@@ -66,7 +67,7 @@ def test_bug_is_recorded_with_its_traceback(store: Store) -> None:
 def test_stopped_trial_leaves_its_checkpoint(store: Store) -> None:
     """Told to stop, a trial returns nothing, is neither done nor failed, and keeps its checkpoint."""
     one = spec(store.results_dir, "slow")
-    assert run_spec(one, should_stop=lambda: True, train=TRAIN) is None
+    assert run_spec(one, Hooks(should_stop=lambda: True), train=TRAIN) is None
     assert store.state(one).kind == "partial"
     assert (store.work_folder(one) / "checkpoint.pt").exists()
 
@@ -103,9 +104,9 @@ def test_a_child_gets_its_parents_folder(store: Store) -> None:
         ("failed", "blocked by stub/ok seed 0 (failed: the loss is nan)"),
         (
             "damaged",
-            "blocked by stub/ok seed 0 (its finished folder is not believed: checkpoint.pt: truncated or altered",
+            "blocked by stub/ok seed 0 (its finished folder failed verification: checkpoint.pt: truncated or altered",
         ),
-        ("another", "blocked by stub/ok seed 0 (its finished folder is not believed: trial.json: seed is 1, not 0"),
+        ("another", "blocked by stub/ok seed 0 (its finished folder failed verification: trial.json: seed is 1, not 0"),
     ],
 )
 def test_a_child_without_its_parent_is_blocked(store: Store, spoil: str, message: str) -> None:

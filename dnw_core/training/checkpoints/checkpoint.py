@@ -18,9 +18,10 @@ import torch
 from dnw_core.errors import CheckpointRefusedError
 from dnw_core.files import open_plain, write_atomically
 from dnw_core.record import CHECKPOINT_FILE
+from dnw_core.record import PREVIOUS_FILE as PREVIOUS_FILE
+from dnw_core.task import TrialTask
 
 CHECKPOINT_VERSION = 1
-PREVIOUS_FILE = "checkpoint.previous.pt"
 REFUSED_SUFFIX = ".refused"
 
 _READ_BYTES = 1 << 20
@@ -33,13 +34,18 @@ class CheckpointKey:
     fingerprint: str
     seed: int
 
+    @classmethod
+    def of(cls, task: TrialTask) -> CheckpointKey:
+        """Return the trial's."""
+        return cls(task.identity.fingerprint, task.seed)
+
 
 def save_checkpoint(folder: Path, key: CheckpointKey, state: dict[str, Any]) -> None:
     """Write ``state``; the checkpoint that was there becomes the fallback."""
     current, previous = folder / CHECKPOINT_FILE, folder / PREVIOUS_FILE
     values = {"version": CHECKPOINT_VERSION, "fingerprint": key.fingerprint, "seed": key.seed, **state}
     if current.exists():
-        # a hard link, so that a good checkpoint stands under CHECKPOINT_FILE at every moment
+        # a hard link, so that there is a good CHECKPOINT_FILE at every moment
         previous.unlink(missing_ok=True)
         os.link(current, previous)
     write_atomically(current, lambda temporary: _save(values, temporary))
@@ -49,7 +55,7 @@ def _save(values: dict[str, Any], path: Path) -> None:
     """Write the file.
 
     Raises:
-        OSError: why the system would not (no space left); torch alone would speak of an unexpected position.
+        OSError: the system's reason (no space left); torch alone would report an unexpected position.
     """
     with path.open("wb") as file:
         try:
@@ -63,7 +69,7 @@ def _save(values: dict[str, Any], path: Path) -> None:
 def load_checkpoint(
     folder: Path,
     key: CheckpointKey,
-    check: Callable[[dict[str, Any]], None] | None = None,
+    check: Callable[[dict[str, Any]], object] = lambda state: None,
     *,
     move_refused: bool = False,
 ) -> tuple[dict[str, Any] | None, list[str]]:
@@ -82,8 +88,7 @@ def load_checkpoint(
             continue
         try:
             state = read_checkpoint(path, key)
-            if check is not None:
-                check(state)
+            check(state)
         except CheckpointRefusedError as error:
             sentence = str(error)
             refused.append(sentence if sentence.startswith(name) else f"{name} refused: {sentence}")

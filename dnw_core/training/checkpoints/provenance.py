@@ -12,7 +12,9 @@ import torch
 
 from dnw_core.code_version import code_version
 from dnw_core.record import Provenance
+from dnw_core.training.checkpoints.trial_log import now
 from dnw_core.training.engine.numerics import release_freed_memory
+from dnw_core.training.engine.state import TrainingState
 
 PACKAGES = ("torch", "torchvision", "torchdiffeq", "pytorchcv", "numpy")
 
@@ -34,18 +36,10 @@ def _package_version(name: str) -> str:
         return "not installed"
 
 
-def collect_provenance(
-    device: torch.device,
-    threads: int,
-    data_checksum: str,
-    started_at: str,
-    finished_at: str,
-    resumed: int,
-    parent: str | None = None,
-    workers: int = 1,
-) -> Provenance:
-    """Return the provenance of a trial that ran in this process."""
+def collect_provenance(state: TrainingState, data_checksum: str) -> Provenance:
+    """Return the provenance of a trial that ends now in this process."""
     commit, dirty = code_version()
+    device = state.device
     return Provenance(
         commit=commit,
         dirty=dirty,
@@ -55,13 +49,13 @@ def collect_provenance(
         processor=_processor(),
         accelerator=torch.cuda.get_device_name(device) if device.type == "cuda" else "",
         device=str(device),
-        threads=threads,
-        workers=workers,
+        threads=state.threads,
+        workers=state.workers,
         data_checksum=data_checksum,
-        started_at=started_at,
-        finished_at=finished_at,
-        resumed=resumed,
-        parent=parent,
+        started_at=state.started_at,
+        finished_at=now(),
+        resumed=state.resumed,
+        parent=state.parent,
     )
 
 
@@ -76,7 +70,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Peak memory since ``reset_peak_memory``: of the device on CUDA, else of this process."""
+    """Return the peak memory since ``reset_peak_memory``: of the device on CUDA, else of this process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     with contextlib.suppress(OSError):

@@ -6,17 +6,21 @@ import os
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TextIO
 
 from dnw_core.files import move_odd_files
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class TrialLog:
     """Appends lines to a file, and sends Python warnings there while it is open.
 
     Args:
-        path: the file; None writes nothing, on workers that leave that to the first one.
+        path: the file; None writes nothing, on workers other than the main one.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -29,11 +33,7 @@ class TrialLog:
 
     def write(self, line: str) -> None:
         """Append one line."""
-        self._file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}\n")
-        self._file.flush()
-
-    def flush(self) -> None:
-        """Hand everything to the operating system."""
+        self._file.write(f"{now()} {line}\n")
         self._file.flush()
 
     def __enter__(self) -> TrialLog:
@@ -45,19 +45,13 @@ class TrialLog:
         warnings.showwarning = show
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         warnings.showwarning = self._showwarning
         self._file.close()
 
 
 def _keep_inside(path: Path) -> list[str]:
-    """Move a log away that is a link, or has a second name elsewhere: what is appended would be written there.
-
-    Returns:
-        A sentence for each thing moved.
-    """
+    """Move a log away that is a link, or has a second name elsewhere, where lines would be written; say what moved."""
     moved = move_odd_files(path.parent, [path.name])
     if path.exists() and path.stat().st_nlink > 1:
         path.rename(path.with_name(f"{path.name}.linked"))

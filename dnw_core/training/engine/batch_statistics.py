@@ -1,8 +1,8 @@
-"""Whose images move a batch norm's running statistics when a batch is worked through in groups (facts Q19).
+"""Which images move a batch norm's running statistics when a batch has several groups (facts Q19).
 
 The published ImageNet rows ran under torch's DataParallel: each GPU normalised its own part of the batch, and of the
-copies' running statistics only those of the first GPU, which are the module's own, outlived the step. So it is here:
-the batch's first group alone moves them, on whichever worker it is.
+copies' running statistics only those of the first GPU, which are the module's own, outlived the step. Here, too, only
+the batch's first group moves them, on whichever worker it is.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def batch_norms(network: nn.Module) -> list[_BatchNorm]:
 
 
 @contextmanager
-def unmoved(norms: Sequence[_BatchNorm]) -> Iterator[None]:
-    """In training, normalise by the images' own statistics as ever, but leave the running ones as they are."""
+def frozen_running_stats(norms: Sequence[_BatchNorm]) -> Iterator[None]:
+    """In training, normalise by the images' own statistics as always, but leave the running ones as they are."""
     for norm in norms:
         norm.track_running_stats = False
     try:
@@ -34,9 +34,9 @@ def unmoved(norms: Sequence[_BatchNorm]) -> Iterator[None]:
             norm.track_running_stats = True
 
 
-def take_statistics_from_first(norms: Sequence[_BatchNorm], group: WorkerGroup) -> None:
-    """Give every worker the running statistics of the first, which alone has seen the batches' first groups."""
-    if group.alone or not norms:
+def broadcast_statistics(norms: Sequence[_BatchNorm], group: WorkerGroup) -> None:
+    """Give every worker the running statistics of the main one, which alone has seen the batches' first groups."""
+    if group.is_single:
         return
     kept = [
         buffer
@@ -46,8 +46,8 @@ def take_statistics_from_first(norms: Sequence[_BatchNorm], group: WorkerGroup) 
     ]
     for dtype in dict.fromkeys(buffer.dtype for buffer in kept):
         of_type = [buffer for buffer in kept if buffer.dtype == dtype]
-        flat = torch.cat([buffer.flatten() for buffer in of_type]).to(group.device)
-        group.take_from_first(flat)
+        flat = torch.cat([buffer.flatten() for buffer in of_type])
+        group.broadcast(flat)
         sizes = [buffer.numel() for buffer in of_type]
         for buffer, values in zip(of_type, torch.split(flat, sizes), strict=True):
             buffer.copy_(values.view(buffer.shape))

@@ -1,4 +1,4 @@
-"""A network that has diverged is a failed trial, whatever it would score: what is not finite is found and said."""
+"""A network that has diverged is a failed trial, whatever it would score: finds what is not finite, and names it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from dnw_core.training.engine.batch_statistics import batch_norms
 
 @contextmanager
 def finite_epoch(network: nn.Module, epoch: int) -> Iterator[None]:
-    """Hold a part of an epoch to what can be counted: losses, logits, weights and running statistics that are finite.
+    """Check at the end of a part of an epoch that weights and running statistics are finite.
 
-    A solver or a rule that meets a NaN raises what it likes (a step of no length, a count that is not kept); the
-    weights tell whether that is why. Weights that reach no logit leave every loss finite, and are looked at all the
-    same: another trial may start from them.
+    A solver or a rule that meets a NaN raises any error (a step of no length, a count that is not kept); the weights
+    tell whether that is why. Weights that reach no logit leave every loss finite and are checked all the same: another
+    trial may start from them.
 
     Raises:
-        NotFiniteError: naming what is not, and the epoch.
+        NotFiniteError: naming what is not finite, and the epoch.
     """
     try:
         yield
@@ -29,7 +29,7 @@ def finite_epoch(network: nn.Module, epoch: int) -> Iterator[None]:
         raise NotFiniteError(_in_epoch(str(error), epoch)) from None
     except Exception as error:
         reason = None
-        with suppress(Exception):  # on a device that is broken nothing can be looked at
+        with suppress(Exception):  # nothing can be read from a broken device
             reason = _not_finite(network) or _no_solution(error)
         if reason is None:
             raise
@@ -44,7 +44,7 @@ def _in_epoch(text: str, epoch: int) -> str:
 
 
 def _not_finite(network: nn.Module) -> str | None:
-    """Say which weight or running statistic is not finite, the first one; waits for the device once."""
+    """Name the first weight or running statistic that is not finite; waits for the device once."""
     held = dict(network.named_parameters())
     norms = batch_norms(network)
     for name, module in network.named_modules():

@@ -41,7 +41,7 @@ class GradientSum:
         """Replace every parameter's gradient by the sum over all workers; return the sums of loss and correct.
 
         A parameter without a gradient has none on any worker and keeps none, so that the optimiser passes it over as
-        it does in a lone process (momentum and decay included).
+        it does in a single process (momentum and decay included).
 
         Args:
             loss: this worker's part of the batch's mean loss; None if its share is empty.
@@ -53,7 +53,7 @@ class GradientSum:
         else:
             self._fill(loss, correct)
         self.stop.fill_(float(stop))
-        self._exchange()
+        self.group.all_reduce(self.flat)
         # an empty share has no gradients to tell by: it looks at what the others sent
         present = self.presence.gt(0).tolist() if loss is None else self._present
         for parameter, gradient, given in zip(self.parameters, self.gradients, present, strict=True):
@@ -78,11 +78,3 @@ class GradientSum:
         self.presence.copy_(self._presence)
         self.loss.copy_(loss.detach())
         self.correct.copy_(correct)
-
-    def _exchange(self) -> None:
-        if self.flat.device.type == self.group.device.type:
-            self.group.add_up(self.flat)
-            return
-        there = self.flat.to(self.group.device)  # gloo and a GPU: by way of the CPU
-        self.group.add_up(there)
-        self.flat.copy_(there)

@@ -1,18 +1,19 @@
-"""The workers of a trial, and all that they tell each other.
+"""The workers of a trial, and all that they exchange.
 
 A worker computes its share of every batch (``WorkerShard``), and does every optimiser step itself, on the sum of all
-workers' gradients: the weights stay equal without ever being sent, and a checksum at each epoch's end proves it. What
-is exchanged goes through the default process group of ``torch.distributed``, which whoever started the processes has
-initialised. A process alone is ``LONE``: nothing is exchanged then, and nothing waits.
+workers' gradients: the weights stay equal without ever being sent, and a checksum at each epoch's end proves it. All
+exchange goes through the default process group of ``torch.distributed``, which must be initialised. A process without
+peers is ``SINGLE``: it exchanges nothing and never waits.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,9 +32,9 @@ class WorkerGroup:
     """This process among its trial's workers.
 
     Attributes:
-        rank: the worker, from 0. The first one alone writes into the trial's folder.
+        rank: the worker, from 0. The main one, 0, alone writes into the trial's folder.
         workers: how many there are.
-        device: where a tensor must lie to be exchanged: the worker's own GPU with nccl, else the CPU.
+        device: where tensors are exchanged: the worker's own GPU with nccl, else the CPU.
     """
 
     rank: int = 0
@@ -47,12 +48,12 @@ class WorkerGroup:
         return cls(dist.get_rank(), dist.get_world_size(), exchanged_on)
 
     @property
-    def alone(self) -> bool:
-        """Whether there is nobody to exchange anything with."""
+    def is_single(self) -> bool:
+        """Whether there is no other worker."""
         return self.workers == 1
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this worker writes the trial's files."""
         return self.rank == 0
 
@@ -60,53 +61,57 @@ class WorkerGroup:
         """Return this worker's share of a batch that is cut into ``groups`` parts."""
         return WorkerShard(self.rank, self.workers, groups)
 
-    def add_up(self, values: Tensor) -> None:
-        """Replace ``values`` by their sum over all workers."""
-        if not self.alone:
-            with reaching_others():
-                dist.all_reduce(values)
+    def all_reduce(self, values: Tensor) -> None:
+        """Replace ``values``, on any device, by their sum over all workers."""
+        self._exchange(values, dist.all_reduce)
 
-    def take_from_first(self, values: Tensor) -> None:
-        """Replace ``values`` by the first worker's."""
-        if not self.alone:
-            with reaching_others():
-                dist.broadcast(values, src=0)
+    def broadcast(self, values: Tensor) -> None:
+        """Replace ``values``, on any device, by the main worker's."""
+        self._exchange(values, partial(dist.broadcast, src=0))
 
-    def state_from_first(self, state: dict[str, Any] | None) -> dict[str, Any]:
-        """Return the first worker's ``state``, tensors and plain values only, its tensors on the CPU.
+    def broadcast_state(self, state: dict[str, Any] | None) -> dict[str, Any]:
+        """Return the main worker's ``state``, tensors and plain values only, its tensors on the CPU.
 
         Args:
-            state: on the first worker; not looked at on the others.
+            state: on the main worker; not read on the others.
         """
-        if self.alone:
+        if self.is_single:
             assert state is not None
             return state
         buffer = io.BytesIO()
-        if self.first:
+        if self.is_main:
             torch.save(state, buffer)
-        size = torch.tensor(buffer.tell(), device=self.device)
-        self.take_from_first(size)
+        size = torch.tensor(buffer.tell())
+        self.broadcast(size)
         content = torch.frombuffer(bytearray(buffer.getvalue()) or bytearray(int(size)), dtype=torch.uint8)
-        content = content.to(self.device)
-        self.take_from_first(content)
-        received = io.BytesIO(content.cpu().numpy().tobytes())
+        self.broadcast(content)
+        received = io.BytesIO(content.numpy().tobytes())
         values: dict[str, Any] = torch.load(received, map_location="cpu", weights_only=True)
         return values
 
-    def agree(self, tensors: Iterable[Tensor]) -> bool:
+    def all_equal(self, tensors: Iterable[Tensor]) -> bool:
         """Whether these tensors are equal to the bit on all workers; the answer is the same everywhere."""
-        if self.alone:
+        if self.is_single:
             return True
         digest = hashlib.sha256()
         for tensor in tensors:
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-        digests = torch.zeros(self.workers, dtype=torch.int64, device=self.device)
+        digests = torch.zeros(self.workers, dtype=torch.int64)
         digests[self.rank] = int.from_bytes(digest.digest()[:8], "big") >> 1
-        self.add_up(digests)
+        self.all_reduce(digests)
         return bool((digests == digests[0]).all())
 
+    def _exchange(self, values: Tensor, collective: Callable[[Tensor], object]) -> None:
+        if self.is_single:
+            return
+        there = values.to(self.device)  # itself, but for gloo and a GPU, or nccl and the CPU
+        with peer_errors():
+            collective(there)
+        if there is not values:
+            values.copy_(there)
 
-LONE = WorkerGroup()
+
+SINGLE = WorkerGroup()
 
 
 def check_workers(recipe: Recipe, workers: int) -> None:
@@ -130,7 +135,7 @@ def check_workers(recipe: Recipe, workers: int) -> None:
 
 
 @contextmanager
-def reaching_others() -> Iterator[None]:
+def peer_errors() -> Iterator[None]:
     """Turn what gloo and nccl raise when a peer is gone into ``PeerLostError``."""
     try:
         yield

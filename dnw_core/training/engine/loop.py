@@ -16,15 +16,14 @@ from torch.nn import functional as F
 from dnw_core.config import Recipe
 from dnw_core.data.feeds.feed import BatchSource
 from dnw_core.errors import NotFiniteError
-from dnw_core.training.engine.decay import parameter_groups
-from dnw_core.training.engine.group import LONE, WorkerGroup
+from dnw_core.training.engine.group import SINGLE, WorkerGroup
 from dnw_core.training.engine.learning_rate import learning_rate
 from dnw_core.training.engine.numerics import autocast
 from dnw_core.training.engine.state import TrainingState
 from dnw_core.training.engine.step import TrainingStep
 from dnw_core.wiring.rule import effective_weights
 
-# reading the loss waits for the device, so on a GPU it is looked at only now and then
+# reading the loss waits for the device, so on a GPU it is checked only now and then
 STEPS_BETWEEN_LOSS_CHECKS = 25
 TOP = 5
 
@@ -36,20 +35,6 @@ class Evaluation:
     loss: float
     accuracy: float
     top5_accuracy: float | None
-
-
-def make_optimiser(recipe: Recipe, model: nn.Module) -> torch.optim.SGD:
-    """SGD with momentum over every parameter, decay included: norms, biases and unselected edges (facts 3).
-
-    What the recipe leaves undecayed is a group of its own (``decay``).
-    """
-    settings = recipe.optimiser
-    return torch.optim.SGD(
-        parameter_groups(settings, model),
-        lr=settings.learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-    )
 
 
 def train_epoch(
@@ -66,8 +51,8 @@ def train_epoch(
         state: of the trial; changed in place.
         feed: the training images.
         training_step: over the state's network and optimiser; it must know how long the run is.
-        after_step: called after each step, with the state complete: it may checkpoint, and it may raise. It is told
-            whether the device has been waited for; the answer is the same on every worker.
+        after_step: called after each step, with the state complete: it may write a checkpoint, and it may raise. Its
+            argument says whether the device has been waited for; it is the same on every worker.
 
     Raises:
         NotFiniteError: if a loss is not finite.
@@ -92,21 +77,20 @@ def train_epoch(
         state.loss_sum += loss.double() * batch.whole
         state.correct += correct
         state.step += 1
-        looked = state.device.type == "cpu" or state.step % STEPS_BETWEEN_LOSS_CHECKS == 0 or state.step == total
-        if looked:
-            _refuse_not_finite(state)
-        after_step(looked)
+        synced = state.device.type == "cpu" or state.step % STEPS_BETWEEN_LOSS_CHECKS == 0 or state.step == total
+        if synced and not bool(torch.isfinite(state.loss_sum)):
+            raise NotFiniteError(f"the training loss is not finite (epoch {state.epoch}, by step {state.step - 1})")
+        after_step(synced)
     return rate
-
-
-def _refuse_not_finite(state: TrainingState) -> None:
-    if not bool(torch.isfinite(state.loss_sum)):
-        raise NotFiniteError(f"the training loss is not finite (epoch {state.epoch}, by step {state.step - 1})")
 
 
 @torch.no_grad()
 def evaluate(
-    recipe: Recipe, network: nn.Module, model: Callable[[Tensor], Tensor], feed: BatchSource, group: WorkerGroup = LONE
+    recipe: Recipe,
+    network: nn.Module,
+    model: Callable[[Tensor], Tensor],
+    feed: BatchSource,
+    group: WorkerGroup = SINGLE,
 ) -> Evaluation:
     """Return loss and accuracies on all test images, the same on every worker; each takes its share of every batch.
 
@@ -127,17 +111,15 @@ def evaluate(
                 logits = model(batch.images).float()
             loss = F.cross_entropy(logits, batch.labels, reduction="sum").double()
             correct = (logits.argmax(dim=1) == batch.labels).sum()
-            among = _among_first(logits, batch.labels) if top5 else correct
+            among = _in_top(logits, batch.labels) if top5 else correct
             images = torch.full_like(loss, len(batch.labels))
             odd = (~logits.isfinite()).sum().double()
             sums = sums.to(loss.device) + torch.stack([loss, correct.double(), among.double(), images, odd])
-    if not group.alone:
-        sums = sums.to(group.device)
-        group.add_up(sums)
+    group.all_reduce(sums)
     loss_sum, correct_sum, among_sum, count, odd_sum = sums.tolist()
     if not math.isfinite(loss_sum):
         raise NotFiniteError("the test loss is not finite")
-    if odd_sum:  # minus infinity for a class that is no image's own leaves the loss finite
+    if odd_sum:  # minus infinity for a class that no image has leaves the loss finite
         raise NotFiniteError("a test image's logits are not finite")
     return Evaluation(
         loss=loss_sum / count,
@@ -146,6 +128,6 @@ def evaluate(
     )
 
 
-def _among_first(logits: Tensor, labels: Tensor) -> Tensor:
+def _in_top(logits: Tensor, labels: Tensor) -> Tensor:
     """Return how many labels are among the classes of the five largest logits."""
     return (logits.topk(TOP, dim=1).indices == labels[:, None]).sum()

@@ -15,7 +15,7 @@ from dnw_core.config import Precision
 
 
 def set_numerics(precision: Precision, device: torch.device, threads: int) -> None:
-    """Set threads and the meaning of a float32 product, explicitly, whatever ran in this process before.
+    """Set threads and the precision of float32 products, regardless of what ran in this process before.
 
     On a CPU results depend on the number of threads, so it is recorded and kept on resume. PyTorch's own default
     lets cuDNN round float32 convolutions to TF32; ``fp32`` here means float32.
@@ -39,8 +39,8 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
-def keep_freed_memory() -> None:
-    """Let blocks of up to a gigabyte be kept for the next use when they are freed."""
+def tune_malloc() -> None:
+    """Let glibc keep freed blocks of up to a gigabyte for their next use."""
     mallopt = _glibc("mallopt")
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 1 << 30)
@@ -48,7 +48,7 @@ def keep_freed_memory() -> None:
 
 
 def release_freed_memory() -> None:
-    """Return what is kept to the kernel: between two trials of one process."""
+    """Return kept memory to the kernel, between two trials of one process."""
     gc.collect()
     trim = _glibc("malloc_trim")
     if trim is not None:

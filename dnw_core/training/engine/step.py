@@ -19,16 +19,16 @@ from torch.nn import functional as F
 from dnw_core.config import Recipe
 from dnw_core.data.feeds.feed import Batch
 from dnw_core.seeds import derive_seed
-from dnw_core.training.engine.batch_statistics import batch_norms, unmoved
+from dnw_core.training.engine.batch_statistics import batch_norms, frozen_running_stats
 from dnw_core.training.engine.gradient_sum import GradientSum
-from dnw_core.training.engine.group import LONE, WorkerGroup
+from dnw_core.training.engine.group import SINGLE, WorkerGroup
 from dnw_core.training.engine.numerics import autocast
 from dnw_core.wiring.hooks import Wiring
 from dnw_core.wiring.rule import Run, effective_weights
 
 
 class TrainingStep:
-    """The step of one worker, alone or in a group.
+    """The step of one worker, single or in a group.
 
     Args:
         recipe: what is trained.
@@ -37,10 +37,10 @@ class TrainingStep:
         model: computes the network's logits; None for the network itself (else its compiled form).
         seed: the trial's.
         group: the workers.
-        run: how long it is, which the rules' count of steps and the learning rate go by; None for steps by themselves.
+        run: its length, by which the rules count steps and the learning rate falls; None for single steps.
 
     Attributes:
-        wiring: the network's rules, which it calls before and after the optimiser's step.
+        wiring: the network's rules, called before and after the optimiser's step.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class TrainingStep:
         model: Callable[[Tensor], Tensor] | None = None,
         *,
         seed: int = 0,
-        group: WorkerGroup = LONE,
+        group: WorkerGroup = SINGLE,
         run: Run | None = None,
     ) -> None:
         self.recipe, self.optimiser, self.seed, self.run = recipe, optimiser, seed, run
@@ -60,7 +60,9 @@ class TrainingStep:
         self.norms = batch_norms(network)
         self.wiring = Wiring(network, optimiser)
         self.wants_stop = False
-        self.sum = None if group.alone else GradientSum(group, _trained(network))
+        self.sum = (
+            None if group.is_single else GradientSum(group, [one for one in network.parameters() if one.requires_grad])
+        )
 
     def __call__(self, batch: Batch, epoch: int = 0, step: int = 0) -> tuple[Tensor, Tensor]:
         """Do one optimiser step; return the whole batch's mean loss and its number of correct images, on the device.
@@ -110,19 +112,14 @@ class TrainingStep:
         """Return the logits of one group, ``group`` counted over the whole batch."""
         if self.share.groups == 1:
             return self.model(images)
-        statistics: AbstractContextManager[None] = nullcontext() if group == 0 else unmoved(self.norms)
-        with statistics, _drawing_from(derive_seed(self.seed, "group", epoch, step, group), images.device):
+        statistics: AbstractContextManager[None] = nullcontext() if group == 0 else frozen_running_stats(self.norms)
+        with statistics, _seeded(derive_seed(self.seed, "group", epoch, step, group), images.device):
             return self.model(images)
 
 
-def _trained(network: nn.Module) -> list[nn.Parameter]:
-    """Return those that a wiring rule did not freeze: the others never have a gradient."""
-    return [parameter for parameter in network.parameters() if parameter.requires_grad]
-
-
 @contextmanager
-def _drawing_from(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw from this seed, and leave the process's random states as they were."""
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Draw random numbers from this seed, and leave the process's random states as they were."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from dnw_core.models.build import build_wired
 from dnw_core.record import LOG_FILE
-from dnw_core.training.checkpoints.checkpoint import CheckpointKey
-from dnw_core.training.checkpoints.resume import take_over
+from dnw_core.task import TrialTask
+from dnw_core.training.checkpoints.resume import load_resumable
 from dnw_core.training.checkpoints.trial_log import TrialLog
 from pipelines.commands import reproduce_all as cli
 from pipelines.plan.placement import Placement
@@ -95,12 +96,12 @@ class Command:
         return [{name: line[name] for name in line if name not in _TALLIES} for line in self.report().to_pylist()]
 
 
-def _train(recipe: Any, seed: int, execution: Any, folder: Path, identity: Any, **_: Any) -> Any:
-    spec = SPECS[seed]
-    assert recipe == spec.recipe
-    with TrialLog(folder / LOG_FILE) as log:  # as training begins
-        take_over(folder, CheckpointKey(spec.fingerprint, seed), recipe, log)
-    return corpus_trials.good_trial(folder, spec)
+def _train(task: TrialTask, _: Any) -> Any:
+    spec = SPECS[task.seed]
+    assert task.recipe == spec.recipe
+    with TrialLog(task.folder / LOG_FILE) as log:  # as training begins
+        load_resumable(task, build_wired(task.recipe.network, task.recipe.wiring, task.seed), log)
+    return corpus_trials.good_trial(task.folder, spec)
 
 
 def specs_of(results: Path) -> list[TrialSpec]:
@@ -134,10 +135,9 @@ def quicken(monkeypatch: pytest.MonkeyPatch, command: Command, *, figures: bool 
 
     monkeypatch.setattr(cli, "load_tables", lambda: TABLES)
     monkeypatch.setattr(pipelines.schedule, "run_schedule", command.schedule)
-    monkeypatch.setattr(pipelines.tracking.tracker, "check_reachable", lambda *_: None)
-    for tracker in (pipelines.tracking.tracker.Tracker, pipelines.tracking.process.TrackerBeside):
+    for tracker in (pipelines.tracking.tracker.Tracker, pipelines.tracking.process.TrackerProcess):
         monkeypatch.setattr(tracker, "sync", lambda self, rows: SimpleNamespace(error=None))
-    monkeypatch.setattr(pipelines.tracking.process.TrackerBeside, "prepare", lambda self: None)
+    monkeypatch.setattr(pipelines.tracking.process.TrackerProcess, "prepare", lambda self: None)
     monkeypatch.setattr(pipelines.counts.cache, "report_costs", lambda *_: None)
     if not figures:
         monkeypatch.setattr(reports.build, "table_pictures", lambda *_: [])

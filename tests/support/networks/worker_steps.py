@@ -16,9 +16,10 @@ from dnw_core.config.recipe import Recipe
 from dnw_core.data.feeds.batches import DeviceImages, ResidentFeed, steps_per_epoch
 from dnw_core.models.build import build_rule, build_wired
 from dnw_core.models.mobilenet.graph_mobilenet import GraphMobileNet
-from dnw_core.training.engine.batch_statistics import batch_norms, take_statistics_from_first
-from dnw_core.training.engine.group import LONE, WorkerGroup
-from dnw_core.training.engine.loop import evaluate, make_optimiser, train_epoch
+from dnw_core.training.engine.batch_statistics import batch_norms, broadcast_statistics
+from dnw_core.training.engine.group import SINGLE, WorkerGroup
+from dnw_core.training.engine.loop import evaluate, train_epoch
+from dnw_core.training.engine.optimiser import make_optimiser
 from dnw_core.training.engine.state import TrainingState
 from dnw_core.training.engine.step import TrainingStep
 from dnw_core.wiring.attach import attach
@@ -85,7 +86,7 @@ def feed_of(recipe: Recipe) -> ResidentFeed:
     return ResidentFeed(DeviceImages(images, labels, (0.5,) * 3, (0.25,) * 3, CPU), recipe.data)
 
 
-def train_case(case: str, group: WorkerGroup = LONE, start_step: int = 0, **changes: Any) -> dict[str, Any]:
+def train_case(case: str, group: WorkerGroup = SINGLE, start_step: int = 0, **changes: Any) -> dict[str, Any]:
     """Train the case's network for twenty steps; return its state, and loss and correct images of each epoch.
 
     ``start_step`` enters the first epoch there, as after a resume.
@@ -103,32 +104,32 @@ def train_case(case: str, group: WorkerGroup = LONE, start_step: int = 0, **chan
         state.epoch = epoch
         state.begin_epoch({})
         state.step = start_step if epoch == 0 else 0
-        train_epoch(recipe, state, feed, step, lambda looked: None)
+        train_epoch(recipe, state, feed, step, lambda synced: None)
         step.wiring.after_epoch(epoch)
         sums.append((float(state.loss_sum), int(state.correct)))
-    unmoved = [norm.num_batches_tracked.item() for norm in step.norms if norm.num_batches_tracked is not None]
-    take_statistics_from_first(batch_norms(network), group)
+    tracked = [norm.num_batches_tracked.item() for norm in step.norms if norm.num_batches_tracked is not None]
+    broadcast_statistics(batch_norms(network), group)
     scores = evaluate(recipe, network, network, feed, group)
     return {
         "state": network.state_dict(),
         "sums": sums,
         "scores": (scores.loss, scores.accuracy),
-        "batches tracked": unmoved,
+        "batches tracked": tracked,
         "random": torch.get_rng_state(),
     }
 
 
 def exchange(group: WorkerGroup) -> dict[str, Any]:
-    """What the group says of tensors that are equal, and of one that differs in its last bit; and the first's state."""
+    """What the group says of equal tensors, and of one that differs in its last bit; and the main worker's state."""
     values = torch.ones(5)
     other = values.clone()
-    if not group.first:
+    if not group.is_main:
         other[3] = torch.nextafter(other[3], torch.tensor(2.0))
-    state = {"weight": torch.arange(3), "name": "first", "list": [1.5]} if group.first else None
+    state = {"weight": torch.arange(3), "name": "first", "list": [1.5]} if group.is_main else None
     return {
-        "equal": group.agree([values, torch.arange(3)]),
-        "other": group.agree([other]),
-        "state": group.state_from_first(state),
+        "equal": group.all_equal([values, torch.arange(3)]),
+        "other": group.all_equal([other]),
+        "state": group.broadcast_state(state),
     }
 
 
@@ -139,7 +140,7 @@ def stopping(group: WorkerGroup) -> list[bool]:
     step = TrainingStep(recipe, network, make_optimiser(recipe, network), seed=0, group=group)
     agreed = []
     for index, batch in enumerate(feed.training(batch_size=16, seed=0, epoch=0, start_step=2, share=step.share)):
-        step.wants_stop = group.first and index >= 1
+        step.wants_stop = group.is_main and index >= 1
         step(batch, 0, 2 + index)
         agreed.append(step.stop_agreed())
     return agreed

@@ -1,52 +1,53 @@
-"""A trial that learns nothing, quickly: what ``dnw_core.training.run_trial`` promises, without the training.
+"""A trial that learns nothing, quickly: what ``dnw_core.training.run_trial`` promises, without the training or torch.
 
 What it does is in the row's name, so that it needs no channel into a worker process of Ray's.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dnw_core.config.execution import Execution
-from dnw_core.config.recipe import Recipe
-from dnw_core.errors import TrialFailedError
-from dnw_core.record import HISTORY_COLUMNS, Cost, EpochMetrics, Provenance, Scores, TrialRecord
-from dnw_core.training import TrialIdentity, TrialStopped
+from dnw_core.errors import TrialFailedError, TrialStopped
+from dnw_core.files import sha256_of, write_text
+from dnw_core.record import (
+    CHECKPOINT_FILE,
+    HISTORY_COLUMNS,
+    HISTORY_FILE,
+    LOG_FILE,
+    RECORD_FILE,
+    RECORD_VERSION,
+    WIRING_FILE,
+    Cost,
+    EpochMetrics,
+    Provenance,
+    Scores,
+    TrialRecord,
+)
+from dnw_core.task import Hooks, TrialTask
 
 RELEASED = "released"
 """A file in the results folder: trials whose row begins with "held" end their epochs once it is there."""
 
-FILES = ("history.parquet", "wiring.npz", "checkpoint.pt", "log.txt")
+NODES = 6
+_PACKAGES = ("mlflow", "numpy", "pyarrow", "ray", "torch", "torchdiffeq", "torchvision")  # as many as a real record has
 
 
-def run_trial(
-    recipe: Recipe,
-    seed: int,
-    execution: Execution,
-    folder: Path,
-    identity: TrialIdentity,
-    *,
-    parent: Path | None = None,
-    on_epoch: Callable[[EpochMetrics], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
-) -> TrialRecord:
+def run_trial(task: TrialTask, hooks: Hooks) -> TrialRecord:
     """Write a finished trial, or fail, raise, die, be held, slow or deaf as the row's name says."""
-    row = identity.row
+    row, folder = task.identity.row, task.folder
     started = datetime.now(UTC)
-    with (folder / "log.txt").open("a") as log:
-        log.write(f"process {os.getpid()} begins {row} seed {seed}{f' from {parent}' if parent else ''}\n")
-    assert (parent is None) == (recipe.parent is None)
-    (folder / "checkpoint.pt").write_bytes(b"checkpoint")
+    with (folder / LOG_FILE).open("a") as log:
+        parent = f" from {task.parent}" if task.parent else ""
+        log.write(f"process {os.getpid()} begins {row} seed {task.seed}{parent}\n")
+    assert (task.parent is None) == (task.recipe.parent is None)
+    (folder / CHECKPOINT_FILE).write_bytes(b"checkpoint")
     if row.startswith("fails"):
         raise TrialFailedError("the loss is nan at epoch 0, step 3")
     if row.startswith("raises"):
@@ -54,17 +55,16 @@ def run_trial(
     if row.startswith("always-dies") or (row.startswith("dies-once") and not (folder / "died").exists()):
         (folder / "died").touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    epochs = [_epoch(epoch, seed) for epoch in range(recipe.epochs)]
+    epochs = [epoch_line(epoch, task.seed) for epoch in range(task.recipe.epochs)]
     for epoch in epochs:
         until = time.monotonic() + _epoch_seconds(row)
         while time.monotonic() < until and not (row.startswith("held") and (folder.parents[4] / RELEASED).exists()):
             time.sleep(0.01)
-            if should_stop is not None and not row.startswith("deaf") and should_stop():
+            if not row.startswith("deaf") and hooks.should_stop():
                 (folder / "stopped").touch()
                 raise TrialStopped
-        if on_epoch is not None:
-            on_epoch(epoch)
-    return write_result(recipe, seed, execution, folder, identity, epochs, started)
+        hooks.on_epoch(epoch)
+    return write_result(task, epochs, started)
 
 
 def _epoch_seconds(row: str) -> float:
@@ -74,73 +74,61 @@ def _epoch_seconds(row: str) -> float:
     return 3.0 if row.startswith(("slow", "deaf")) else 0.01
 
 
-def write_result(
-    recipe: Recipe,
-    seed: int,
-    execution: Execution,
-    folder: Path,
-    identity: TrialIdentity,
-    epochs: list[EpochMetrics],
-    started: datetime,
-) -> TrialRecord:
-    """Write the files of a finished trial, its record last."""
+def write_result(task: TrialTask, epochs: list[EpochMetrics], started: datetime) -> TrialRecord:
+    """Write the files of a finished trial beside its checkpoint and log, its record last."""
+    folder, last = task.folder, epochs[-1]
     lines = [epoch.model_dump() for epoch in epochs]
     columns = {name: pa.array([line[name] for line in lines], kind) for name, kind in HISTORY_COLUMNS.items()}
-    pq.write_table(pa.table(columns), folder / "history.parquet")
-    nodes = np.arange(6, dtype=np.int32)
-    wiring = {"graph.rows": nodes, "graph.columns": nodes[::-1].copy(), "graph.live": np.ones(6, bool)}
-    np.savez(folder / "wiring.npz", **wiring, **{"graph.shape": np.array([6, 6], dtype=np.int64)})
-    numbers = dict.fromkeys(Cost.model_fields, 100) | {"applications": 1.0}
-    last = epochs[-1]
-    scores = Scores(
-        epoch=last.epoch, test_accuracy=last.test_accuracy, test_loss=last.test_loss, train_loss=last.train_loss
-    )
+    pq.write_table(pa.table(columns), folder / HISTORY_FILE)
+    nodes = np.arange(NODES, dtype=np.int32)
+    wiring = {"graph.rows": nodes, "graph.columns": nodes[::-1].copy(), "graph.live": np.ones(NODES, bool)}
+    np.savez(folder / WIRING_FILE, **wiring, **{"graph.shape": np.array([NODES, NODES], dtype=np.int64)})
+    scores = Scores(**last.model_dump(include=set(Scores.model_fields)))
     record = TrialRecord(
-        version=1,
-        table=identity.table,
-        row=identity.row,
-        seed=seed,
-        scale=identity.scale,
-        fingerprint=identity.fingerprint,
-        recipe=recipe,
+        **task.identity.model_dump(),
+        version=RECORD_VERSION,
+        seed=task.seed,
+        recipe=task.recipe,
         status="done",
         last=scores,
         best=scores,
-        cost=Cost.model_validate(numbers),
+        cost=Cost.model_validate(dict.fromkeys(Cost.model_fields, 100) | {"applications": 1.0}),
         provenance=Provenance(
             commit="0" * 40,
             dirty=False,
-            packages={"torch": "0"},
+            packages=dict.fromkeys(_PACKAGES, "0"),
             python="3",
             hostname="stub",
             processor="stub",
             accelerator="",
-            device=execution.device,
-            threads=execution.threads,
+            device=task.execution.device,
+            threads=task.execution.threads,
             data_checksum="",
             started_at=started.isoformat(),
             finished_at=datetime.now(UTC).isoformat(),
             resumed=0,
         ),
         train_seconds=sum(epoch.seconds for epoch in epochs),
-        files={name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES},
+        peak_memory_bytes=2**20,
+        files={name: sha256_of(folder / name) for name in (HISTORY_FILE, WIRING_FILE, CHECKPOINT_FILE, LOG_FILE)},
     )
-    (folder / "trial.json").write_text(record.model_dump_json(indent=2))
+    write_text(folder / RECORD_FILE, record.model_dump_json(indent=2))
     return record
 
 
-def _epoch(epoch: int, seed: int) -> EpochMetrics:
-    accuracy = min(1.0, 0.5 + 0.1 * epoch + 0.01 * seed)
+def epoch_line(epoch: int, seed: int, accuracy: float | None = None, seconds: float = 0.25) -> EpochMetrics:
+    """One epoch, counted from 0; its accuracy rises with epoch and seed if it is not given."""
+    reached = min(1.0, 0.5 + 0.1 * epoch + 0.01 * seed) if accuracy is None else accuracy
     return EpochMetrics(
         epoch=epoch,
         learning_rate=0.1,
         train_loss=1.0 / (epoch + 1),
-        train_accuracy=accuracy,
+        train_accuracy=reached,
         test_loss=1.1 / (epoch + 1),
-        test_accuracy=accuracy,
-        edges=6,
+        test_accuracy=reached,
+        edges=NODES,
         edges_swapped=0,
-        live_edges=6,
-        live_nodes=6,
-        seconds=0.25,
+        live_edges=NODES,
+        live_nodes=NODES,
+        seconds=seconds,
     )

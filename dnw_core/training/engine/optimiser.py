@@ -1,4 +1,4 @@
-"""Which parameters weight decay leaves alone (``optimiser.undecayed``; facts 3, Q17).
+"""The optimiser of every row, and which parameters weight decay leaves alone (``optimiser.undecayed``; facts 3, Q17).
 
 The released code tells norms by their names, and those of its ResNet-50's shortcuts are called otherwise. Here a norm
 is known by its module; ``norms-off-shortcuts`` leaves out the same four, by the name that our networks give a shortcut.
@@ -8,14 +8,26 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from dnw_core.config import OptimiserConfig
+from dnw_core.config import OptimiserConfig, Recipe
 
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 SHORTCUT = "shortcut"
 HELD_NORM = "norm_"  # begins the names of norm parameters that a network holds itself, without a module
+
+
+def make_optimiser(recipe: Recipe, model: nn.Module) -> torch.optim.SGD:
+    """Return SGD with momentum over every parameter, decayed but for the recipe's undecayed ones (facts 3)."""
+    settings = recipe.optimiser
+    return torch.optim.SGD(
+        parameter_groups(settings, model),
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
 
 
 def parameter_groups(settings: OptimiserConfig, model: nn.Module) -> list[dict[str, Any]]:
