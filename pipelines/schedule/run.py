@@ -128,8 +128,8 @@ def run_schedule(
             callback = TuneCallback(
                 progress,
                 display,
-                on_finished,
                 queue,
+                on_finished=on_finished,
                 max_failures=max_failures,
                 give_up=functools.partial(_give_up, store),
                 stop=stop,
