@@ -18,7 +18,7 @@ from pipelines.commands.arguments import CommandParser, results_location
 from pipelines.commands.reproduction import row_command
 from pipelines.commands.shell import ALL_DONE, NOT_ALL_DONE, run
 from pipelines.plan import all_rows, unread_trials
-from pipelines.storage import home_at
+from pipelines.storage import open_backend
 from pipelines.store import Store
 from pipelines.tracking import Tracker, check_reachable, describe
 from tune_configs import SCALES, load_tables
@@ -58,8 +58,8 @@ def sync_all(place: Path | str, tracking_uri: str | None) -> int:
     Raises:
         UserError: if there is no such folder, or the tracker cannot be reached.
     """
-    home = home_at(place)
-    with home.looking():
+    home = open_backend(place)
+    with home.reading():
         if not home.results_dir.is_dir():
             raise UserError(f"there is no results folder {home}; give --results-dir")
         store = home.open_store()
