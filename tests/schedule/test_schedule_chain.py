@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +18,6 @@ from pipelines.spec import TrialSpec
 from pipelines.store.folder import Store
 
 pytestmark = pytest.mark.slow
-HERE = Path(__file__).parents[1]
 
 
 def _began(store: Store, one: TrialSpec) -> list[str]:
@@ -134,55 +128,3 @@ def test_the_command_ends_with_1_when_a_parent_failed(
         "grandchild": f"blocked by stub/child seed 0 ({reason})",
         "ok": None,
     }
-
-
-_DRIVER = """
-import sys
-from pathlib import Path
-from schedule.test_schedule_chain import run_what_is_left
-run_what_is_left(Path(sys.argv[1]))
-"""
-
-
-def run_what_is_left(results: Path) -> schedule.ScheduleOutcome:
-    """Run a parent and its child, as far as they are not done."""
-    store = Store.open(results, create=True)
-    parent = spec(results, "ok")
-    specs = [one for one in (parent, spec(results, "held-child", parent=parent)) if store.state(one).kind != "done"]
-    return schedule.run_schedule(specs, store=store, show="plain", train=TRAIN)
-
-
-@pytest.mark.faults
-@pytest.mark.usefixtures("ray_session")
-def test_a_killed_driver_goes_on_with_the_child(tmp_path: Path) -> None:
-    """After SIGKILL of the driver the next one trains the child only; its parent is not trained twice."""
-    results = tmp_path / "results"
-    driver = subprocess.Popen(
-        [sys.executable, "-c", _DRIVER, str(results)],
-        env={**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}"},
-        cwd=tmp_path,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    begun: list[str] = []
-    try:
-        until = time.monotonic() + 60
-        while time.monotonic() < until and not begun:
-            time.sleep(0.1)
-            logs = results.glob("trials/stub/held-child/*/*.work/log.txt")
-            begun = [log.read_text() for log in logs if "held-child" in log.read_text()]
-    finally:
-        os.killpg(driver.pid, signal.SIGKILL)
-        driver.wait()
-    worker = Path("/proc", begun[0].split()[1])  # "process 17 begins ..."
-    until = time.monotonic() + 60
-    while time.monotonic() < until and worker.exists():
-        time.sleep(0.1)
-    assert not worker.exists(), "the killed driver's worker lives on"
-    (results / RELEASED).touch()
-    assert run_what_is_left(results) == schedule.ScheduleOutcome(done=1, failed=0, left=0, interrupted=False)
-    log = next(results.glob("trials/stub/ok/*/seed-0/log.txt")).read_text()
-    assert log.count("begins ok seed 0") == 1
-    log = next(results.glob("trials/stub/held-child/*/seed-0/log.txt")).read_text()
-    assert log.count("begins held-child seed 0 from ") == 2
