@@ -18,7 +18,7 @@ from pipelines.commands.arguments import CommandParser, absolute_path, add_row_o
 from pipelines.commands.shell import ALL_DONE, run
 from pipelines.counts import CostFile, CostLine, RowCounts, cost_lines, source_digest, trained_costs
 from pipelines.plan import select_rows
-from pipelines.storage import home_at
+from pipelines.storage import open_backend
 from pipelines.text import columns
 from tune_configs import Table, load_tables
 
@@ -71,8 +71,8 @@ def _run(options: CostOptions) -> int:
 
 def _trained(place: Path | str) -> dict[tuple[str, str, str], list[Cost]]:
     """Return the counts of finished trials."""
-    home = home_at(place)
-    with home.looking():
+    home = open_backend(place)
+    with home.reading():
         if not home.results_dir.is_dir():
             raise UserError(f"there is no results folder {home}; give another --results-dir, or leave it out")
         return trained_costs(home.open_store())

@@ -106,7 +106,7 @@ def run_schedule(
         display.note("stopping: the trials write their checkpoints (Ctrl-C again ends at once)")
 
     with stop_request(results_dir, say) as stop, stop.on_signals():
-        with connect(cluster, resume) as folder, home.depot(stop) as staging:
+        with connect(cluster, resume) as folder, home.staging(stop) as staging:
             import ray
 
             from pipelines.schedule.callbacks import TuneCallback

@@ -18,7 +18,7 @@ from pipelines.tracking.addresses import resolve_uri, sqlite_path, without_passw
 REACH_SECONDS = 18.0
 _SQLITE_MAGIC = b"SQLite format 3\0"
 
-# a server that is away must not hold anything up for long; what the user has set stays
+# a server that is down must not delay anything for long; the user's own settings take precedence
 PATIENCE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -26,7 +26,7 @@ PATIENCE = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # a line in the middle of the live table
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it would break the live table
 }
 
 
@@ -51,7 +51,7 @@ def check_reachable(uri: str | None, results_dir: Path) -> None:
     trouble = _within(REACH_SECONDS, lambda: _ask(full))
     if trouble is not None:
         raise UserError(
-            f"the tracking server {shown} cannot be used: {trouble}; leave --tracking-uri out to do without"
+            f"the tracking server {shown} cannot be used: {trouble}; leave --tracking-uri out to use the results folder"
         )
 
 
@@ -74,7 +74,7 @@ def _check_file(path: Path) -> None:
 
 
 def _ask(uri: str) -> str | None:
-    """Return what is wrong with a server, or None."""
+    """Return why a server cannot be used, or None."""
     parts = urlsplit(uri)
     if parts.scheme in ("http", "https"):
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -93,7 +93,7 @@ def _ask(uri: str) -> str | None:
 
 
 def _within(seconds: float, ask: Callable[[], str | None]) -> str | None:
-    """Return what ``ask`` says, or that it did not answer in time (a name server may take minutes)."""
+    """Return what ``ask`` returns, or that there was no answer in time (a name server may take minutes)."""
     answer: list[str | None] = []
     thread = threading.Thread(target=lambda: answer.append(ask()), daemon=True)
     thread.start()
