@@ -27,6 +27,7 @@ RECORD_FILE = "trial.json"
 HISTORY_FILE = "history.parquet"
 WIRING_FILE = "wiring.npz"
 CHECKPOINT_FILE = "checkpoint.pt"
+PREVIOUS_FILE = "checkpoint.previous.pt"  # the checkpoint before it, while a new one takes its place
 LOG_FILE = "log.txt"
 PROGRESS_FILE = "progress.json"
 DIGEST = "digest"  # the name in trial.json

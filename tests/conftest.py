@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import gc
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -53,8 +53,8 @@ tune_configs.load_tables = load_tables  # before any test module or the command 
 
 @functools.cache
 def _shares_ray(file: Path) -> bool:
-    """Whether tests of the file use ``ray_session``."""
-    return 'usefixtures("ray_session")' in file.read_text("utf-8")
+    """Whether tests of the file use ``ray_session``, or ``shared_ray`` in a fixture of theirs."""
+    return re.search(r'usefixtures\("ray_session"\)|\bshared_ray:', file.read_text("utf-8")) is not None
 
 
 class _ByFile(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist is not typed
@@ -111,10 +111,7 @@ def ray_session(
     shared_ray: Mapping[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """A started Ray, which ``run_schedule`` takes in place of one of its own."""
-    for name, value in shared_ray.items():
-        monkeypatch.setenv(name, value)
-    folder = tmp_path_factory.mktemp("tune")
-    monkeypatch.setattr("pipelines.schedule.run.connect", lambda *_: contextlib.nullcontext(folder))
+    one_ray.use_ray(monkeypatch, shared_ray, tmp_path_factory.mktemp("tune"))
 
 
 @pytest.fixture(scope="module")
@@ -131,10 +128,10 @@ def bucket_trials(s3: s3_server.S3, tmp_path: Path) -> BucketTrials:
 
 
 @pytest.fixture
-def quick_hearts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hearts beat and are looked at many times a second."""
+def quick_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heartbeats are written and read many times a second."""
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.05)
-    monkeypatch.setattr(heartbeat, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(heartbeat, "_POLL_SECONDS", 0.02)
     monkeypatch.setattr(status, "_POLL_SECONDS", 0.01)
     monkeypatch.setattr(stop_command, "_POLL_SECONDS", 0.02)
 

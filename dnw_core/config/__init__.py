@@ -18,11 +18,9 @@ from dnw_core.config.later_rules import (
 from dnw_core.config.networks import (
     CLASSIFIER_LAW,
     GRAPH_BLOCKS,
-    NETWORK_CLASSES,
     GraphBlock,
     GraphMobileNetConfig,
     MobileNetV1Config,
-    NetworkConfig,
     PointwiseLayer,
     TinyConfig,
     TinyContinuousConfig,
@@ -48,11 +46,11 @@ from dnw_core.config.recipe import (
     Precision,
     Recipe,
 )
+from dnw_core.config.registered import NETWORKS, RULES, NetworkConfig, WiringConfig, name_of
 from dnw_core.config.residual_networks import BlockLayers, KernelLayer, ResidualConfig, ResNet50Config, WideResNetConfig
 from dnw_core.config.retired import RETIRED_FIELDS
 from dnw_core.config.rule_base import LayeredConfig, Layers, RankedConfig, RuleConfig, SparseConfig
 from dnw_core.config.rules import (
-    RULE_CLASSES,
     CompleteConfig,
     ConstantFanConfig,
     FixedRandomConfig,
@@ -60,15 +58,14 @@ from dnw_core.config.rules import (
     NoUpdateConfig,
     TargetedDropoutConfig,
     TopEdgesConfig,
-    WiringConfig,
 )
 
 __all__ = [
     "CLASSIFIER_LAW",
     "GRAPH_BLOCKS",
-    "NETWORK_CLASSES",
+    "NETWORKS",
     "RETIRED_FIELDS",
-    "RULE_CLASSES",
+    "RULES",
     "STREAMED",
     "TO_BE_TRAINED",
     "AcDcConfig",
@@ -128,4 +125,5 @@ __all__ = [
     "WiringConfig",
     "fingerprint",
     "flatten",
+    "name_of",
 ]

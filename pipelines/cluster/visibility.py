@@ -40,7 +40,7 @@ class VisibilityProbe:
     def write_marker(self) -> None:
         """Write in the driver what the other machines must find."""
         if self._remote is not None:
-            self._remote.leave(self._text)
+            self._remote.write_marker(self._text)
         else:
             self._marker.write_text(self._text, "utf-8")
 
@@ -59,7 +59,7 @@ class VisibilityProbe:
 
     def trouble_after(self, node: str) -> str:
         """Return, in the driver, what is wrong with what a machine has written; an empty text if nothing is."""
-        arrived = self._remote is None or self._remote.heard(self._text, node)
+        arrived = self._remote is None or self._remote.answered(self._text, node)
         return "" if arrived else f"what it wrote to {self._remote} did not arrive there"
 
     def check(self, spec: TrialSpec) -> None:

@@ -16,7 +16,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ from dnw_core.errors import UserError
 from dnw_core.files import read_json
 from pipelines.store import LOCK_FILE
 
-_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe of that name keeps nobody waiting
-_ATTEMPTS = 5  # `--status` holds the lock for an instant to see whether it is free
+_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a named pipe would block
+_ATTEMPTS = 5  # `--status` holds the lock for an instant to test it
 _PAUSE_SECONDS = 0.1
 
 
@@ -42,6 +42,19 @@ class LockOwner:
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} since {self.started} ({self.command})"
 
+    @classmethod
+    def this_process(cls) -> LockOwner:
+        """Return this process as an owner from now on."""
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        return cls(socket.gethostname(), os.getpid(), started, shlex.join(sys.argv))
+
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> LockOwner:
+        """Return the owner that was written as these values; what is missing is shown as ``?``."""
+        pid = values.get("pid")
+        host, started, command = (str(values.get(name, "?")) for name in ("host", "started", "command"))
+        return cls(host, pid if isinstance(pid, int) else 0, started, command)
+
 
 @contextlib.contextmanager
 def driver_lock(results_dir: Path, *, lock_file: str = LOCK_FILE, option: str = "--results-dir") -> Iterator[None]:
@@ -49,8 +62,8 @@ def driver_lock(results_dir: Path, *, lock_file: str = LOCK_FILE, option: str = 
 
     Args:
         results_dir: the folder, or another one on which only one command may work.
-        lock_file: the lock's name in it.
-        option: by which the user named the folder, for messages.
+        lock_file: name of the lock file in it.
+        option: the option that names the folder, for messages.
 
     Raises:
         UserError: if another driver holds it (named), or the file system has no locks.
@@ -62,19 +75,13 @@ def driver_lock(results_dir: Path, *, lock_file: str = LOCK_FILE, option: str = 
         raise UserError(f"{path} cannot be opened ({error.strerror}); give another {option}") from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise UserError(f"{path} is no plain file; remove it")
+            raise UserError(f"{path} is not a plain file; remove it")
         if not _try_lock(descriptor, fcntl.LOCK_EX):
             owner = _read_owner(path)
-            who = str(owner) if owner else "a driver that has not yet said who it is"
-            raise UserError(f"{results_dir} is in use by {who}; wait for it, end it, or give another {option}")
-        values = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": shlex.join(sys.argv),
-        }
+            who = str(owner) if owner else "a driver that has not named itself yet"
+            raise UserError(f"{results_dir} is in use by {who}; wait for it, stop it, or give another {option}")
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, (json.dumps(values) + "\n").encode(), 0)
+        os.pwrite(descriptor, (json.dumps(asdict(LockOwner.this_process())) + "\n").encode(), 0)
         yield
     finally:
         os.close(descriptor)
@@ -103,7 +110,7 @@ def _try_lock(descriptor: int, kind: int) -> bool:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise UserError(f"the folder's file system has no locks ({error.strerror}); use another") from None
+                raise UserError(f"the folder's file system cannot lock files ({error.strerror}); use another") from None
             if attempt + 1 < _ATTEMPTS:
                 time.sleep(_PAUSE_SECONDS)
         else:
@@ -113,8 +120,4 @@ def _try_lock(descriptor: int, kind: int) -> bool:
 
 def _read_owner(path: Path) -> LockOwner | None:
     values: Any = read_json(path)
-    if not isinstance(values, dict):
-        return None
-    pid = values.get("pid")
-    texts = [str(values.get(name, "?")) for name in ("host", "started", "command")]
-    return LockOwner(texts[0], pid if isinstance(pid, int) else 0, texts[1], texts[2])
+    return LockOwner.read(values) if isinstance(values, dict) else None

@@ -15,7 +15,7 @@ from ray import tune
 from typing_extensions import override
 
 from pipelines.cluster import MAX_SENT_BACK, error_of_trial
-from pipelines.driver import MAX_DEATHS, Display, Progress, State, StopRequest
+from pipelines.driver import Display, Progress, ProgressState, StopRequest
 from pipelines.schedule.driver_only import DriverOnly
 from pipelines.schedule.failures import ProcessEnd, end_of_process
 from pipelines.schedule.queue import TrialQueue
@@ -41,14 +41,14 @@ def _never_raise(function: Callable[P, None]) -> Callable[P, None]:
 class TuneCallback(DriverOnly, tune.Callback):  # type: ignore[misc]  # Ray is not typed
     """Turns Tune's events into progress, and decides whether a trial that lost its process is started again.
 
-    With a queue Tune gives up every such trial, and the queue hands it out again: next in line and, if need be, with
-    other resources. Without one (a search) Tune starts it again, and is told to forget what does not count.
+    Tune gives up every such trial, and the queue hands it out again: next in line and, if need be, with other
+    resources.
 
     Args:
         progress: the state to keep.
         display: shows when a trial ends.
-        on_finished: called with each trial that has ended, done or failed.
         queue: where the trials come from; told which of them have a process.
+        on_finished: called with each trial that has ended, done or failed.
         max_failures: times a trial is started again after an end that counts.
         give_up: called with each trial that is not started again, and the reason.
         stop: asked to end the run if machines keep sending trials back.
@@ -58,12 +58,12 @@ class TuneCallback(DriverOnly, tune.Callback):  # type: ignore[misc]  # Ray is n
         self,
         progress: Progress,
         display: Display,
-        on_finished: Callable[[TrialSpec], None] | None = None,
-        queue: TrialQueue | None = None,
+        queue: TrialQueue,
         *,
-        max_failures: int = MAX_DEATHS,
-        give_up: Callable[[TrialSpec, str], None] | None = None,
-        stop: StopRequest | None = None,
+        on_finished: Callable[[TrialSpec], None] | None = None,
+        max_failures: int,
+        give_up: Callable[[TrialSpec, str], None],
+        stop: StopRequest,
     ) -> None:
         self.progress = progress
         self._display = display
@@ -79,7 +79,7 @@ class TuneCallback(DriverOnly, tune.Callback):  # type: ignore[misc]  # Ray is n
     @override
     @_never_raise
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        for spec in self._queue.take_blocked() if self._queue is not None else ():
+        for spec in self._queue.take_blocked():
             self.progress.end(spec.trial_id, "blocked", reason=self._why_blocked(spec))
             self._display.ended(self.progress.trials[spec.trial_id])
         self._display.tick()
@@ -88,8 +88,7 @@ class TuneCallback(DriverOnly, tune.Callback):  # type: ignore[misc]  # Ray is n
     @_never_raise
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.progress.start(self._id(trial))
-        if self._queue is not None:
-            self._queue.started(self._id(trial))
+        self._queue.started(self._id(trial))
 
     @override
     @_never_raise
@@ -107,18 +106,10 @@ class TuneCallback(DriverOnly, tune.Callback):  # type: ignore[misc]  # Ray is n
 
     @override
     @_never_raise
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        end = end_of_process(error_of_trial(trial))
-        if not end.counts and end.kind != "small share":  # Tune starts it again with the same share
-            trial.max_failures += 1
-        self._goes_on(self._id(trial), end)
-
-    @override
-    @_never_raise
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         key, end = self._id(trial), end_of_process(error_of_trial(trial))
         deaths = self.progress.trials[key].deaths
-        if self._queue is None or (end.counts and deaths >= self._max_failures):
+        if end.counts and deaths >= self._max_failures:
             self._fail(key, f"{end.reason} ({deaths + 1} attempt{'s' if deaths else ''})")
             return
         asked = self._queue.resources(key)
@@ -135,18 +126,16 @@ class TuneCallback(DriverOnly, tune.Callback):  # type: ignore[misc]  # Ray is n
         self._display.note(f"{spec.table}/{spec.row} seed {spec.seed}: {end.reason}; it goes on from its checkpoint")
         if end.kind == "unusable node":
             self.sent_back.append(end.reason)
-            if len(self.sent_back) >= MAX_SENT_BACK and self._stop is not None:
+            if len(self.sent_back) >= MAX_SENT_BACK:
                 self._stop.request()
 
     def _fail(self, key: str, reason: str) -> None:
         self.errors[key] = reason
-        if self._queue is not None:
-            self._queue.ended(key, "failed")
-        if self._give_up is not None:
-            self._give_up(self.progress.trials[key].spec, reason)
+        self._queue.ended(key, "failed")
+        self._give_up(self.progress.trials[key].spec, reason)
         self._end(key, "failed", None, reason)
 
-    def _end(self, key: str, state: State, accuracy: float | None, reason: str | None) -> None:
+    def _end(self, key: str, state: ProgressState, accuracy: float | None, reason: str | None) -> None:
         self.progress.end(key, state, accuracy=accuracy, reason=reason)
         trial = self.progress.trials[key]
         if state != "stopped" or trial.epoch:  # those that had hardly begun are many, and lost nothing

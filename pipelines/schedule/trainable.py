@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dnw_core.record import EpochMetrics, TrialRecord
+from dnw_core.record import EpochMetrics
 from dnw_core.task import Hooks
 from pipelines.cluster import DRAINED, Preempted, ShouldStop, VisibilityProbe, preemption_reason, training_marker
-from pipelines.driver import State
+from pipelines.driver import ProgressState
 from pipelines.spec import TrialSpec
 from pipelines.storage import Staging
 from pipelines.store import Store
@@ -26,7 +26,7 @@ KEY = "trial"
 _REPORT_SECONDS = 0.5
 
 
-def spec_of(config: dict[str, Any]) -> TrialSpec:
+def _spec_of(config: dict[str, Any]) -> TrialSpec:
     """Return the trial of a Tune configuration, on the device that Ray gave this process."""
     spec = TrialSpec.model_validate_json(config[KEY])
     if spec.resources.gpus and spec.execution.device.startswith("cuda"):
@@ -35,7 +35,7 @@ def spec_of(config: dict[str, Any]) -> TrialSpec:
     return spec
 
 
-def trainer_of(spec: TrialSpec, stop_file: Path | None, train: str) -> str | RunTrial:
+def _trainer_of(spec: TrialSpec, stop_file: Path | None, train: str) -> str | RunTrial:
     """Return what trains the trial: ``train`` on one machine, where it starts all workers; else Ray Train."""
     if not spec.resources.across_nodes:
         return train
@@ -59,7 +59,7 @@ def make_trainable(
     def train_trial(config: dict[str, Any]) -> None:
         from ray import tune
 
-        spec = spec_of(config)
+        spec = _spec_of(config)
         reported = time.monotonic()  # a trial of less than half a second reports its end alone
         accuracy: float | None = None  # after the last epoch that this process trained
 
@@ -68,17 +68,19 @@ def make_trainable(
             accuracy = metrics.test_accuracy
             if time.monotonic() - reported >= _REPORT_SECONDS:
                 reported = time.monotonic()
-                values = {"epoch": metrics.epoch + 1, "accuracy": metrics.test_accuracy, "seconds": metrics.seconds}
+                values = {"epoch": metrics.epoch + 1, "accuracy": accuracy, "seconds": metrics.seconds}
                 tune.report({"status": "running", **values})
 
         try:
             if probe is not None:
                 probe.check(spec)
-            trainer = trainer_of(spec, staging.stop_file, train)
-            with training_marker(), staging.open(spec) as (here, should_stop):
+            trainer = _trainer_of(spec, staging.stop_file, train)
+            with training_marker(), staging.open(spec) as (here, all_should_stop):
                 if (epochs_done := Store(here.results_dir).epochs_done(here)) > 0:
                     tune.report({"status": "running", "epoch": epochs_done})  # from here it goes on
-                record, all_stop = train_until_stopped(here, on_epoch, should_stop, trainer)
+                should_stop = ShouldStop(all_should_stop)
+                record = None if should_stop() else run_spec(here, Hooks(on_epoch, should_stop), train=trainer)
+                all_stop = record is None and all_should_stop()
                 paused = record is None and _has_its_epochs(here)
         except TrialBlockedError as blocked:
             tune.report({"status": "blocked", "reason": str(blocked)})
@@ -98,24 +100,12 @@ def make_trainable(
 
 
 def _has_its_epochs(spec: TrialSpec) -> bool:
-    """Return whether a trial that is not trained to the end has as many epochs as it was asked for."""
+    """Whether a trial that is not trained to the end has as many epochs as it was asked for."""
     asked = spec.execution.stop_after_epochs
     return asked is not None and Store(spec.results_dir).epochs_done(spec) >= asked
 
 
-def train_until_stopped(
-    spec: TrialSpec,
-    on_epoch: Callable[[EpochMetrics], None],
-    should_stop: Callable[[], bool],
-    trainer: str | RunTrial,
-) -> tuple[TrialRecord | None, bool]:
-    """Train the trial; return its record, None if it left before its end, and whether all trials were asked to stop."""
-    stops = ShouldStop(should_stop)
-    record = None if stops() else run_spec(spec, Hooks(on_epoch, stops), train=trainer)
-    return record, record is None and should_stop()
-
-
-def state_of(result: dict[str, Any] | None) -> State:
+def state_of(result: dict[str, Any] | None) -> ProgressState:
     """Return how a trial ended, by what it reported last."""
     status = (result or {}).get("status")
     return status if status in ("done", "failed", "blocked") else "stopped"

@@ -1,4 +1,4 @@
-"""The settings that all our experiments with Tune share. Importing this module loads Ray."""
+"""The experiment with Ray Tune that runs the trials of a queue. Importing this module loads Ray."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ray import tune
 from ray.tune.trainable import wrap_function
 
 from pipelines.cluster import HEAD, ray_environment, watch_for_sigterm
-from pipelines.driver import GRACE_SECONDS, MAX_DEATHS, StopRequest
+from pipelines.driver import StopRequest
 from pipelines.schedule.callbacks import TuneCallback
 from pipelines.schedule.queue import TrialQueue
 from pipelines.schedule.searcher import QueueSearcher
@@ -50,40 +50,6 @@ def make_trainable_class(trainable: Callable[[dict[str, Any]], None]) -> Any:
     return tune.with_resources(Trial, resources)
 
 
-def tune_config(specs: Sequence[TrialSpec], **how: Any) -> Any:
-    """Return the settings of the scheduling; ``how`` says in what order trials come and which go on.
-
-    A fresh process costs some 4 s (torch, Ray). On a CPU a trial sets all that it depends on (threads, precision,
-    random states), so one process serves many trials, to the same bits (tests/commands/test_command_real.py). On a GPU
-    a process would keep the memory and the devices of its first trial.
-    """
-    return tune.TuneConfig(
-        reuse_actors=not any(spec.resources.gpus or spec.resources.across_nodes for spec in specs),
-        trial_name_creator=lambda trial: trial.trial_id,
-        trial_dirname_creator=lambda trial: trial.trial_id,
-        **how,
-    )
-
-
-def run_config(
-    name: str,
-    folder: Path,
-    stop: StopRequest,
-    callback: TuneCallback,
-    retries: int = MAX_DEATHS,
-    grace: float = GRACE_SECONDS,
-) -> Any:
-    """Return the settings of the run: a folder that nothing reads again, Tune's own retries, and our callback."""
-    return tune.RunConfig(
-        name=name,
-        storage_path=str(folder / "tune"),
-        verbose=0,
-        stop=GraceStopper(stop, callback.progress, grace),
-        failure_config=tune.FailureConfig(max_failures=retries),
-        callbacks=[callback],
-    )
-
-
 def run_trials(
     specs: Sequence[TrialSpec],
     queue: TrialQueue,
@@ -105,11 +71,27 @@ def run_trials(
         stop: the request to stop; Tune ends after it.
         grace: seconds that the trials have to leave after the request.
     """
+    # A fresh process costs some 4 s (torch, Ray). On a CPU a trial sets all that it depends on (threads, precision,
+    # random states), so one process serves many trials, to the same bits (tests/commands/test_command_real.py). On a
+    # GPU a process would keep the memory and the devices of its first trial.
+    reuse = not any(spec.resources.gpus or spec.resources.across_nodes for spec in specs)
     tuner = tune.Tuner(
         make_trainable_class(trainable),
-        # num_samples: until the searcher says that it has finished
-        tune_config=tune_config(specs, search_alg=QueueSearcher(queue, stop), num_samples=-1),
-        run_config=run_config("trials", folder, stop, callback, retries=0, grace=grace),
+        tune_config=tune.TuneConfig(
+            search_alg=QueueSearcher(queue, stop),
+            num_samples=-1,  # until the searcher says that it has finished
+            reuse_actors=reuse,
+            trial_name_creator=lambda trial: trial.trial_id,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="trials",
+            storage_path=str(folder / "tune"),  # nothing reads it again
+            verbose=0,
+            stop=GraceStopper(stop, callback.progress, grace),
+            failure_config=tune.FailureConfig(max_failures=0),
+            callbacks=[callback],
+        ),
     )
     if stop.requested:
         return

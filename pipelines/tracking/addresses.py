@@ -71,12 +71,12 @@ def resolve_uri(uri: str | None, results_dir: Path) -> str:
     if scheme in _DATABASES and "://" in uri:
         return uri
     if scheme in ("file", "") or "://" not in uri:
-        raise UserError(f"--tracking-uri {uri!r}: MLflow has given up plain folders; give {_EXAMPLES}")
+        raise UserError(f"--tracking-uri {uri!r}: MLflow no longer supports plain folders; give {_EXAMPLES}")
     raise UserError(f"--tracking-uri {uri!r} is of an unknown kind; give {_EXAMPLES}")
 
 
 def _refuse_unquoted(uri: str, path: Path) -> None:
-    """Refuse a path that was pasted into an address and means another one there."""
+    """Refuse a path that was pasted into an address, where it means another path."""
     pasted = Path(uri.removeprefix("sqlite:///")).absolute()
     meant = f"write {sqlite_uri(pasted)} for {pasted}"
     options = sqlite_options(uri)

@@ -23,7 +23,7 @@ class BackgroundSync:
         tracker: the tracker.
         rows: all rows of the run, as for ``Tracker.sync``.
         warn: says one line; by default on standard error.
-        limit: seconds to wait for the last sync at the end.
+        limit: seconds to wait for the last sync.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class BackgroundSync:
         self.close()
 
     def finished(self, spec: TrialSpec) -> None:
-        """Note that a trial has ended."""
+        """Record that a trial has ended."""
         with self._condition:
             self._waiting.add((spec.table, spec.row, spec.fingerprint))
             self._condition.notify()
 
     def close(self) -> None:
-        """Write what is left, for as long as the limit allows."""
+        """Write the rest, within the limit."""
         with self._condition:
             self._closing = True
             self._condition.notify()

@@ -66,7 +66,7 @@ def empty_database() -> bytes:
 
 
 def make_no_folders() -> None:
-    """Keep this process's MLflow from making folders for a SQLite file.
+    """Keep MLflow in this process from making folders for a SQLite file.
 
     It makes those of the address as written, quotes and all: beside ``job%2Fmain`` an empty ``job%252Fmain``. The
     file's own folder exists by then.

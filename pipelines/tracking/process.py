@@ -54,6 +54,11 @@ class TrackerProcess:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    @property
+    def pid(self) -> int | None:
+        """The process's id; None before it is started."""
+        return self._process.pid
+
     def prepare(self) -> None:
         """Start the process, which loads MLflow. Never raises: ``sync`` reports what is wrong."""
         with self._lock, contextlib.suppress(OSError):

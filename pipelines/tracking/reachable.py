@@ -18,21 +18,21 @@ from pipelines.tracking.addresses import resolve_uri, sqlite_path, without_passw
 REACH_SECONDS = 18.0
 _SQLITE_MAGIC = b"SQLite format 3\0"
 
-# a server that is away must not hold anything up for long; what the user has set stays
-PATIENCE = {
+# a server that is down must not delay anything for long; the user's own settings take precedence
+_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # a line in the middle of the live table
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it would break the live table
 }
 
 
-def set_impatient() -> None:
+def set_timeouts() -> None:
     """Set MLflow's timeouts and retries low for this process, before mlflow is imported."""
-    for name, value in PATIENCE.items():
+    for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
@@ -51,7 +51,7 @@ def check_reachable(uri: str | None, results_dir: Path) -> None:
     trouble = _within(REACH_SECONDS, lambda: _ask(full))
     if trouble is not None:
         raise UserError(
-            f"the tracking server {shown} cannot be used: {trouble}; leave --tracking-uri out to do without"
+            f"the tracking server {shown} cannot be used: {trouble}; leave --tracking-uri out to use the results folder"
         )
 
 
@@ -74,7 +74,7 @@ def _check_file(path: Path) -> None:
 
 
 def _ask(uri: str) -> str | None:
-    """Return what is wrong with a server, or None."""
+    """Return why a server cannot be used, or None."""
     parts = urlsplit(uri)
     if parts.scheme in ("http", "https"):
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -82,7 +82,7 @@ def _ask(uri: str) -> str | None:
             socket.create_connection((unquote(parts.hostname or ""), port), timeout=5).close()
         except OSError as error:
             return str(error.strerror or error)
-    set_impatient()
+    set_timeouts()
     from mlflow.tracking import MlflowClient
 
     try:
@@ -93,7 +93,7 @@ def _ask(uri: str) -> str | None:
 
 
 def _within(seconds: float, ask: Callable[[], str | None]) -> str | None:
-    """Return what ``ask`` says, or that it did not answer in time (a name server may take minutes)."""
+    """Return what ``ask`` returns, or that there was no answer in time (a name server may take minutes)."""
     answer: list[str | None] = []
     thread = threading.Thread(target=lambda: answer.append(ask()), daemon=True)
     thread.start()

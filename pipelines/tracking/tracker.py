@@ -1,7 +1,7 @@
 """MLflow as a mirror of the store: experiment = table, parent run = row, child run = seed.
 
-The store is the truth and the mirror can be made again from it at any time. It is written by the driver, never by
-a trial, and no trouble with it leaves this module: training goes on, one line says so.
+The store is the truth; the mirror can be rebuilt from it at any time. The driver writes it, never a trial, and its
+errors do not leave this module: training continues, and one line reports them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dnw_core.errors import RecordError
 from pipelines.tracking.addresses import artifact_root, resolve_uri, sqlite_path, without_password
 from pipelines.tracking.content import row_content, row_identity, trial_content, trial_digest
 from pipelines.tracking.database import explain, make_database, make_no_folders
-from pipelines.tracking.reachable import first_line, set_impatient
+from pipelines.tracking.reachable import first_line, set_timeouts
 from pipelines.tracking.runs import RowRuns, Written
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Tracker:
         return without_password(self.uri)
 
     def prepare(self) -> None:
-        """Load MLflow and make its database where there is none (seconds, once). Never raises: ``sync`` will tell."""
+        """Load MLflow and make its database where there is none (seconds). Never raises: ``sync`` reports errors."""
         with self._lock:
             try:
                 self._connect().search_experiments(max_results=1)
@@ -70,7 +70,7 @@ class Tracker:
                 self._client = None
 
     def sync(self, rows: Sequence[Row], *, trials: Path | None = None, experiment: str | None = None) -> SyncOutcome:
-        """Bring the rows' runs up to date with the store. Never raises; says in ``error`` what went wrong.
+        """Bring the rows' runs up to date with the store. Never raises; ``error`` holds what went wrong.
 
         Args:
             rows: the rows as the planner gives them to the report (``planner.report_rows``).
@@ -86,7 +86,7 @@ class Tracker:
         return outcome
 
     def _trouble(self, error: Exception) -> str:
-        """Return an error in one line; what was known of the tracker is known no longer."""
+        """Return an error in one line, and forget the connection."""
         log.debug("the tracker failed", exc_info=True)
         self._client = None
         self._experiments = {}
@@ -124,7 +124,7 @@ class Tracker:
 
     def _connect(self) -> Any:
         if self._client is None:
-            set_impatient()
+            set_timeouts()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 from mlflow.tracking import MlflowClient
@@ -139,7 +139,7 @@ class Tracker:
         return self._client
 
     def _experiment(self, name: str, title: str) -> str:
-        """Return the experiment's id; it is made (or brought back, if it was deleted) with absolute folders."""
+        """Return the experiment's id; it is made with absolute folders, or restored if it was deleted."""
         if name in self._experiments:
             return self._experiments[name]
         client = self._connect()
@@ -157,7 +157,7 @@ class Tracker:
         return experiment
 
     def _make_experiment(self, name: str, place: str | None, tags: dict[str, str]) -> str:
-        """Make an experiment, unless another driver on this tracker was quicker; return its id."""
+        """Make an experiment, or find the one that another driver has just made; return its id."""
         from mlflow.exceptions import MlflowException
 
         client = self._connect()
@@ -171,7 +171,7 @@ class Tracker:
 
 
 def describe(outcome: SyncOutcome, seconds: float) -> str:
-    """Return one line about a sync that went through."""
+    """Return one line about a sync that succeeded."""
     counts = f"{outcome.created} runs written, {outcome.updated} brought up to date, {outcome.unchanged} unchanged"
     left_out = outcome.skipped[:_MOST_SKIPPED]
     if len(outcome.skipped) > len(left_out):

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.services.ray_session import use_ray
 from support.stubs.search import BEST_RATE, TABLE, TRAIN, planned, trained
 
-from pipelines.cluster.connection import connect
 from pipelines.commands import search
 from pipelines.hpo.halving import Status, assess
 from pipelines.hpo.plan import Search
-from pipelines.schedule import run as schedule
 from pipelines.store.folder import Store
 from pipelines.tracking import Tracker
 
 pytestmark = pytest.mark.slow
-HERE = Path(__file__).parents[1]
 
 
 @dataclass
@@ -33,17 +31,15 @@ class Ended:
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
-    """A search in two rounds, which share one Ray."""
+def ended(shared_ray: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """A search in two rounds."""
     folder = tmp_path_factory.mktemp("search")
     text = TABLE.replace("trials: 6", "trials: 4").replace("first_rung_fraction: 0.2", "first_rung_fraction: 0.4")
     one, tables, results = planned(folder, text), folder / "tables", folder / "results"
     words = ["--row", "toy/sought", "--tables", str(tables), "--results-dir", str(results), "--device", "cpu"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(HERE))
-        with connect(None) as ray_folder:
-            patch.setattr(schedule, "connect", lambda *_: contextlib.nullcontext(ray_folder))
-            assert search.main(words, train=TRAIN) == search.FOUND
+        use_ray(patch, shared_ray, tmp_path_factory.mktemp("tune"))
+        assert search.main(words, train=TRAIN) == search.FOUND
     return Ended(one, assess(one, Store.open(one.results_dir))[0], words, results)
 
 

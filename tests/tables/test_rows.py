@@ -16,8 +16,9 @@ from support.networks.wired_networks import wired
 
 from dnw_core.config.recipe import Recipe
 from dnw_core.record import Cost
+from dnw_core.wiring.attach import attached_rules
 from dnw_core.wiring.hooks import Wiring
-from dnw_core.wiring.rule import Run, attached_rules
+from dnw_core.wiring.rule import Run
 from tune_configs import SCALES, Row
 from tune_configs.scales import Scale
 
@@ -287,7 +288,7 @@ def test_row_builds_to_its_published_size(row: Row) -> None:
         built[key] = None
         network, graphs = wired(recipe.network, recipe.wiring)
         for attached in attached_rules(network):
-            attached.rule.inherit(attached.weight)  # of no matter to rules that inherit nothing
+            attached.rule.load_parent_weight(attached.weight)  # of no matter to rules that inherit nothing
         Wiring(network).announce(Run(recipe.epochs, 1))
         masks = {graph.name: rule.edges() for graph, rule in zip(graphs, attached_rules(network), strict=True)}
         cost = network.cost(masks)

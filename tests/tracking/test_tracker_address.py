@@ -46,8 +46,8 @@ def test_mute_server_is_given_up(tmp_path: Path, mute_server: str, monkeypatch: 
 @pytest.mark.parametrize(
     ("uri", "part"),
     [
-        ("file:///tmp/mlruns", "given up plain folders"),
-        ("mlruns", "given up plain folders"),
+        ("file:///tmp/mlruns", "no longer supports plain folders"),
+        ("mlruns", "no longer supports plain folders"),
         ("htp://host:1", "unknown kind"),
         ("http://", "is not an address"),
         ("http://host:99999", "is not an address"),

@@ -54,7 +54,7 @@ def test_it_answers_and_is_replaced_when_it_dies(tmp_path: Path, monkeypatch: py
         dead, other = int(first.skipped[0]), os.getpid()
         assert dead != other
         os.kill(dead, signal.SIGKILL)
-        wait_until(lambda: not lives(dead))
+        wait_until(lambda: not tracker._process.is_alive())
         second = tracker.sync([{"row": "a"}])
         assert (second.error, second.created) == (None, 1)
         assert int(second.skipped[0]) not in (dead, other)

@@ -18,10 +18,10 @@ import torch
 from dnw_core.errors import CheckpointRefusedError
 from dnw_core.files import open_plain, write_atomically
 from dnw_core.record import CHECKPOINT_FILE
+from dnw_core.record import PREVIOUS_FILE as PREVIOUS_FILE
 from dnw_core.task import TrialTask
 
 CHECKPOINT_VERSION = 1
-PREVIOUS_FILE = "checkpoint.previous.pt"
 REFUSED_SUFFIX = ".refused"
 
 _READ_BYTES = 1 << 20

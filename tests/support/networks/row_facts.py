@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-import torch
-import torchvision
-
 from tune_configs import Row, load_tables
 
 ROWS = [row for table in load_tables().values() for row in table.rows.values() if row.not_reproducible is None]
@@ -73,6 +70,9 @@ def resnet50_kept(row: Row) -> int:
     percent = round(100 * getattr(recipe.wiring, "density", 1.0))
     if percent in RESNET50_WEIGHTS:
         return RESNET50_WEIGHTS[percent][first_dense]
+    import torch  # here: names of rows are read at collection, which loads no torch
+    import torchvision
+
     with torch.device("meta"):
         weights = [weight for weight in torchvision.models.resnet50().parameters() if weight.dim() > 1]
     kept = [math.ceil(Fraction(percent, 100) * weight.numel()) for weight in weights]

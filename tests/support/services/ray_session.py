@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -38,3 +38,10 @@ def shared_ray() -> Iterator[Mapping[str, str]]:
                 yield of_ray
     assert not folder.exists()
     wait_for("Ray's processes to end", lambda: not marked(mark), 30)
+
+
+def use_ray(patch: pytest.MonkeyPatch, variables: Mapping[str, str], folder: Path) -> None:
+    """Let ``run_schedule`` take the shared Ray, and the folder for Tune's files, in place of a Ray of its own."""
+    for name, value in variables.items():
+        patch.setenv(name, value)
+    patch.setattr("pipelines.schedule.run.connect", lambda *_: nullcontext(folder))
