@@ -70,7 +70,7 @@ def test_every_row_has_the_papers_recipe(row) -> None:  # type: ignore[no-untype
 
 def test_two_rows_start_from_the_complete_graph() -> None:
     """The lottery ticket and the fine-tuned row need the complete graph, with its own recipe at every scale."""
-    assert {name: row.needs for name, row in WIRINGS.rows.items() if row.needs} == {
+    assert {name: row.parent_row for name, row in WIRINGS.rows.items() if row.parent_row} == {
         "lottery-one-shot": "wirings/complete",
         "fine-tune": "wirings/complete",
     }
