@@ -1,6 +1,6 @@
 """The recipe: everything that determines a trained network, except the seed.
 
-Free of torch. Its fingerprint names the folder in which a trial's result lies (``docs/architecture.md``).
+Free of torch. Its fingerprint names the folder of a trial's result (``docs/architecture.md``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What rules are called: their own names, and those by which everybody else knows them."""
+"""Names of the rules: those of the tables, and those under which they are known elsewhere."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def _from_settings(settings: RuleConfig) -> ChosenRule:
     name = next((name for name, kind in RULES.items() if type(settings) is kind), None)
     if name is None:
         raise UserError(
-            f"{type(settings).__name__} are no settings of a registered rule; give the rule's class instead"
+            f"{type(settings).__name__} are not the settings of a registered rule; give the rule's class instead"
         )
     return ChosenRule(name, load_class(settings.implementation), settings)
 
@@ -143,7 +143,7 @@ def checked_density(rule: str, density: Any) -> float:
     """Return the density as a plain float.
 
     Raises:
-        UserError: if there is none, or it is no number above 0 and at most 1.
+        UserError: if there is none, or it is not a number above 0 and at most 1.
     """
     if density is None:
         raise UserError(f"rule {rule!r} needs a density: the fraction of the weights that is kept")

@@ -47,7 +47,7 @@ class Target:
 
     @property
     def device(self) -> torch.device:
-        """Where the weight lies."""
+        """The weight's device."""
         return self.weight.device
 
 
@@ -117,7 +117,7 @@ def skipped(network: nn.Module, layers: Sequence[Layer], skip: Skip) -> set[nn.M
         skip: patterns and modules, see ``find_targets``.
 
     Raises:
-        UserError: if something is neither pattern nor module, is no part of the network, or skips nothing.
+        UserError: if something is neither pattern nor module, is not part of the network, or skips nothing.
     """
     found: set[nn.Module] = set()
     for entry in _entries(skip):
@@ -154,7 +154,7 @@ def _wrong(value: object) -> UserError:
 def _inside(network: nn.Module, layers: Sequence[Layer], module: nn.Module) -> set[nn.Module]:
     kind = type(module).__name__
     if not any(module is other for other in network.modules()):
-        raise UserError(f"skip holds a {kind} that is no part of the network (of a copy of it, perhaps?)")
+        raise UserError(f"skip holds a {kind} that is not part of the network (of a copy of it, perhaps?)")
     within = set(module.modules())
     found = {layer for _, layer in layers if layer in within}
     if not found:

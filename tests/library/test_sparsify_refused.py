@@ -62,7 +62,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"rule": TopEdgesConfig(rule="top-edges", density=0.5), "density": 0.5},
         "the settings of rule 'top-edges' are comp",
     ),
-    ({"rule": Unsettled(density=0.5)}, "Unsettled are no settings of a registered rule; give the rule's class instead"),
+    ({"rule": Unsettled(density=0.5)}, "Unsettled are not the settings of a registered rule; give the rule"),
     ({"rule": Nameless, "density": 0.5}, "Nameless does not say what its settings are; its constructor is (self, "),
     ({"rule": nn.Linear, "density": 0.5}, "it is a registered name, a settings object or a subclass of WiringRule"),
     (
@@ -101,7 +101,7 @@ def test_networks_that_do_not_fit() -> None:
     computed = network()
     del computed["head"].weight  # type: ignore[index]
     computed["head"].weight = torch.ones(6, 5)  # type: ignore[index]
-    refused(computed, "head.weight is no parameter")
+    refused(computed, "head.weight is not a parameter")
     refused(nn.Sequential(nn.LazyLinear(3)), "0.weight has no shape before the network has seen a batch")
 
 
