@@ -1,6 +1,6 @@
 """One trial whose workers are on several machines, started by Ray Train from within the trial of Ray Tune.
 
-The trial's own process, on the head, trains nothing and claims nothing (``tune_setup``): Ray Train claims the places of
+The trial's own process, on the head, trains nothing and claims nothing (``tune.py``): Ray Train claims the places of
 all workers at once or none, wherever they are, so two trials never wait for each other's half. All else goes through
 the results folder, which every machine sees: the main worker writes the trial's own files there, and a line for each
 epoch that the trial's process reads; a request to stop is the same file as everywhere.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.documents import ROOT, tracked_files
+
 SUFFIXES = {".py", ".yaml", ".yml", ".md", ".toml", ".sh", ".sbatch"}
 WRITTEN_BY_US = {"results.md"}  # by the report, into a results folder
 
@@ -68,15 +68,7 @@ def complaints(text: str, known: set[str], documents: set[str]) -> list[str]:
 
 def tracked() -> list[Path]:
     """The text files that git tracks or would add, this one left out."""
-    listed = subprocess.run(
-        ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        capture_output=True,
-        check=False,
-    )
-    if listed.returncode:
-        pytest.skip("not a git checkout")
-    paths = [ROOT / name for name in listed.stdout.decode("utf-8").split("\0") if name]
-    return [path for path in paths if path.suffix in SUFFIXES and path.is_file() and path != Path(__file__).resolve()]
+    return [path for path in tracked_files() if path.suffix in SUFFIXES and path != Path(__file__).resolve()]
 
 
 def test_every_reference_leads_to_something_in_the_repository() -> None:

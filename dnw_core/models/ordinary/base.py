@@ -54,7 +54,7 @@ class OrdinaryNetwork(nn.Module):
         return {}
 
     def cost(self, masks: dict[str, Tensor]) -> Cost:
-        """Parameters and MACs at the configured image size (``ordinary_cost``)."""
+        """Parameters and MACs at the configured image size (``network_cost``)."""
         return network_cost(self, self.config.image_size)
 
 

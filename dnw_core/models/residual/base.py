@@ -48,7 +48,7 @@ class ResidualNetwork(nn.Module):
     def liveness(self, masks: dict[str, Tensor]) -> dict[str, Liveness]:
         """An edge is live if it carries something from its sender and its receiver can influence the output.
 
-        Exact down to pixels (``residual_liveness``). Nodes as this file says.
+        Exact down to pixels (``live_edges``). Nodes as this file says.
         """
         found = live_edges(self.config, masks)
         live = {}
