@@ -11,8 +11,8 @@ from typing import Any
 
 from dnw_core.config import Recipe
 from dnw_core.errors import UserError
+from dnw_core.nearest import nearest
 from tune_configs.located import Located
-from tune_configs.validation import nearest
 
 RowName = tuple[str, str]  # table, row
 

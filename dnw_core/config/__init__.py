@@ -39,6 +39,7 @@ from dnw_core.config.ordinary_networks import (
     ShuffleNetV2Config,
 )
 from dnw_core.config.recipe import (
+    DATASET_IMAGES,
     STREAMED,
     CosineConfig,
     DataConfig,
@@ -65,6 +66,7 @@ from dnw_core.config.rules import (
 
 __all__ = [
     "CLASSIFIER_LAW",
+    "DATASET_IMAGES",
     "GRAPH_BLOCKS",
     "NETWORK_CLASSES",
     "RETIRED_FIELDS",

@@ -7,12 +7,12 @@ and its name in ``recipe.DatasetName``. One that is streamed has ``open_images``
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING
 
 from dnw_core.data.datasets import cifar10, digits, image_folder, imagenet
 from dnw_core.data.sources.base import DatasetModule, ImageDataset, ResidentModule, StreamedModule
 from dnw_core.errors import UserError
+from dnw_core.nearest import nearest
 
 if TYPE_CHECKING:
     from dnw_core.config import Execution
@@ -60,6 +60,4 @@ def check_dataset(name: str, execution: Execution) -> None:
 
 def _check_name(name: str) -> None:
     if name not in DATASETS:
-        near = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.4)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(DATASETS))}"
-        raise UserError(f"there is no data set '{name}'; {hint}")
+        raise UserError(f"there is no data set {name!r}{nearest(name, DATASETS)}")

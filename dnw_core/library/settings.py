@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from dnw_core.config import RULE_CLASSES, Layers, RuleConfig, WiringConfig
 from dnw_core.errors import UserError
 from dnw_core.library.density import as_written, checked_density, instead_of_sparsity
-from dnw_core.library.names import ALIASES, nearest, own_name
+from dnw_core.library.names import ALIASES, own_name
+from dnw_core.nearest import did_you_mean
 from dnw_core.registry import load_class
 from dnw_core.wiring.rule import WiringRule
 from dnw_core.wiring.slots import Slots
@@ -76,7 +77,7 @@ def _from_name(name: str) -> tuple[str, RuleBuilder, type[RuleConfig]]:
     known = registered()
     own = own_name(name, known)
     if own is None:
-        alike = nearest(name, (*known, *ALIASES))
+        alike = did_you_mean(name, (*known, *ALIASES))
         raise UserError(f"there is no wiring rule {name!r}{alike} (known: {', '.join(known)})")
     return own, load_class(RULE_CLASSES[own]), known[own]
 
@@ -116,7 +117,7 @@ def _make_settings(
             raise UserError(f"rule {name!r} has no setting 'sparsity'; {instead_of_sparsity(settings[key])}")
         if key not in open_names:
             known = f"its settings: {', '.join(open_names)}" if open_names else "it has none"
-            raise UserError(f"rule {name!r} has no setting {key!r}{nearest(key, open_names)} ({known})")
+            raise UserError(f"rule {name!r} has no setting {key!r}{did_you_mean(key, open_names)} ({known})")
     values = {key: as_written(value) for key, value in settings.items()}
     if "rule" in fields and get_origin(fields["rule"].annotation) is Literal:
         values["rule"] = _literal(kind)

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 from dnw_core.config import Execution
 from dnw_core.errors import DataMissingError, UserError
 from pipelines.cluster.visibility import VisibilityProbe
-from pipelines.plan import shares
 from pipelines.spec import NodeType, Resources, TrialSpec
 from pipelines.storage import RemoteStaging
 
@@ -113,7 +112,7 @@ def _refusal(spec: TrialSpec, nodes: Sequence[Node]) -> str:
     there = ", ".join(map(str, largest[:_MOST_NODES])) or "no node at all"
     more = f" and {len(nodes) - _MOST_NODES} more" if len(nodes) > _MOST_NODES else ""
     wish = f"{spec.table}/{spec.row} asks for {asked.cpus:g} CPU and {asked.gpus:g} GPU"
-    way_out = _way_out(asked, spec.recipe.batch_groups, nodes)
+    way_out = _way_out(asked, spec.recipe.worker_counts, nodes)
     if asked.workers == 1:
         return f"{wish} on one machine, and none has that: there is {there}{more}{way_out}"
     share = asked.share
@@ -121,10 +120,10 @@ def _refusal(spec: TrialSpec, nodes: Sequence[Node]) -> str:
     return f"{wish}, {each}, and there is room for {_places(asked, nodes)}: there is {there}{more}{way_out}"
 
 
-def _way_out(asked: Resources, groups: int, nodes: Sequence[Node]) -> str:
+def _way_out(asked: Resources, worker_counts: Sequence[int], nodes: Sequence[Node]) -> str:
     """Return what the user could say instead, if there is anything."""
     ways = []
-    if fewer := [number for number in shares(groups) if number < asked.workers and number <= _places(asked, nodes)]:
+    if fewer := [number for number in worker_counts if number < asked.workers and number <= _places(asked, nodes)]:
         ways.append(f"--workers {fewer[-1]}")
     for cores in range(int(asked.share.cpus), 0, -1):
         if _places(asked.model_copy(update={"cpus": float(cores * asked.workers)}), nodes) >= asked.workers:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from dnw_core.config import Recipe, fingerprint, flatten
 from dnw_core.errors import UserError
+from dnw_core.nearest import nearest
 from dnw_core.record import TrialRecord
 from pipelines.hpo.curve import read_curve, read_stopped
 from pipelines.plan import VARIANT_MARK, Override, Placement, variant_name
@@ -22,7 +23,6 @@ from pipelines.store import Store, check_name
 from tune_configs import Row, Scale, Table
 from tune_configs.located import Located
 from tune_configs.search_space import Dimension, SearchBudget, training_images, with_values
-from tune_configs.validation import nearest
 
 FOLDER = "search"  # below the results folder
 VALIDATION = "data.validation_images"

@@ -4,7 +4,7 @@ from pipelines.plan.data_checks import check_data, make_room, missing_line, read
 from pipelines.plan.estimate import Estimator
 from pipelines.plan.folder_data import complete_tables
 from pipelines.plan.leftovers import find_leftovers, leftover_entries, leftover_lines, unread_trials
-from pipelines.plan.placement import DeviceChoice, Placement, gpus_of, settle_device, shares, worker_lines
+from pipelines.plan.placement import DeviceChoice, Placement, gpus_of, settle_device, worker_lines
 from pipelines.plan.planner import Plan, PlannedRow, PlannedTrial, make_plan, plan_rows
 from pipelines.plan.reported_rows import all_rows, report_rows
 from pipelines.plan.rows import (
@@ -48,7 +48,6 @@ __all__ = [
     "seeds_text",
     "select_rows",
     "settle_device",
-    "shares",
     "split_variant",
     "unread_trials",
     "variant_name",

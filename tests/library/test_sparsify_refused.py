@@ -37,7 +37,7 @@ class Unsettled(SparseConfig):
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"rule": "rigle", "density": 0.5}, "there is no wiring rule 'rigle'; the nearest known name is 'rigl' (known: "),
+    ({"rule": "rigle", "density": 0.5}, "there is no wiring rule 'rigle'; did you mean 'rigl'? (known: "),
     ({"rule": "top-edges"}, "rule 'top-edges' needs a density: the fraction of the weights that is kept"),
     ({"rule": "soft-threshold", "density": 0.5}, "rule 'soft-threshold' takes no density; leave it out"),
     (
