@@ -87,9 +87,7 @@ class Placement:
             own = _gpus(asked) if cuda else 1
             if own not in recipe.worker_counts:
                 raise UserError(f"{row} asks for {own} GPUs: {_unevenly(own, recipe)}")
-            fewer = (
-                own if self.gpus_here is None else self._most(recipe, own)
-            )
+            fewer = own if self.gpus_here is None else self._most(recipe, own)
             return fewer, None if fewer == own else self._fewer(row, fewer, own)
         if groups == 1 and self.workers > 1:
             return 1, f"{row}: 1 worker, since its batch is one group, normalised as a whole (batch_norm_images)"

@@ -12,6 +12,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from dnw_core.errors import DnwError, RecordError
 from dnw_core.files import read_json, refuse_link, sha256_of
 from dnw_core.record import (
     HISTORY_FILE,
@@ -20,7 +21,6 @@ from dnw_core.record import (
     WIRING_FILE,
     Cost,
     Provenance,
-    RecordError,
     read_values,
 )
 from reports.text import encodable
@@ -31,7 +31,7 @@ _DRAWN_FILES = (HISTORY_FILE, WIRING_FILE)
 _LARGEST_COUNT = 2**63 - 1  # an int64 column
 
 
-class UnreadableError(Exception):
+class UnreadableError(DnwError):
     """The folder holds something that is not this trial's result; the message says what."""
 
 
