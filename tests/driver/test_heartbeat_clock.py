@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dnw_core.files import write_text
-from pipelines.schedule.multi_node import _checkpoint_mark
+from dnw_core.training.workers.restarts import _checkpoint_mark
 from pipelines.store.verify import KnownHashes
 
 ROOT = Path(__file__).resolve().parents[2]
