@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dnw_core.data.formats.manifest import Settings
-from dnw_core.data.prepare.run import Prepared, check_places, prepare
-from dnw_core.data.prepare.shard import BadImagesError
+from dnw_core.data.prepare import BadImagesError, Prepared, Settings, check_folders, prepare
 from dnw_core.errors import UserError
 from pipelines.commands.arguments import CommandParser, absolute_path, whole_number
 from pipelines.commands.prepare_progress import make_display, size
@@ -43,7 +41,7 @@ def _run(options: PrepareOptions) -> int:
 
 
 def _prepare(options: PrepareOptions) -> int:
-    check_places(options.source, options.out)
+    check_folders(options.source, options.out)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

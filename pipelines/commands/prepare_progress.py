@@ -7,14 +7,14 @@ import time
 from types import TracebackType
 from typing import Protocol
 
-from dnw_core.data.prepare.run import Watch
+from dnw_core.data.prepare import ProgressListener
 from pipelines.text import duration
 
 Raised = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 _LINE_SECONDS = 30.0
 
 
-class Display(Watch, Protocol):
+class Display(ProgressListener, Protocol):
     """What the command shows itself on. Entered for the length of a preparation."""
 
     def __enter__(self) -> Display: ...
@@ -68,18 +68,18 @@ class PlainLines:
         pass
 
     def begin(self, images: int, room: float) -> None:
-        """See Watch."""
+        """See ProgressListener."""
         self._speed.begin(images)
         self._say(beginning(images, room))
 
     def prepared(self, images: int) -> None:
-        """See Watch."""
+        """See ProgressListener."""
         self._speed.add(images, prepared=True)
         if time.monotonic() - self._said >= _LINE_SECONDS:
             self._say(f"{self._speed.done:,} of {self._speed.images:,} images, {self._speed}")
 
     def kept(self, images: int) -> None:
-        """See Watch."""
+        """See ProgressListener."""
         self._speed.add(images, prepared=False)
 
     def _say(self, text: str) -> None:
@@ -107,17 +107,17 @@ class Bar:
         self._progress.__exit__(*error)
 
     def begin(self, images: int, room: float) -> None:
-        """See Watch."""
+        """See ProgressListener."""
         self._speed.begin(images)
         self._progress.console.print(beginning(images, room), markup=False, highlight=False)
         self._progress.update(self._task, total=images, speed="")
 
     def prepared(self, images: int) -> None:
-        """See Watch."""
+        """See ProgressListener."""
         self._add(images, prepared=True)
 
     def kept(self, images: int) -> None:
-        """See Watch."""
+        """See ProgressListener."""
         self._add(images, prepared=False)
 
     def _add(self, images: int, *, prepared: bool) -> None:

@@ -19,7 +19,7 @@ from dnw_core.data import check_dataset
 from dnw_core.data.datasets import image_folder, imagenet
 from dnw_core.data.formats.folder_listing import list_folder
 from dnw_core.data.formats.jpeg import decode_rgb, kind_of
-from dnw_core.data.streaming.streamed import open_streamed
+from dnw_core.data.opening import open_feeds
 from dnw_core.errors import DataBrokenError, DataMissingError, UserError
 
 CPU = torch.device("cpu")
@@ -195,11 +195,11 @@ def test_an_unreadable_image_is_named_before_anything_is_trained(
     with pytest.raises(
         DataBrokenError, match=r"6 of 30 images .*train/dog/dog_0.JPEG \(.* and 1 more; .*prepare.py"
     ) as error:
-        open_streamed(synthetic.recipe(), synthetic.execution(tmp_path), CPU)
+        open_feeds(synthetic.recipe(), synthetic.execution(tmp_path), CPU)
     assert "\n" not in str(error.value)
     for file, content in zip(files, contents, strict=True):
         file.write_bytes(content)
-    open_streamed(synthetic.recipe(), synthetic.execution(tmp_path), CPU).close()
+    open_feeds(synthetic.recipe(), synthetic.execution(tmp_path), CPU).close()
 
 
 def test_a_folder_is_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -276,7 +276,7 @@ def test_too_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     source, out = write_folder(tmp_path / "source"), tmp_path / "out"
     monkeypatch.setattr(prepare.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000))
     assert run(source, out, *QUICK) == 2
-    assert "out has 0.0 GB of room, and the shards will take about 0.0 GB" in capsys.readouterr().err
+    assert "out has 0.0 GB free, and the shards will take about 0.0 GB" in capsys.readouterr().err
     assert not list(out.glob("*.parquet"))
     monkeypatch.undo()
     assert run(source, out, *QUICK) == 0

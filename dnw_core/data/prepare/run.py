@@ -16,7 +16,7 @@ from typing import Protocol
 from dnw_core.data.formats.folder_listing import TRAIN_FOLDER, list_folder
 from dnw_core.data.formats.manifest import Manifest, Settings, Shard
 from dnw_core.data.prepare.plan import ShardPlan, plan_shards
-from dnw_core.data.prepare.shard import BadImage, BadImagesError, Place, read_prepared
+from dnw_core.data.prepare.shard import BadImage, BadImagesError, Preparation, read_prepared
 from dnw_core.data.prepare.state import Begun, State, strangers
 from dnw_core.data.prepare.workers import Ended, Task, Word, run_tasks
 from dnw_core.errors import DataMissingError, UserError
@@ -25,7 +25,7 @@ _SAMPLE = 48  # images from which the room that the rest will take is estimated
 _MARGIN = 1.1
 
 
-class Watch(Protocol):
+class ProgressListener(Protocol):
     """Whoever looks on."""
 
     def begin(self, images: int, room: float) -> None:
@@ -46,7 +46,7 @@ class Prepared:
     made: int
 
 
-def check_places(source: Path, out: Path) -> None:
+def check_folders(source: Path, out: Path) -> None:
     """Refuse, before anything is made, folders that cannot be meant.
 
     Raises:
@@ -65,7 +65,9 @@ def check_places(source: Path, out: Path) -> None:
         )
 
 
-def prepare(source: Path, out: Path, settings: Settings, *, processes: int, overwrite: bool, watch: Watch) -> Prepared:
+def prepare(
+    source: Path, out: Path, settings: Settings, *, processes: int, overwrite: bool, watch: ProgressListener
+) -> Prepared:
     """Make the shards of ``source`` in ``out``, but for those that are there and whole; then write the manifest.
 
     Args:
@@ -84,14 +86,14 @@ def prepare(source: Path, out: Path, settings: Settings, *, processes: int, over
     """
     listing = list_folder(source)
     plans = plan_shards(listing, settings)
-    place = Place(source, out, listing.classes, settings)
+    preparation = Preparation(source, out, listing.classes, settings)
     state = State(out, Begun(settings=settings, source=str(source.resolve()), listing=listing.digest()))
     try:
         known = state.enter(plans, overwrite=overwrite)
-        watch.begin(len(listing.train) + len(listing.test), _check_room(place, plans, known))
+        watch.begin(len(listing.train) + len(listing.test), _check_room(preparation, plans, known))
         work = _Work(state, watch)
         try:
-            run_tasks(place, [Task(plan, known.get(plan.name)) for plan in plans], processes, work.hear)
+            run_tasks(preparation, [Task(plan, known.get(plan.name)) for plan in plans], processes, work.hear)
         finally:
             state.remove_temporaries()
         if work.bad:
@@ -109,7 +111,7 @@ def prepare(source: Path, out: Path, settings: Settings, *, processes: int, over
 class _Work:
     """What the workers have said so far."""
 
-    def __init__(self, state: State, watch: Watch) -> None:
+    def __init__(self, state: State, watch: ProgressListener) -> None:
         self._state = state
         self._watch = watch
         self.shards: dict[str, Shard] = {}
@@ -131,7 +133,7 @@ class _Work:
             self._watch.kept(word.shard.images)
 
 
-def _check_room(place: Place, plans: list[ShardPlan], known: dict[str, Shard]) -> float:
+def _check_room(preparation: Preparation, plans: list[ShardPlan], known: dict[str, Shard]) -> float:
     """Return about how many bytes the shards that are not ``known`` will take; raises UserError if there is less room.
 
     A sample says by how much images become smaller. Its bad images are left to the preparation itself.
@@ -142,15 +144,15 @@ def _check_room(place: Place, plans: list[ShardPlan], known: dict[str, Shard]) -
     before = after = 0
     for plan, row in islice(rows, 0, None, max(1, images // _SAMPLE)):
         try:
-            after += len(read_prepared(place, plan, row))
+            after += len(read_prepared(preparation, plan, row))
         except ValueError:
             continue
         before += plan.sizes[row]
     needed = _MARGIN * sum(sum(plan.sizes) for plan in missing) * (after / before if before else 1.0)
-    free = shutil.disk_usage(place.out).free
+    free = shutil.disk_usage(preparation.out).free
     if needed > free:
         raise UserError(
-            f"{place.out} has {free / 1e9:,.1f} GB of room, and the shards will take about {needed / 1e9:,.1f} GB; "
-            "give a folder with more, or a smaller --short-side"
+            f"{preparation.out} has {free / 1e9:,.1f} GB free, and the shards will take about "
+            f"{needed / 1e9:,.1f} GB; give a folder with more, or a smaller --short-side"
         )
     return needed

@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 
 from dnw_core.data.formats.manifest import Shard
 from dnw_core.data.prepare.plan import ShardPlan
-from dnw_core.data.prepare.shard import BadImage, BadImagesError, Place, is_whole, make_shard
+from dnw_core.data.prepare.shard import BadImage, BadImagesError, Preparation, is_whole, make_shard
 from dnw_core.errors import UserError
 
 
@@ -52,11 +52,11 @@ class Ended:
 Word = Progressed | Ended
 
 
-def run_tasks(place: Place, tasks: Sequence[Task], processes: int, on_word: Callable[[Word], None]) -> None:
+def run_tasks(preparation: Preparation, tasks: Sequence[Task], processes: int, on_word: Callable[[Word], None]) -> None:
     """Do all tasks in ``processes`` processes, which are gone when this returns or raises.
 
     Args:
-        place: source, target, settings.
+        preparation: source, target, settings.
         tasks: the shards, begun in this order.
         processes: how many at most.
         on_word: called in this process with each word of a worker.
@@ -65,7 +65,7 @@ def run_tasks(place: Place, tasks: Sequence[Task], processes: int, on_word: Call
         UserError: if a shard cannot be written or a process was killed. What ``on_word`` raises passes through.
     """
     waiting = deque(tasks)
-    with _started(place, min(processes, len(tasks))) as workers:
+    with _started(preparation, min(processes, len(tasks))) as workers:
         for connection, process in workers.items():
             _send(connection, process, waiting.popleft())
         busy = set(workers)
@@ -77,7 +77,7 @@ def run_tasks(place: Place, tasks: Sequence[Task], processes: int, on_word: Call
                 if not isinstance(word, Ended):
                     continue
                 if word.failure is not None:
-                    raise UserError(f"{place.out / word.plan.name} cannot be written: {word.failure}")
+                    raise UserError(f"{preparation.out / word.plan.name} cannot be written: {word.failure}")
                 if waiting:
                     _send(ready, workers[ready], waiting.popleft())
                 else:
@@ -85,14 +85,14 @@ def run_tasks(place: Place, tasks: Sequence[Task], processes: int, on_word: Call
 
 
 @contextlib.contextmanager
-def _started(place: Place, count: int) -> Iterator[dict[Connection, BaseProcess]]:
+def _started(preparation: Preparation, count: int) -> Iterator[dict[Connection, BaseProcess]]:
     context = multiprocessing.get_context("spawn")  # a forked process would inherit threads' locks
     workers: dict[Connection, BaseProcess] = {}
     try:
         for number in range(count):
             ours, theirs = context.Pipe()
             process: BaseProcess = context.Process(
-                target=_work, args=(theirs, place), name=f"prepare-{number}", daemon=True
+                target=_work, args=(theirs, preparation), name=f"prepare-{number}", daemon=True
             )
             with _interrupts_blocked():
                 process.start()
@@ -140,20 +140,20 @@ def _died(process: BaseProcess) -> UserError:
     return UserError(f"a process of the preparation {how}; the same command goes on, perhaps with fewer --processes")
 
 
-def _work(connection: Connection, place: Place) -> None:
+def _work(connection: Connection, preparation: Preparation) -> None:
     """A worker's life: a task, words about it, the next task, until the pipe is closed."""
     with contextlib.suppress(EOFError, ConnectionError):  # the driver has ended
         while True:
             task: Task = connection.recv()
-            connection.send(_do(task, place, connection))
+            connection.send(_do(task, preparation, connection))
 
 
-def _do(task: Task, place: Place, connection: Connection) -> Ended:
+def _do(task: Task, preparation: Preparation, connection: Connection) -> Ended:
     plan = task.plan
     try:
-        if task.known is not None and is_whole(place, task.known):
+        if task.known is not None and is_whole(preparation, task.known):
             return Ended(plan, task.known)
-        return Ended(plan, make_shard(place, plan, lambda images: connection.send(Progressed(images))), made=True)
+        return Ended(plan, make_shard(preparation, plan, lambda images: connection.send(Progressed(images))), made=True)
     except BadImagesError as found:
         return Ended(plan, bad=tuple(found.images))
     except ConnectionError:

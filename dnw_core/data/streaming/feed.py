@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 
 from dnw_core.config import DataConfig
-from dnw_core.data.feeds.batches import steps_per_epoch
-from dnw_core.data.feeds.feed import Batch
+from dnw_core.data.feeds.feed import Batch, steps_per_epoch
 from dnw_core.data.feeds.share import WorkerShard
 from dnw_core.data.formats.encoded import EncodedSplit
 from dnw_core.data.streaming import color_jitter, piece, random_resized
