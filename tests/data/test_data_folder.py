@@ -145,8 +145,9 @@ def test_looking_is_light(tmp_path: Path) -> None:
     """A plan's questions load neither torch nor numpy nor pyarrow."""
     root = synthetic.write_folder(tmp_path / "images")
     code = (
-        "import sys; from dnw_core.data import check_dataset, image_folder; from dnw_core.config import Execution;"
-        f"e = Execution(data_dir={str(root)!r}); check_dataset('image-folder', e); image_folder.describe(e);"
+        "import sys; from dnw_core.data import STREAMED_DATASETS, check_dataset; from dnw_core.config import Execution;"
+        f"e = Execution(data_dir={str(root)!r}); check_dataset('image-folder', e);"
+        "STREAMED_DATASETS['image-folder'].describe(e);"
         "print([m for m in ('torch', 'numpy', 'pyarrow', 'PIL', 'simplejpeg') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

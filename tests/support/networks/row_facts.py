@@ -1,16 +1,18 @@
-"""What the facts say of each row: kept edges and weights (facts 0.1, 2.2, 3, 4.1)."""
+"""What the facts say of each row: kept edges and weights (facts 0.1, 2.2, 3, 4.1). Free of torch at import."""
 
 from __future__ import annotations
 
 import math
 from fractions import Fraction
 
-import torch
-import torchvision
-
 from tune_configs import Row, load_tables
 
-ROWS = [row for table in load_tables().values() for row in table.rows.values() if row.not_reproducible is None]
+ROWS = {
+    f"{row.table}/{row.id}": row
+    for table in load_tables().values()
+    for row in table.rows.values()
+    if row.not_reproducible is None
+}
 
 # facts 2.2 and 4.1: kept edges of each block by width; every usable slot where a rule starts from the complete graph
 BLOCK_EDGES = {
@@ -73,6 +75,9 @@ def resnet50_kept(row: Row) -> int:
     percent = round(100 * getattr(recipe.wiring, "density", 1.0))
     if percent in RESNET50_WEIGHTS:
         return RESNET50_WEIGHTS[percent][first_dense]
+    import torch
+    import torchvision
+
     with torch.device("meta"):
         weights = [weight for weight in torchvision.models.resnet50().parameters() if weight.dim() > 1]
     kept = [math.ceil(Fraction(percent, 100) * weight.numel()) for weight in weights]

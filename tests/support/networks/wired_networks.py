@@ -1,38 +1,35 @@
-"""Networks with their rules for tests; ResNet-50, whose 25 million weights take a while to draw, is kept."""
+"""Networks with their rules for tests. Drawing a network's weights takes longer than wiring it, so a few are kept."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 
 from dnw_core.config.networks import NetworkConfig
 from dnw_core.config.rules import WiringConfig
 from dnw_core.library.removal import undo_attaching
-from dnw_core.models.build import build_network, build_wired, wire
+from dnw_core.models.build import build_network, wire
 from dnw_core.models.graph import Graph
 
+_KEPT = 3  # a row has as many scales
+_kept: dict[NetworkConfig, tuple[nn.Module, dict[str, Tensor]]] = {}
 
-def wired(network: NetworkConfig, wiring: WiringConfig) -> tuple[Any, list[Graph]]:
+
+def wired(config: NetworkConfig, wiring: WiringConfig) -> tuple[Any, list[Graph]]:
     """The network of seed 0 with the rule attached, and its graphs.
 
-    ResNet-50 is the last caller's, its rules taken off and its weights as they were drawn.
+    The network may be an earlier caller's, its rules taken off and its weights as they were drawn.
     """
-    if network.kind != "resnet50":
-        return build_wired(network, wiring, seed=0)
-    return _Kept.wired(network, wiring)
-
-
-class _Kept:
-    built: ClassVar[dict[NetworkConfig, tuple[nn.Module, dict[str, Tensor]]]] = {}
-
-    @classmethod
-    def wired(cls, config: NetworkConfig, wiring: WiringConfig) -> tuple[nn.Module, list[Graph]]:
-        if config not in cls.built:
-            network = build_network(config, 0)
-            cls.built = {config: (network, copy.deepcopy(network.state_dict()))}
-        network, drawn = cls.built[config]
+    network, drawn = _kept.pop(config, (None, {}))
+    if network is None:
+        network = build_network(config, 0)
+        drawn = copy.deepcopy(network.state_dict())
+        while len(_kept) >= _KEPT:
+            del _kept[next(iter(_kept))]
+    else:
         undo_attaching(network)
         network.load_state_dict(drawn)
-        return network, wire(network, wiring, 0)
+    _kept[config] = network, drawn
+    return network, wire(network, wiring, 0)
