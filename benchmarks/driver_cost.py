@@ -45,7 +45,7 @@ from pipelines.plan.trial_states import Mode
 from pipelines.schedule import run as schedule
 from pipelines.store.folder import Store
 from pipelines.tracking.background import BackgroundSync
-from pipelines.tracking.process import TrackerBeside
+from pipelines.tracking.process import TrackerProcess
 from tune_configs import Table, load_tables
 
 TRAIN = "benchmarks.no_op:run_trial"
@@ -111,7 +111,7 @@ def run(trials: int, seeds: int, results: Path) -> Measured:
         make_room(plan, store, print)
     specs = [trial.spec for trial in plan.to_run()]
     assert len(specs) == trials, f"{len(specs)} trials instead of {trials}"
-    with TrackerBeside(None, results) as tracker:
+    with TrackerProcess(None, results) as tracker:
         with measured.counting("schedule"), BackgroundSync(tracker, entries, limit=3600) as sync:
             outcome = schedule.run_schedule(
                 specs, plan=plan, store=store, show="plain", on_finished=sync.finished, train=TRAIN
@@ -120,7 +120,9 @@ def run(trials: int, seeds: int, results: Path) -> Measured:
         with measured.counting("track"):
             synced = tracker.sync(entries)
         assert synced.error is None and not synced.skipped, f"the tracker is behind: {synced}"  # noqa: PT018
-        measured.beside = tracker.cpu_seconds
+        with Path(f"/proc/{tracker.pid}/stat").open() as file:
+            user, system = file.read().rpartition(")")[2].split()[11:13]
+        measured.beside = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
     with measured.counting("recount"):
         after = _plan(plan.rows, store, recount=True)
     assert all(trial.state == "done" for trial in after.trials)

@@ -55,4 +55,4 @@ class WorkersLostError(DnwError):
 
 
 class TrialStopped(Exception):  # noqa: N818 - a signal, not an error
-    """The trial was asked to stop; its checkpoint is written."""
+    """The trial was asked to stop, or has the epochs that it was asked for; its checkpoint is written."""

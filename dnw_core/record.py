@@ -27,26 +27,10 @@ RECORD_FILE = "trial.json"
 HISTORY_FILE = "history.parquet"
 WIRING_FILE = "wiring.npz"
 CHECKPOINT_FILE = "checkpoint.pt"
+PREVIOUS_FILE = "checkpoint.previous.pt"  # the checkpoint before it, while a new one takes its place
 LOG_FILE = "log.txt"
 PROGRESS_FILE = "progress.json"
 DIGEST = "digest"  # the name in trial.json
-
-# one line an epoch; history.parquet has these columns in this order
-HISTORY_COLUMNS: dict[str, str] = {
-    "epoch": "int64",  # counted from 0
-    "learning_rate": "float64",  # of the epoch's last step
-    "train_loss": "float64",
-    "train_accuracy": "float64",
-    "test_loss": "float64",
-    "test_accuracy": "float64",
-    "edges": "int64",  # kept edges of all graphs, at the epoch's end
-    "edges_swapped": "int64",  # edges kept now that were not kept at the epoch's start
-    "live_edges": "int64",
-    "live_nodes": "int64",
-    "seconds": "float64",
-    "test_top5_accuracy": "float64",  # empty for five classes or fewer, and absent from older files
-}
-
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
@@ -57,18 +41,24 @@ Loss = Annotated[float, Field(allow_inf_nan=False)]  # of a network that has div
 class EpochMetrics(Config):
     """One epoch, as reported while the trial runs and as a line of the history."""
 
-    epoch: Whole
-    learning_rate: Amount
+    epoch: Whole  # counted from 0
+    learning_rate: Amount  # of the epoch's last step
     train_loss: Loss
     train_accuracy: Fraction
     test_loss: Loss
     test_accuracy: Fraction
-    edges: Whole
-    edges_swapped: Whole
+    edges: Whole  # kept edges of all graphs, at the epoch's end
+    edges_swapped: Whole  # edges kept now that were not kept at the epoch's start
     live_edges: Whole
     live_nodes: Whole
     seconds: Amount
-    test_top5_accuracy: Fraction | None = None
+    test_top5_accuracy: Fraction | None = None  # None for five classes or fewer, and absent from older files
+
+
+HISTORY_COLUMNS = {
+    name: "int64" if field.annotation is int else "float64" for name, field in EpochMetrics.model_fields.items()
+}
+"""The columns of ``history.parquet`` in their order; one line an epoch."""
 
 
 class Scores(Config):

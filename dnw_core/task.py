@@ -1,4 +1,4 @@
-"""A trial as whatever trains it gets it: what to train, where, and whom to tell. Free of torch."""
+"""What a training function gets: the trial, and the caller's hooks. Free of torch."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _never() -> bool:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the caller of a training function wants to hear and to say while it runs.
+    """Functions of the caller that are called while a trial trains.
 
     Attributes:
         on_epoch: called after each epoch.

@@ -52,6 +52,11 @@ class TrialSpec(Config):
     parent: ParentTrial | None = None  # must be done before this one starts
 
     @property
+    def last_epoch(self) -> int:
+        """Epochs after which the trial ends, or stops with a checkpoint (``Execution.stop_after_epochs``)."""
+        return min(self.execution.stop_after_epochs or self.recipe.epochs, self.recipe.epochs)
+
+    @property
     def parent_id(self) -> str | None:
         """The parent's ``trial_id``."""
         if self.parent is None:

@@ -1,4 +1,4 @@
-"""Accuracy against the number of edges, as a frame: a line a row that has a finished trial and a graph."""
+"""Accuracy against the number of edges, as a frame: one line per row that has a finished trial and a graph."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def edge_points(rows: Sequence[ReportRow], trials: pd.DataFrame) -> pd.DataFrame
     """Return a line a row (``POINT_COLUMNS``), in the rows' order. Rows without edges or results are left out.
 
     Rows of one kind of network and one wiring rule share a line when they have two or more numbers of edges. Where
-    several of them have the same number, the line goes through the first published one and the others stand by
-    themselves: a line that goes up and down at one place would show no trend.
+    several of them have the same number, the line goes through the first published one and the others are single
+    points: a line that goes up and down at one place would show no trend.
     """
     records = [record for place, row in enumerate(rows) if (record := _point(place, row, trials)) is not None]
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}

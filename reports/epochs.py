@@ -1,4 +1,4 @@
-"""The history by row and epoch: means over a row's planned seeds, and what the wiring became.
+"""The history by row and epoch: means over a row's planned seeds, and the wiring's columns.
 
 Two columns are made here from what the history and ``trial.json`` hold: ``live_share`` (live edges in percent of the
 kept ones) and ``dead_nodes``. A network without a graph has none of these numbers: they are missing, not zero.

@@ -1,6 +1,6 @@
 """The report's data files.
 
-``results.parquet`` and ``results.csv`` hold one line a row and only what recipe and seeds determine, plus the
+``results.parquet`` and ``results.csv`` hold one line per row and only what recipe and seeds determine, plus the
 verdict: the same results give the same bytes, on any machine. ``trials.parquet`` and ``trials.csv`` hold the raw
 results per seed, with time, hardware and provenance.
 """

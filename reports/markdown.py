@@ -31,10 +31,10 @@ _HEADER = (
     "Live MACs",
     "Epochs",
     "Scale",
-    "Time a trial",
+    "Time per trial",
 )
 _TOP5 = ("Top-5, ours", "Top-5, published")  # after the verdict, in a table that has published ones
-_RIGHT = ("Live parameters", "Live MACs", "Epochs", "Difference", "Time a trial")
+_RIGHT = ("Live parameters", "Live MACs", "Epochs", "Difference", "Time per trial")
 _COUNTS = (
     "*Live* parameters and MACs (multiply-adds) count only what the forward pass uses and what can influence the "
     "output of the network found, as a mean over seeds; each row's details give them beside the nominal (all kept "
@@ -73,16 +73,16 @@ def render(
     lines = [line for view in views for line in view.lines]
     parts = ["# Results: Discovering Neural Wirings, reproduced", *_banner(rows), _summary(lines, generated_at)]
     if command:
-        parts.append(f"Made by {code(command)}")
+        parts.append(f"Command: {code(command)}")
     for view in views:
         parts += _table(view, trials)
     parts += leftover_section(leftovers)
     parts += [
         "---",
-        "The numbers behind this page: `results.csv` and `results.parquet` (one line a row), `trials.csv` and "
-        "`trials.parquet` (one line a seed)"
+        "The numbers of this page: `results.csv` and `results.parquet` (one line per row), `trials.csv` and "
+        "`trials.parquet` (one line per seed)"
         + (", `costs.csv` and `costs.parquet` (parameters and multiply-adds)" if any(v.costs for v in views) else "")
-        + (", `layers.csv` and `layers.parquet` (weights kept by layer)" if any(len(v.layers) for v in views) else "")
+        + (", `layers.csv` and `layers.parquet` (weights kept per layer)" if any(len(v.layers) for v in views) else "")
         + ".",
     ]
     return "\n\n".join(parts) + "\n"
@@ -96,7 +96,7 @@ def _banner(rows: Sequence[ReportRow]) -> list[str]:
     heading = " and ".join(escape(scale).upper() for scale in scales)
     also = "" if all(row.scale != PAPER_SCALE for row in rows) else " Rows at `paper` scale are marked as such below."
     return [
-        f"> ## {heading} SCALE: THIS IS NO REPRODUCTION\n>\n"
+        f"> ## {heading} SCALE: THIS IS NOT A REPRODUCTION\n>\n"
         f"> Scale {names} proves that every step runs, from the recipe to this page. It says nothing about the "
         f"accuracy of a method, and no number here may be compared with a published one. "
         f"Only `--scale paper` trains as published.{also}"
@@ -134,9 +134,9 @@ def _table(view: TableView, trials: pd.DataFrame) -> list[str]:
     parts += cost_section(view.costs)
     parts += _pictures(view.pictures)
     if view.wirings:
-        parts += ["### The wiring found", _gallery(view.wirings)]
+        parts += ["### Wirings found", _gallery(view.wirings)]
     parts += [f"- {escape(problem)}" for problem in view.problems]
-    parts.append("### How each row was made")
+    parts.append("### Details of each row")
     parts += [
         row_details(row, line, trials, end, view.layers) for (row, line), end in zip(pairs, view.ends, strict=True)
     ]

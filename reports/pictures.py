@@ -1,4 +1,4 @@
-"""A table's pictures, in the order of the report, each with what is to be seen on it."""
+"""A table's figures, in the order of the report, with their captions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reports.edge_points import edge_points
 from reports.figures.dots import draw_dots
 from reports.figures.edges import draw_edges
 from reports.figures.layers import LOWEST, draw_layers
-from reports.figures.lines import DEAD, LIVE, SWAPPED, draw_curves, draw_lines
+from reports.figures.lines import ACCURACY, DEAD, LIVE, SWAPPED, draw_lines
 from reports.figures.style import row_colours
 from reports.rows import ReportRow
 from reports.text import slug
@@ -28,10 +28,10 @@ _LAYERS = (
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of a table: the heading it stands under (shared with its neighbours), its words, its file."""
+    """One picture of a table: its heading (shared with its neighbours), caption and file."""
 
     heading: str
-    name: str  # instead of the picture, where it cannot be shown
+    name: str  # the alternative text
     caption: str
     path: Path
 
@@ -44,7 +44,7 @@ def table_pictures(
     layers: pd.DataFrame,
     folder: Path,
 ) -> list[Picture]:
-    """Draw what the table's results allow and return it.
+    """Draw the figures that the table's results allow.
 
     Args:
         rows: the table's rows, at least one.
@@ -64,7 +64,7 @@ def table_pictures(
             "Learning curves",
             "learning curves",
             _curves_caption(rows),
-            draw_curves(title, rows, history, looks, target("learning-curves")),
+            draw_lines(ACCURACY, title, rows, history, looks, target("learning-curves")),
         ),
         (
             "Ours against published",

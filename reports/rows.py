@@ -1,4 +1,4 @@
-"""The rows a report shows, as the pipeline hands them over: what was planned and what was published."""
+"""The rows that a report shows, as the pipeline passes them: what was planned and what was published."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ class ReportRow:
     published_spread_is: str | None = None  # "std", "sem" or "ci95"; other text counts as "std"
     published_parameters: str | None = None  # as printed: "0.5M"
     published_macs: str | None = None  # as printed: "41M", "> 50M"
-    quoted_mean: float | None = None  # as the paper prints it that the published number was taken from
+    quoted_mean: float | None = None  # as printed in the paper that the published number was quoted from
     quoted_origin: str | None = None  # that paper
     notes: tuple[str, ...] = ()
-    command: str | None = None  # makes the row again
+    command: str | None = None  # reproduces the row
     blocked: str | None = None  # why it cannot be run now: a trial that it starts from failed
     data_missing: str | None = None  # why it cannot be run now: its data were not found
     not_reproducible: str | None = None  # why it can never be run; such a row has no fingerprint and no seeds
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """Where the row's trials lie: table, row, fingerprint."""
+        """Table, row and fingerprint: where the row's trials are."""
         return self.table, self.row, self.fingerprint
 
     @property
@@ -59,7 +59,7 @@ class ReportRow:
 
     @property
     def other_recipe(self) -> bool:
-        """Whether its published number was trained with another recipe: shown beside ours, never judged."""
+        """Whether its published number was trained with another recipe: shown beside ours, never compared."""
         return self.published_mean is not None and self.published_recipe == "other"
 
     @property
@@ -106,7 +106,7 @@ def parse_rows(rows: Rows, scale: str) -> list[ReportRow]:
     seen: set[tuple[str, str, str]] = set()
     for row in parsed:
         if row.key in seen:
-            raise ValueError(f"row {'/'.join(row.key)} is given twice; each row may be shown once")
+            raise ValueError(f"row {'/'.join(row.key)} is given twice; give each row once")
         seen.add(row.key)
     return parsed
 

@@ -55,7 +55,7 @@ def published_sample(mean: float, spread: float | None, spread_is: str | None, n
 
     Args:
         mean: the published mean.
-        spread: what stands after the ±, None where nothing does.
+        spread: the number after the ±, or None.
         spread_is: ``sem`` or ``ci95``; anything else (``std``, a sentence, None) means a standard deviation.
         n: the number of runs.
     """
@@ -97,7 +97,7 @@ def compare(ours: Sample, published: Sample, margin: float = MARGIN) -> Comparis
         return None
     difference = ours.mean - published.mean
     error, freedom = _standard_error(ours, published)
-    if error == 0:  # no spread at all: the means are what they are, no distribution is left to ask
+    if error == 0:  # no spread at all: the difference is exact
         return Comparison(
             difference,
             p_equal=0.0 if abs(difference) < margin - _ROUNDING else 1.0,

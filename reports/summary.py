@@ -1,4 +1,4 @@
-"""One line a row: our mean and spread, the published number, the difference, the verdict, the cost."""
+"""One line per row: our mean and spread, the published number, the difference, the verdict, the cost."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SUMMARY_COLUMNS: dict[str, str] = {
     "published_recipe": "string",  # "other": trained with another recipe than ours
     "published_parameters": "string",  # as printed
     "published_macs": "string",
-    "quoted_mean": "float64",  # as the paper prints it that the published number was taken from
+    "quoted_mean": "float64",  # as printed in the paper that the published number was quoted from
     "quoted_origin": "string",
     "difference": "float64",  # only where the row is comparable
     "p_equal": "float64",

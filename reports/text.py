@@ -1,4 +1,4 @@
-"""Text that is safe to put into Markdown, figures, file names and spreadsheets, and numbers people can read.
+"""Text that is safe in Markdown, figures, file names and spreadsheets, and readable numbers.
 
 Row ids, labels, notes and failure reasons come from YAML files, folder names and logs. None of them may
 change the structure of the report, leave the output folder, or become a formula in a spreadsheet.
@@ -101,7 +101,7 @@ def plus_minus(mean: float | None, std: float | None, digits: int = 1) -> str:
 
 
 def count(value: float | None) -> str:
-    """Return a count as people write it: ``912``, ``41.5k``, ``12.3M``, ``4.09G``."""
+    """Return a count in short: ``912``, ``41.5k``, ``12.3M``, ``4.09G``."""
     if value is None or _missing(value):
         return DASH
     size, unit = abs(value), ""
@@ -114,7 +114,7 @@ def count(value: float | None) -> str:
 
 
 def count_of(value: float | None) -> str:
-    """Return a mean count in full: ``50,000``; one digit where it is small and no whole number: ``31.6``."""
+    """Return a mean count in full: ``50,000``; one digit where it is small and not whole: ``31.6``."""
     if value is None or _missing(value):
         return DASH
     digits = 0 if abs(value) >= 9_999.95 or value == round(value) else 1
@@ -129,7 +129,7 @@ def share(percent: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a time as people say it: ``4.2 s``, ``3 min 12 s``, ``2 h 05 min``."""
+    """Return a duration: ``4.2 s``, ``3 min 12 s``, ``2 h 05 min``."""
     if seconds is None or _missing(seconds):
         return DASH
     if seconds < 59.95:

@@ -1,4 +1,4 @@
-"""The store as frames: one line a trial found, one line an epoch. Accuracies are in percent here."""
+"""The store as frames: one line per trial, one line per epoch. Accuracies are in percent."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ def read_trials(results_dir: Path, rows: Rows, histories: Histories | None = Non
     """Return one line per trial found for the rows (``TRIAL_COLUMNS``), in the rows' order, then by seed.
 
     A folder that cannot be read becomes a line with status ``unreadable`` and the reason; it never raises.
-    A seed that stands both finished and unfinished counts as finished.
+    A seed that is both finished and unfinished counts as finished.
 
     Args:
         results_dir: the results folder.
         rows: what the report shows.
-        histories: gets the histories that were read on the way, for ``read_history``.
+        histories: receives the histories that are read on the way, for ``read_history``.
     """
     histories = {} if histories is None else histories
     records: list[dict[str, Any]] = []
@@ -93,7 +93,7 @@ def read_trials(results_dir: Path, rows: Rows, histories: Histories | None = Non
             if values["status"] == "done":
                 try:
                     histories[name] = read_history_file(folder / HISTORY_FILE)
-                except UNREADABLE:  # whoever needs it will say so
+                except UNREADABLE:  # ``read_history`` logs it
                     pass
                 else:
                     values = _refuse_contradiction(histories[name], values)
@@ -125,7 +125,7 @@ def read_history(results_dir: Path, trials: pd.DataFrame, histories: Histories |
         owners.append(tuple(trial[name] for name in IDENTITY))
     if not parts:
         return frame([], HISTORY_COLUMNS)
-    # whole columns at once: a frame a trial would take longer than all else in the report
+    # whole columns at once: a frame per trial would take longer than the rest of the report
     epochs = [len(part["epoch"]) for part in parts]
     columns: dict[str, Any] = {
         name: pd.Series(values, dtype=HISTORY_COLUMNS[name]).repeat(epochs).reset_index(drop=True)
@@ -136,7 +136,7 @@ def read_history(results_dir: Path, trials: pd.DataFrame, histories: Histories |
 
 
 def _refuse_contradiction(history: dict[str, Column], values: dict[str, Any]) -> dict[str, Any]:
-    """Hold a finished trial's scores against its history."""
+    """Compare a finished trial's scores with its history."""
     accuracies, epochs = history["test_accuracy"], history["epoch"][-1]
     for name, printed, found in (
         ("last accuracy", values["accuracy"], accuracies[-1]),
@@ -169,6 +169,6 @@ def _seed_folders(results_dir: Path, row: ReportRow) -> Iterator[tuple[int, Path
 
 
 def _is_folder_name(name: str) -> bool:
-    """Whether the name stands for one folder, not for a way out of the results folder."""
+    """Whether the name is that of one folder, not a way out of the results folder."""
     unsafe = name in ("", ".", "..") or any(character in name for character in "/\\\0")
     return not unsafe and len(name.encode("utf-8", "surrogatepass")) <= _LONGEST_NAME

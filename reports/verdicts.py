@@ -1,6 +1,6 @@
-"""The verdict words: what each means, and which one a row gets. This is the one place that defines them.
+"""The verdicts: what each means, and which one a row gets. Only this module defines them.
 
-Precedence, first that holds:
+The first that holds:
 
 1. ``not reproducible`` nobody can train the row, and why;
 2. ``failed``           every planned seed has ended, and at least one of them failed;
@@ -27,7 +27,7 @@ PAPER_SCALE = "paper"
 
 
 class Kind(StrEnum):
-    """The verdict words."""
+    """The verdicts."""
 
     MATCHES = "matches"
     DIFFERS_UP = "differs +"
@@ -75,7 +75,7 @@ ASSUMPTION = (
 
 @dataclass(frozen=True)
 class Progress:
-    """How many of a row's planned seeds are in which state."""
+    """The number of a row's planned seeds in each state."""
 
     planned: int
     done: int
@@ -86,7 +86,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One word, and the text of the verdict column (``partial 3/5 (smoke: no reproduction)``)."""
+    """A verdict, and the text of its column (``partial 3/5 (smoke: no reproduction)``)."""
 
     kind: Kind
     text: str
@@ -109,7 +109,7 @@ def decide(
         comparison: the tests against the published number; None for a single seed or without a number.
         comparable: whether the row was run as published and has a published number.
         scale: the scale it was run at.
-        other_recipe: whether it was run as it should be, and only its published number was not.
+        other_recipe: whether the published number was trained with another recipe than the row.
         data_missing: whether its data set was not found.
         not_reproducible: why nobody can train it, where that is so.
     """

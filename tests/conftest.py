@@ -1,17 +1,21 @@
-"""How the tests share the machine: one thread each, long files first, what all read read once, little to collect."""
+"""How the tests share the machine: one thread each, one Ray, long files first, shipped tables read once."""
 
 from __future__ import annotations
 
 import functools
 import gc
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support.services import ray_session as one_ray
 from support.services import s3_server
 from support.stubs.command import StubSchedule, quick_command
+from xdist.scheduler import LoadFileScheduling
 
 import tune_configs
 from pipelines.driver import heartbeat, status, stop_command
@@ -47,14 +51,34 @@ def load_tables(folder: Path | None = None) -> dict[str, Table]:
 tune_configs.load_tables = load_tables  # before any test module or the command takes it from there
 
 
+@functools.cache
+def _shares_ray(file: Path) -> bool:
+    """Whether tests of the file use ``ray_session``, or ``shared_ray`` in a fixture of theirs."""
+    return re.search(r'usefixtures\("ray_session"\)|\bshared_ray:', file.read_text("utf-8")) is not None
+
+
+class _ByFile(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist is not typed
+    """Runs each file in one process, and in the same one all files whose tests share a Ray."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "ray" if _shares_ray(self.config.rootpath / file) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """Schedule by files. ``--dist loadgroup`` would do, but pytest-xdist 3.8 cannot name groups in pytest 9.2."""
+    return _ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that hold tests marked slow first, in their order, so that no process is left with them at the end.
+    """Put the files that share a Ray first, then those with tests marked slow: no process is left with one at the end.
 
     Works with ``--no-loadscope-reorder`` (pyproject.toml): xdist would begin with the files of the most tests, and the
     slow ones have few.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (item.path not in slow, item.path.name not in _LONG))
+    items.sort(key=lambda item: (not _shares_ray(item.path), item.path not in slow, item.path.name not in _LONG))
 
 
 def pytest_collection_finish() -> None:
@@ -73,6 +97,21 @@ def pytest_collection_finish() -> None:
 def pytest_unconfigure() -> None:
     """Undo that, so that the interpreter can end as ever: some extensions count what is left."""
     gc.unfreeze()
+
+
+@pytest.fixture(scope="session")
+def shared_ray() -> Iterator[Mapping[str, str]]:
+    """The environment of a Ray of 4 CPUs and 2 GPUs, started once for all tests that use it."""
+    with one_ray.shared_ray() as variables:
+        yield variables
+
+
+@pytest.fixture
+def ray_session(
+    shared_ray: Mapping[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A started Ray, which ``run_schedule`` takes in place of one of its own."""
+    one_ray.use_ray(monkeypatch, shared_ray, tmp_path_factory.mktemp("tune"))
 
 
 @pytest.fixture(scope="module")

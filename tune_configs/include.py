@@ -7,7 +7,6 @@ may stand in it, so that nothing else of a recipe hides in a second file.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -121,7 +120,7 @@ def read_include(located: Located, folder: Path, space: Iterable[str], subject: 
     for key, inner in _leaves(recipe):
         if key not in known:
             raise UserError(
-                f"{inner.key_where}: {key!r} is no setting of the row's search space{nearest(key, known)} ({subject})"
+                f"{inner.key_where}: {key!r} is not in the row's search space{nearest(key, known)} ({subject})"
             )
     return Included(name, recipe, found.provenance.scale)
 
@@ -156,11 +155,6 @@ def settings(recipe: Located) -> Iterator[tuple[str, Any]]:
     """Yield the dotted names and plain values of a section."""
     for key, inner in _leaves(recipe):
         yield key, inner.plain()
-
-
-def value_text(value: Any) -> str:
-    """Return a value as it is printed."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _inside(folder: Path, name: str) -> Path:

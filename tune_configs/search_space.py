@@ -90,25 +90,20 @@ class SearchScalesFile(Config):
     paper: SearchScaleFile = SearchScaleFile()
 
 
-class SearchFile(Config):
+class SearchBudget(Config):
+    """What a search may spend."""
+
+    trials: int = Field(default=16, ge=1, description="configurations, the row's present values among them")
+    validation_images: int = Field(default=5000, ge=1, description="last training images, held out to score on")
+    first_rung_fraction: float = Field(default=0.1, gt=0, le=1, description="share of the epochs before the first cut")
+    reduction_factor: float = Field(default=3.0, gt=1, description="the best one of so many goes on from each rung")
+
+
+class SearchFile(SearchBudget):
     """The ``search:`` section of a row."""
 
     space: dict[str, Any] = Field(min_length=1, description="dotted setting -> its values")
-    trials: int = Field(default=16, ge=1, description="configurations, the row's present values among them")
-    validation_images: int = Field(default=5000, ge=1, description="last training images, held out to score on")
-    first_rung_fraction: float = Field(default=0.1, gt=0, le=1, description="ASHA: share of the epochs before a choice")
-    reduction_factor: float = Field(default=3.0, gt=1, description="ASHA: one of so many goes on at each rung")
     scales: SearchScalesFile = SearchScalesFile()
-
-
-@dataclass(frozen=True)
-class SearchBudget:
-    """What a search may spend at a scale. Names as in ``SearchFile``."""
-
-    trials: int
-    validation_images: int
-    first_rung_fraction: float
-    reduction_factor: float
 
 
 @dataclass(frozen=True)
@@ -148,12 +143,10 @@ def parse_search(located: Located, subject: str) -> SearchSettings:
     body = validate(SearchFile, located, subject)
     dimensions = _entry(located, "space").value
     space = {key: _dimension(key, inner, subject) for key, inner in dimensions.items()}
-    budgets: dict[Scale, SearchBudget] = {}
-    for scale in SCALES:
-        at_scale: SearchScaleFile = getattr(body.scales, scale)
-        values = {name: getattr(at_scale, name) for name in SearchScaleFile.model_fields}
-        values = {name: getattr(body, name) if value is None else value for name, value in values.items()}
-        budgets[scale] = SearchBudget(**values)
+    own = {name: getattr(body, name) for name in SearchBudget.model_fields}
+    budgets = {
+        scale: SearchBudget(**(own | getattr(body.scales, scale).model_dump(exclude_none=True))) for scale in SCALES
+    }
     return SearchSettings(space, budgets)
 
 

@@ -23,6 +23,9 @@ class Execution(Config):
     threads: int = Field(default=1, ge=1, description="torch threads; recorded, and kept when a trial is resumed")
     compile: bool = Field(default=False, description="torch.compile the network")
     checkpoint_minutes: float = Field(default=5.0, ge=0, description="0: after every epoch")
+    stop_after_epochs: int | None = Field(
+        default=None, ge=1, description="epochs after which the trial stops with a checkpoint; None: its last epoch"
+    )
     workers: int = Field(default=1, ge=1, description="processes that share each batch, one device each")
     loader_workers: int = Field(default=0, ge=0, description="processes that decode images for each worker; 0: itself")
     data_dir: Annotated[str | None, BeforeValidator(_as_text)] = Field(

@@ -1,9 +1,9 @@
-"""How much memory a trial needs at most, found out by a few steps of it on noise. Free of data sets.
+"""How much memory a trial needs at most, measured by a few of its steps on noise. Reads no data set.
 
-The steps are the recipe's own: its network and rule, its batch size, precision and momentum. What a rule
-does at an epoch's end, and an evaluation, are done once, too; images that would lie on the device lie there. Not met
-are sizes that grow while a network is trained, of which there are none but the continuous network's, whose solver keeps
-one state a step whatever it does.
+The steps are the recipe's own: its network and rule, its batch size, precision and momentum. An epoch's end, with what
+the rule does there, and an evaluation are run once, too; images that a trial keeps on the device are allocated. Sizes
+that grow while a network is trained are not measured; only the continuous network has one, and its solver keeps one
+state a step in any case.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ STEPS = 3  # the first one makes gradients and momentum, the second one has them
 def peak_bytes(recipe: Recipe, execution: Execution) -> int:
     """Return the most memory that a trial of the recipe takes in this process, in bytes.
 
-    On CUDA it is what torch reserves on the device, without the context of CUDA itself; on a CPU, for which it is of no
-    other use than to try it out, the peak of the whole process.
+    On CUDA it is what torch reserves on the device, without the context of CUDA itself; on a CPU, where it serves
+    tests only, the peak of the whole process.
 
     Args:
         recipe: what would be trained; one that starts from a parent starts from drawn weights here.

@@ -42,7 +42,7 @@ class Session:
         group: this worker among the others.
         feeds: the recipe's images.
         log: the trial's.
-        resumed: how often the trial has gone on at least, whatever its checkpoint says.
+        resumed: least number of times that the trial has gone on; its checkpoint may not know all of them.
     """
 
     def __init__(self, task: TrialTask, group: WorkerGroup, feeds: Feeds, log: TrialLog, resumed: int) -> None:
@@ -70,7 +70,8 @@ class Session:
     def train(self, hooks: Hooks) -> None:
         """Run the epochs that are left; raises NotFiniteError if the network diverges."""
         self.heartbeat()
-        while self.state.epoch < self.recipe.epochs:
+        last = min(self.task.execution.stop_after_epochs or self.recipe.epochs, self.recipe.epochs)
+        while self.state.epoch < last:
             with finite_epoch(self.network, self.state.epoch):
                 rate = train_epoch(
                     self.recipe,
@@ -81,11 +82,14 @@ class Session:
                 )
                 line = self.end_epoch(rate)
             self.log.write(format_epoch(line))
-            if self.state.epoch == self.recipe.epochs or self.checkpoint_due():
+            if self.state.epoch == last or self.checkpoint_due():
                 self.checkpoint()
             else:
                 self.heartbeat()
             hooks.on_epoch(line)
+        if self.state.epoch < self.recipe.epochs:
+            self.log.write(f"stopped as asked after {self.state.epoch} of {self.recipe.epochs} epochs")
+            raise TrialStopped
 
     def after_step(self, should_stop: Callable[[], bool], synced: bool) -> None:
         """Between steps: stop if asked to, write a checkpoint and the progress when it is time.

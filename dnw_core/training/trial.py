@@ -22,7 +22,7 @@ def run_trial(task: TrialTask, hooks: Hooks = NO_HOOKS) -> TrialRecord:
     Raises:
         TrialFailedError: training cannot go on (a loss that is not finite), the parent cannot be used, or workers are
             lost again and again.
-        TrialStopped: ``hooks.should_stop`` returned True.
+        TrialStopped: ``hooks.should_stop`` returned True, or the trial has ``execution.stop_after_epochs`` epochs.
         UserError: the data set is missing or broken, or a setting does not fit the network or the recipe's batch.
         ValueError: ``task.parent`` is given where ``recipe.parent`` is not set, or the other way round.
     """

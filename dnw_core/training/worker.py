@@ -21,8 +21,8 @@ def run_worker(task: TrialTask, group: WorkerGroup, hooks: Hooks = NO_HOOKS, *, 
     """Train as one worker of a trial; return the trial's record on the main worker, None on the others.
 
     Called in each of the group's processes with the same recipe, seed and identity; ``torch.distributed`` must be
-    initialised if there are several. If one process dies or raises, the others may wait for it until they are ended:
-    whoever started them must do that.
+    initialised if there are several. If one process dies or raises, the others may wait for it until they are ended;
+    the caller that started them must do that.
 
     Args:
         task: the trial. Its execution's ``device`` is this process's own, and ``workers`` is not read; its folder is

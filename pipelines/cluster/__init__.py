@@ -1,43 +1,59 @@
-"""The machines: Ray is started or joined here, nodes are asked what they have and can see, and leave."""
+"""The machines: Ray is started or joined here, nodes are checked, and trials leave machines that go."""
 
 from pipelines.cluster.capacity import check_machines, room_of_all
 from pipelines.cluster.connection import check_cluster, connect, resolve_address, try_address
 from pipelines.cluster.environment import cluster_environment, ray_environment
-from pipelines.cluster.nodes import HEAD, Node, across_at_once, future_nodes, living_nodes
+from pipelines.cluster.fit import across_at_once
+from pipelines.cluster.nodes import Node, future_nodes, living_nodes
 from pipelines.cluster.preemption import (
     DRAINED,
     TERMINATED,
-    Leaving,
     Preempted,
-    at_work,
-    trial_processes,
+    ShouldStop,
+    preemption_reason,
+    training_marker,
     watch_for_sigterm,
-    why_leave,
 )
-from pipelines.cluster.visibility import MOST_UNFIT, VisibilityProbe
+from pipelines.cluster.process_registry import trial_processes
+from pipelines.cluster.ray_internals import (
+    HEAD,
+    cause,
+    death_of_actor,
+    drain_node,
+    error_of_trial,
+    is_loss,
+    is_out_of_memory,
+)
+from pipelines.cluster.visibility import MAX_SENT_BACK, VisibilityProbe
 
 __all__ = [
     "DRAINED",
     "HEAD",
-    "MOST_UNFIT",
+    "MAX_SENT_BACK",
     "TERMINATED",
-    "Leaving",
     "Node",
     "Preempted",
+    "ShouldStop",
     "VisibilityProbe",
     "across_at_once",
-    "at_work",
+    "cause",
     "check_cluster",
     "check_machines",
     "cluster_environment",
     "connect",
+    "death_of_actor",
+    "drain_node",
+    "error_of_trial",
     "future_nodes",
+    "is_loss",
+    "is_out_of_memory",
     "living_nodes",
+    "preemption_reason",
     "ray_environment",
     "resolve_address",
     "room_of_all",
+    "training_marker",
     "trial_processes",
     "try_address",
     "watch_for_sigterm",
-    "why_leave",
 ]

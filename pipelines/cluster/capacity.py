@@ -1,4 +1,4 @@
-"""The machines of the connected Ray, as the scheduler sees them: what fits, what they lack, how much room there is."""
+"""What the scheduler asks of the machines of the connected Ray: what fits, what they lack, how much room there is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from dnw_core.errors import DataMissingError, UserError
 from pipelines.cluster.connection import is_loopback
-from pipelines.cluster.nodes import check_nodes, check_resources, future_nodes, living_nodes
+from pipelines.cluster.fit import place_on_nodes
+from pipelines.cluster.node_checks import check_nodes
+from pipelines.cluster.nodes import future_nodes, living_nodes
 from pipelines.cluster.visibility import VisibilityProbe
 from pipelines.driver import Display
 from pipelines.plan import missing_line, worker_lines
@@ -19,53 +21,57 @@ _ROOM_SECONDS = 5.0
 def check_machines(
     specs: Sequence[TrialSpec],
     cluster: str | None,
-    sight: VisibilityProbe,
+    probe: VisibilityProbe,
     display: Display,
     node_types: Sequence[NodeType] | None = None,
 ) -> tuple[list[TrialSpec], dict[str, str]]:
-    """Return the trials, each with the way it goes on the machines of the connected Ray, and what data no node has.
+    """Return the trials, placed on the machines of the connected Ray, and the data sets that no node has, and why.
 
-    Trials without data are left out. Says so, says how trials with several workers go, and warns of a cluster without
-    authentication.
+    Trials without data are left out, and the user is told; also how trials with several workers are placed, and that a
+    cluster has no authentication.
 
     Args:
         specs: the trials to come.
         cluster: None for this machine.
-        sight: what every machine must see.
-        display: told what is to be said.
-        node_types: machines that an autoscaler can start; they count for what fits, and are asked when they are there.
-            None where the command cannot name any.
+        probe: what every machine must see.
+        display: shows the user these lines.
+        node_types: machines that an autoscaler can start. They count for what fits; what they see is checked once they
+            run. None where the command has no option to name them.
 
     Raises:
-        UserError: if a trial fits nowhere, a node lacks code, folders or data that others have, or none has its data.
+        UserError: if a trial fits nowhere, or a node lacks code, folders or data that others have.
+        DataMissingError: if no trial has its data on any node.
     """
     import ray
 
     nodes = living_nodes(ray.nodes())
     try:
-        placed = check_resources(specs, [*nodes, *future_nodes(node_types or ())])
+        placed = place_on_nodes(specs, [*nodes, *future_nodes(node_types or ())])
     except UserError as error:
         if cluster is None or node_types is None or node_types:
             raise
-        hint = "if the cluster starts machines by itself, name their shape with --node-type CPU=NUMBER,GPU=NUMBER"
-        raise UserError(f"{error}; {hint}") from None
+        raise UserError(
+            f"{error}; if the cluster starts machines by itself, give their size with --node-type CPU=NUMBER,GPU=NUMBER"
+        ) from None
     for line in worker_lines(placed):
         display.note(line)
     if cluster is None:
         return placed, {}
-    sight.leave()
-    unguarded, missing = check_nodes(placed, nodes, sight)
+    probe.write_marker()
+    unguarded, missing = check_nodes(placed, nodes, probe)
     address = str(ray.get_runtime_context().gcs_address)
     if unguarded and not is_loopback(address):
         display.note(
-            f"warning: the Ray cluster at {address} runs without token authentication: whoever reaches its ports can "
-            "run code on it; start every node with RAY_AUTH_MODE=token"
+            f"warning: the Ray cluster at {address} runs without token authentication, so anyone who reaches its "
+            "ports can run code on it; start every node with RAY_AUTH_MODE=token"
         )
-    return leave_out(placed, missing, display.note), missing
+    return without_missing_data(placed, missing, display.note), missing
 
 
-def leave_out(specs: Sequence[TrialSpec], missing: Mapping[str, str], say: Callable[[str], None]) -> list[TrialSpec]:
-    """Return the trials whose data are there.
+def without_missing_data(
+    specs: Sequence[TrialSpec], missing: Mapping[str, str], say: Callable[[str], None]
+) -> list[TrialSpec]:
+    """Return the trials whose data are there; says which rows are left out.
 
     Raises:
         DataMissingError: if none is left.
@@ -80,10 +86,10 @@ def leave_out(specs: Sequence[TrialSpec], missing: Mapping[str, str], say: Calla
 
 
 def room_of_all(node_types: Sequence[NodeType] = ()) -> Callable[[], Room]:
-    """Return a function that tells the CPUs and GPUs of all machines, asked of Ray now and then: nodes may join.
+    """Return a function that returns the CPUs and GPUs of all machines; it asks Ray now and then, since nodes may join.
 
-    An autoscaler starts machines for what waits to be placed, so with ``node_types`` there is room for twice what is
-    there and one machine of each type: the cluster may double, and trials that come late still overtake most others.
+    An autoscaler starts machines for what waits to be placed. So with ``node_types`` the room is twice what is there
+    and one machine of each type: the cluster may double, and trials that come late still overtake most others.
     """
     import ray
 

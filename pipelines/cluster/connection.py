@@ -2,6 +2,8 @@
 
 Every failure to connect is a ``UserError`` of one line within ``CONNECT_SECONDS``: ``ray.init`` itself may retry for
 minutes, or hang on the address of a cluster that is gone, so the address is tried from outside first.
+
+Ray reads its environment when it is imported, so one process connects either to clusters or to Rays of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ from typing import Any
 
 from dnw_core.errors import UserError
 from pipelines.cluster.environment import (
-    CLUSTERS_VARIABLE,
     QUIET,
     cluster_environment,
     local_environment,
@@ -29,11 +30,12 @@ from pipelines.cluster.environment import (
     runtime_folder,
 )
 from pipelines.cluster.head_watch import head_watch
+from pipelines.text import one_line
 
 CONNECT_SECONDS = 60.0  # from a network disk, or on a busy machine, loading Ray alone may take half of it
-_WHY_NOT = (
-    "is it Ray, is its token set here (RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH), and is this machine one of "
-    "its nodes?"
+_CHECK = (
+    "check that it is Ray, that its token is set here (RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH), and that this "
+    "machine is one of its nodes"
 )
 OBJECT_STORE_BYTES = 200 * 2**20  # trials pass a few hundred bytes each; Ray's default is 30 % of the memory
 _SHIPPED = ("dnw_core", "tune_configs", "pipelines", "reports")
@@ -42,12 +44,12 @@ _TRY = "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, logg
 
 @contextlib.contextmanager
 def connect(cluster: str | None, resume: str = "the same command") -> Iterator[Path]:
-    """Connect to Ray for the block, and leave nothing running, set or lying about after it.
+    """Connect to Ray for the block; afterwards no process, variable or folder of it is left.
 
     Args:
         cluster: None for a Ray of our own on this machine; else the address (``host:port`` or ``auto``) of a
             running cluster, which gets this project's code with every trial.
-        resume: the command that goes on after the cluster was lost, for the message.
+        resume: the command that continues after the cluster was lost, for the message.
 
     Yields:
         A private temporary folder for the run (Tune's files).
@@ -65,7 +67,6 @@ def connect(cluster: str | None, resume: str = "the same command") -> Iterator[P
             variables["RAY_ADDRESS"] = address
             options = {"address": address, "runtime_env": code_for_nodes()}
         without = ("RAY_ADDRESS",) if cluster is None else ()
-        clusters = os.environ.get(CLUSTERS_VARIABLE)
         with ray_environment(variables, without):
             if cluster is not None:
                 try_address(options["address"])
@@ -73,54 +74,32 @@ def connect(cluster: str | None, resume: str = "the same command") -> Iterator[P
 
             try:
                 try:
-                    with _clusters_allowed(cluster is not None, clusters):
-                        ray.init(log_to_driver=False, logging_level="ERROR", **options)
-                except Exception as error:  # of no common base; on a machine with too much to do a start takes too long
+                    ray.init(log_to_driver=False, logging_level="ERROR", **options)
+                except Exception as error:  # these have no common base; on an overloaded machine a start takes too long
                     where = "on this machine" if cluster is None else f"beside the cluster at {options['address']}"
-                    raise UserError(f"Ray could not be started {where}: {_last_line(str(error))}") from None
+                    raise UserError(f"Ray could not be started {where}: {_exception_line(str(error))}") from None
                 with contextlib.nullcontext() if cluster is None else head_watch(options["address"], resume):
                     yield folder
             finally:
                 shut_down()
 
 
-@contextlib.contextmanager
-def _clusters_allowed(allowed: bool, users: str | None) -> Iterator[None]:
-    """Let Ray take an address that other machines reach, or the loopback's, for the node that it starts in the block.
-
-    Ray has read the variable when it was imported, which may have been for another run of this process, and looks at
-    what it has read each time it starts or joins a node.
-
-    Args:
-        allowed: whether this run is on a cluster.
-        users: what the user has set the variable to; it stands where clusters are allowed, and after the block.
-    """
-    from ray._private import ray_constants
-
-    usual = sys.platform not in ("darwin", "win32") if users is None else users.lower() in ("1", "true")
-    ray_constants.ENABLE_RAY_CLUSTER = usual and allowed
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = usual
-
-
 def shut_down() -> None:
-    """Leave Ray, with no other thread in its way.
+    """Disconnect from Ray while no other thread collects garbage.
 
-    Python collects garbage in whichever thread happens to run. A handle of a Ray process that another thread (the
-    tracker's) collects in the middle of the shutdown speaks to a worker that is gone, and Ray ends the whole process
-    for it. So they are collected here and now, and nothing is while Ray shuts down.
+    Python collects garbage in whichever thread happens to run. If another thread (the tracker's) collects a handle of a
+    Ray process in the middle of the shutdown, the handle calls a worker that is gone, and Ray ends the whole process.
+    So handles are collected first, and nothing is while Ray shuts down.
     """
     import ray
 
-    collecting = gc.isenabled()
+    enabled = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
         ray.shutdown()
     finally:
-        if collecting:
+        if enabled:
             gc.enable()
 
 
@@ -137,7 +116,7 @@ def resolve_address(cluster: str) -> str:
     """Return ``host:port`` for what ``--cluster`` was given.
 
     Raises:
-        UserError: if there is no address, or it is of another kind.
+        UserError: if there is no address, or it is not ``HOST:PORT``.
     """
     address = cluster.strip()
     if address in ("", "auto"):
@@ -157,7 +136,7 @@ def resolve_address(cluster: str) -> str:
 
 
 def _address_of_this_node() -> str:
-    """Return the address that ``ray start`` left on this machine, or nothing."""
+    """Return the address that ``ray start`` wrote on this machine; an empty text if there is none."""
     folder = Path(os.environ.get("RAY_TMPDIR") or "/tmp")  # noqa: S108 - where Ray puts it
     try:
         return (folder / "ray" / "ray_current_cluster").read_text("utf-8").strip()
@@ -169,14 +148,16 @@ def try_address(address: str, limit: float = CONNECT_SECONDS) -> None:
     """Connect once from a process of its own, which can be ended when it hangs.
 
     Raises:
-        UserError: if nothing listens there, or it is no Ray cluster that takes us, or it takes over ``limit`` seconds.
+        UserError: if nothing listens there, it is not a Ray cluster that accepts us, or takes over ``limit`` seconds.
     """
     begun = time.monotonic()
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=min(5.0, limit)).close()
     except OSError as error:
-        raise UserError(f"no Ray cluster answers at {address} ({error.strerror or error}); is it running?") from None
+        raise UserError(
+            f"no Ray cluster answers at {address} ({error.strerror or error}); check that it runs"
+        ) from None
     left = limit - (time.monotonic() - begun)
     try:
         result = subprocess.run(  # noqa: S603 - our own interpreter, and an address of a checked form
@@ -188,20 +169,19 @@ def try_address(address: str, limit: float = CONNECT_SECONDS) -> None:
         )
     except subprocess.TimeoutExpired:
         raise UserError(
-            f"the Ray cluster at {address} did not take the connection within {limit:.0f} s; {_WHY_NOT}"
+            f"the Ray cluster at {address} did not accept the connection within {limit:.0f} s; {_CHECK}"
         ) from None
     if result.returncode:
-        why = _last_line(result.stderr)
-        # which is all that Ray says of a token that is wrong or missing
-        hint = f"; {_WHY_NOT}" if why.startswith("ConnectionError") else ""
+        why = _exception_line(result.stderr)
+        # a ConnectionError is all that Ray says of a token that is wrong or missing
+        hint = f"; {_CHECK}" if why.startswith("ConnectionError") else ""
         raise UserError(f"cannot join the Ray cluster at {address}: {why}{hint}")
 
 
-def _last_line(text: str) -> str:
+def _exception_line(text: str) -> str:
     """Return the last exception line of a traceback (the last line, when there is none)."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
-    return (errors or lines or ["it said nothing"])[-1][:300]
+    errors = re.findall(r"^\s*([\w.]*(?:Error|Exception)\b.*)$", text, re.MULTILINE)
+    return one_line(errors[-1] if errors else text, last=True) or "no reason was given"
 
 
 def is_loopback(address: str) -> bool:
@@ -216,7 +196,7 @@ def is_loopback(address: str) -> bool:
 def code_for_nodes() -> dict[str, Any]:
     """Return the runtime environment that brings this project's packages to every node.
 
-    The packages themselves, not the folder they lie in: that works from a checkout and from an installation.
+    The packages themselves, not the folder that holds them: that works from a checkout and from an installation.
     """
     from dnw_core.code_version import COMMIT_VARIABLE, code_version
 
@@ -230,9 +210,9 @@ def code_for_nodes() -> dict[str, Any]:
 
 
 def check_cluster(address: str) -> None:
-    """Check that the cluster takes us, before a result is moved aside for it.
+    """Check that the cluster accepts us, before a result is moved aside for it.
 
     Raises:
-        UserError: within 20 s, if it does not.
+        UserError: within ``CONNECT_SECONDS``, if it does not.
     """
     try_address(resolve_address(address))

@@ -1,9 +1,9 @@
 """The folders and environment variables of one Ray run, set before ray is imported and removed after it.
 
-Measured reasons (Ray 2.60): Ray writes its token world-readable into the home folder, reports usage, leaves its
-session folders behind for ever, and runs workers at niceness 15, which makes times incomparable. On Linux its ports
-listen on every interface even when it is alone on its machine; where it believes that it cannot form clusters (its
-way on macOS and Windows) it takes 127.0.0.1 for its node's address, and all of them listen there only.
+Measured with Ray 2.60: Ray writes its token world-readable into the home folder, reports usage, never removes its
+session folders, and runs workers at niceness 15, which makes times incomparable. On Linux its ports listen on every
+interface even when it is alone on its machine. Where it may not form clusters (its default on macOS and Windows), its
+node's address is 127.0.0.1, and all of its ports listen there only.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from pipelines.cluster.ray_internals import CLUSTERS_VARIABLE, NICENESS_VARIABLE, START_WAIT_VARIABLE
 from pipelines.private_folder import private_folder
 
 _PREFIX = "dnw-ray-"
@@ -22,14 +23,11 @@ _PREFIX = "dnw-ray-"
 _LONGEST_TEMPORARY = 30
 _TOKEN = secrets.token_hex(32)  # one a process: Ray reads its token once, and a second run would be refused
 
-CLUSTERS_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""Whether Ray may form clusters here; it reads it when it is imported. "0" keeps its ports on the loopback."""
-
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9/",  # a disabled cluster reports that it is disabled
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    # half a page for each dead process, two for each lost machine; we say it in a line
+    # Ray logs half a page for each dead process and two for each lost machine; the display has a line for each
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^A worker died or was killed while executing|^Raylet is terminated|"
     "^The node with node id: .* has been marked dead",
     "RAY_AIR_NEW_OUTPUT": "0",  # the old output can be silenced, the new one prints a box at verbosity 0
@@ -37,19 +35,19 @@ QUIET = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own turns Ctrl-C into an ordinary end
     "TUNE_GLOBAL_CHECKPOINT_S": "inf",  # once, at the start: its experiment state is never read
     "TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "60",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a lost worker is a lost worker, announced or not
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a lost worker is handled the same way whether announced or not
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "900",  # from a network disk torch alone may take more than its minute
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
 }
-"""What every process of a run has set: nothing phones home, and Tune keeps to scheduling."""
+"""Set in every process of a run: nothing reports usage, and Tune only schedules."""
 
 
 def local_environment(folder: Path) -> dict[str, str]:
     """Return the variables of a Ray of our own, whose token is the file ``folder/token``.
 
-    Workers start with the driver's environment, but know neither its ``sys.path`` nor where this project lies.
+    Workers start with the driver's environment, but know neither its ``sys.path`` nor where this project is.
     """
     root = str(Path(__file__).resolve().parents[2])
     return {
@@ -57,8 +55,8 @@ def local_environment(folder: Path) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH")))),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
-        "RAY_worker_niceness": "0",
-        "RAY_raylet_start_wait_time_s": "150",  # a machine with much to do takes longer than Ray's half minute
+        NICENESS_VARIABLE: "0",
+        START_WAIT_VARIABLE: "150",  # a busy machine takes longer than Ray's half minute
         CLUSTERS_VARIABLE: "0",
     }
 
@@ -66,7 +64,7 @@ def local_environment(folder: Path) -> dict[str, str]:
 def cluster_environment() -> dict[str, str]:
     """Return the variables for joining a running cluster: token mode wherever the user has a token.
 
-    With the mode unset Ray picks a token up for the address ``auto`` only, not for a given one.
+    With the mode unset Ray uses a token for the address ``auto`` only, not for a given one.
     """
     variables = dict(QUIET)
     if "RAY_AUTH_MODE" not in os.environ and has_token():

@@ -1,8 +1,8 @@
-"""A cluster's head that is gone ends the driver, with a word.
+"""Ends the driver with one line when the cluster's head is gone.
 
 Ray itself tries for a minute to reach the head again and then ends the process from within, past all of Python, with
-a message of its own. So the head's port is tried from a thread, and shortly before that minute is over the driver
-says what has happened and ends. Nothing is lost by it: what was finished is in the store, the rest has checkpoints.
+a message of its own. So a thread tries the head's port, and shortly before that minute is over the driver says what
+has happened and ends. Nothing is lost: what was finished is in the store, the rest has checkpoints.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import threading
 import time
 from collections.abc import Iterator
 
+from pipelines.cluster.ray_internals import RECONNECT_SECONDS, RECONNECT_VARIABLE
+
 LOST = 1
 """The exit code: something is missing."""
 
 _PERIOD_SECONDS = 3.0
-_RAYS_VARIABLE = "RAY_gcs_rpc_server_reconnect_timeout_s"
-_RAYS_SECONDS = 60.0
 _SHARE = 0.75  # of the time after which Ray ends the process
 
 
@@ -30,7 +30,7 @@ def head_watch(address: str, resume: str) -> Iterator[None]:
 
     Args:
         address: the head's ``host:port``.
-        resume: the command that goes on when a cluster is there again, for the line.
+        resume: the command that continues when a cluster is there again, for the line.
     """
     done = threading.Event()
     watch = threading.Thread(target=_watch, args=(address, resume, done, patience()), name="head-watch", daemon=True)
@@ -43,11 +43,11 @@ def head_watch(address: str, resume: str) -> Iterator[None]:
 
 
 def patience() -> float:
-    """Return after how many seconds without an answer a head is given up: before Ray does it."""
+    """Return after how many seconds without an answer the head counts as gone: before Ray ends the process."""
     try:
-        return _SHARE * float(os.environ[_RAYS_VARIABLE])
+        return _SHARE * float(os.environ[RECONNECT_VARIABLE])
     except (KeyError, ValueError):
-        return _SHARE * _RAYS_SECONDS
+        return _SHARE * RECONNECT_SECONDS
 
 
 def answers(address: str, limit: float = 2.0) -> bool:
@@ -71,8 +71,8 @@ def _watch(address: str, resume: str, done: threading.Event, limit: float) -> No
 
 def _end(address: str, resume: str, limit: float) -> None:
     print(
-        f"\nerror: the head of the Ray cluster at {address} has not answered for {limit:.0f} s, and without it nothing "
-        "can go on; what was finished is kept. When a cluster is there again: " + resume,
+        f"\nerror: the head of the Ray cluster at {address} has not answered for {limit:.0f} s, and nothing can go on "
+        f"without it; finished trials are kept. When a cluster is there again: {resume}",
         file=sys.stderr,
         flush=True,
     )

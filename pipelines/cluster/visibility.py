@@ -1,12 +1,14 @@
-"""Whether a machine sees what a trial needs, asked again where the trial starts: nodes join while a run lasts.
+"""Whether a machine sees the results folder and the data, asked before training and where each trial starts.
 
-Those that are there at its beginning are asked before anything is trained (``ray_nodes.check_nodes``). One that comes
-later and does not see the results folder or the data would fail every trial it is given, quickly, and so be given the
-next one. Such a trial waits a little before it ends, is no failure, and is handed out again.
+Nodes join while a run lasts, so the machines that are there at its beginning (``node_checks``) are not all. One that
+comes later and does not see what it needs would fail every trial that it gets, quickly, and so get the next one. Such
+a trial waits a little before it ends, does not count as a failure, and is handed out again.
 """
 
 from __future__ import annotations
 
+import os
+import platform
 import secrets
 import time
 from pathlib import Path
@@ -15,69 +17,65 @@ from dnw_core.errors import UserError
 from pipelines.spec import TrialSpec
 from pipelines.storage import NodeUnusableError, RemoteStaging
 
-MOST_UNFIT = 6
-"""Trials that machines send back, until the run ends and says why."""
+MAX_SENT_BACK = 6
+"""Trials that machines send back before the run ends and says why."""
 
 WAIT_SECONDS = 10.0
-"""Before a trial is sent back: meanwhile the other machines take the next ones."""
+"""How long a trial waits before it is sent back: meanwhile the other machines take the next ones."""
 
 
 class VisibilityProbe:
-    """What every machine of a run must see; goes to the trial's process through pickle.
+    """What every machine of a run must see; goes to other processes through pickle.
 
     Args:
         folder: this run's own folder below the results folder, where all machines should see it.
-        far: what reaches the results where no other machine sees that folder; asked in its place.
+        remote: what reaches the results where no other machine sees that folder; asked in its place.
     """
 
-    def __init__(self, folder: Path, far: RemoteStaging | None = None) -> None:
-        self.far = far
-        self._path = None if far is not None else folder / "probe"
-        self._word = secrets.token_hex(16)
+    def __init__(self, folder: Path, remote: RemoteStaging | None = None) -> None:
+        self._remote = remote
+        self._marker = folder / "probe"
+        self._text = secrets.token_hex(16)
 
-    @property
-    def probe(self) -> tuple[str, str]:
-        """The file and the word in it."""
-        return str(self._path), self._word
+    def write_marker(self) -> None:
+        """Write in the driver what the other machines must find."""
+        if self._remote is not None:
+            self._remote.write_marker(self._text)
+        else:
+            self._marker.write_text(self._text, "utf-8")
 
-    def leave(self) -> None:
-        """Leave the word for the others to find."""
-        if self.far is not None:
-            self.far.leave(self._word)
-        if self._path is not None:
-            self._path.write_text(self._word, "utf-8")
+    def trouble(self, node: str) -> str:
+        """Return what keeps this machine, whose id is ``node``, from the results; an empty text if nothing does."""
+        if self._remote is not None:
+            return self._remote.probe(self._text, node)
+        results = self._marker.parents[2]
+        try:
+            seen = self._marker.read_text("utf-8")
+        except OSError:
+            seen = ""
+        if seen != self._text:
+            return f"it does not see the results folder {results} of the driver; put --results-dir on a shared disk"
+        return "" if os.access(self._marker.parent, os.W_OK) else f"it may not write into the results folder {results}"
+
+    def trouble_after(self, node: str) -> str:
+        """Return, in the driver, what is wrong with what a machine has written; an empty text if nothing is."""
+        arrived = self._remote is None or self._remote.answered(self._text, node)
+        return "" if arrived else f"what it wrote to {self._remote} did not arrive there"
 
     def check(self, spec: TrialSpec) -> None:
-        """Look for the word and the trial's data from this machine.
+        """Check that this machine sees the results folder and the trial's data.
 
         Raises:
-            NodeUnusableError: after ``WAIT_SECONDS``, if one of them cannot be seen.
+            NodeUnusableError: after ``WAIT_SECONDS``, if it does not.
         """
-        trouble = self._trouble(spec)
+        trouble = self.trouble("") if self._remote is None else ""  # staging checks the way to remote results itself
+        if not trouble and not spec.resources.across_nodes:  # else this process only leads
+            from dnw_core.data import check_dataset
+
+            try:
+                check_dataset(spec.recipe.data.dataset, spec.execution)
+            except UserError as error:
+                trouble = str(error)
         if trouble:
             time.sleep(WAIT_SECONDS)
-            raise NodeUnusableError(f"node {_name()}: {trouble}")
-
-    def _trouble(self, spec: TrialSpec) -> str:
-        if self._path is not None:
-            try:
-                seen = self._path.read_text("utf-8")
-            except OSError:
-                seen = ""
-            if seen != self._word:
-                return f"it does not see the results folder {spec.results_dir} of the driver"
-        if spec.resources.across_nodes:  # it only leads
-            return ""
-        from dnw_core.data import check_dataset
-
-        try:
-            check_dataset(spec.recipe.data.dataset, spec.execution)
-        except UserError as error:
-            return str(error)
-        return ""
-
-
-def _name() -> str:
-    import platform
-
-    return platform.node()
+            raise NodeUnusableError(f"node {platform.node()}: {trouble}")

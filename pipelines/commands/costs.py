@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dnw_core.errors import UserError
@@ -18,7 +18,7 @@ from pipelines.commands.arguments import CommandParser, absolute_path, add_row_o
 from pipelines.commands.shell import ALL_DONE, run
 from pipelines.counts import CostFile, CostLine, RowCounts, cost_lines, source_digest, trained_costs
 from pipelines.plan import select_rows
-from pipelines.storage import home_at
+from pipelines.storage import open_backend
 from pipelines.text import columns
 from tune_configs import Table, load_tables
 
@@ -71,8 +71,8 @@ def _run(options: CostOptions) -> int:
 
 def _trained(place: Path | str) -> dict[tuple[str, str, str], list[Cost]]:
     """Return the counts of finished trials."""
-    home = home_at(place)
-    with home.looking():
+    home = open_backend(place)
+    with home.reading():
         if not home.results_dir.is_dir():
             raise UserError(f"there is no results folder {home}; give another --results-dir, or leave it out")
         return trained_costs(home.open_store())
@@ -80,7 +80,7 @@ def _trained(place: Path | str) -> dict[tuple[str, str, str], list[Cost]]:
 
 def _write(path: Path, counts: dict[str, RowCounts], lines: Sequence[CostLine]) -> None:
     kept = CostFile(source=source_digest(), counts=counts).model_dump(mode="json")
-    content = {**kept, "rows": [line.as_dict() for line in lines]}
+    content = {**kept, "rows": [asdict(line) for line in lines]}
     try:
         write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:

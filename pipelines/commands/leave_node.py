@@ -14,12 +14,18 @@ import time
 from collections.abc import Callable, Sequence
 
 from dnw_core.errors import UserError
-from pipelines.cluster import cluster_environment, ray_environment, resolve_address, trial_processes, try_address
+from pipelines.cluster import (
+    cluster_environment,
+    drain_node,
+    ray_environment,
+    resolve_address,
+    trial_processes,
+    try_address,
+)
 from pipelines.commands.arguments import CommandParser, whole_number
 from pipelines.commands.shell import ALL_DONE, NOT_ALL_DONE, run
 
 _POLL_SECONDS = 0.2
-_DRAIN_RPC_SECONDS = 10
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,19 +100,12 @@ def drain(cluster: str, seconds: float) -> None:
         address = resolve_address(cluster)
         try_address(address)
         import ray
-        from ray.core.generated import autoscaler_pb2
 
         with ray_environment({"RAY_ADDRESS": address}):
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         try:
             node = ray.get_runtime_context().get_node_id()
-            taken, why = ray._raylet.GcsClient(address=address).drain_node(
-                node,
-                autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION"),
-                "this machine is about to be taken away",
-                int(1000 * (time.time() + seconds)),  # told to Ray's autoscaler; it ends nothing here
-                timeout=_DRAIN_RPC_SECONDS,
-            )
+            taken, why = drain_node(address, node, seconds)
         except Exception as error:  # gRPC's own have no name that lasts
             raise UserError(f"Ray at {address} could not be told ({type(error).__name__}: {error})") from None
         finally:

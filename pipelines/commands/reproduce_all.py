@@ -38,7 +38,7 @@ from pipelines.plan import (
     select_rows,
     settle_device,
 )
-from pipelines.storage import DriverFolderBackend, ResultsBackend, home_at
+from pipelines.storage import DriverFolderBackend, ResultsBackend, open_backend
 from pipelines.store import LOG_FILE, Store
 from tune_configs import Row, Table, load_tables
 
@@ -68,7 +68,7 @@ def run_command(options: Options, words: Sequence[str], detached: Detached | Non
     """
     home = _home_of(options)
     if options.stop:
-        with home.looking():
+        with home.reading():
             return ALL_DONE if stop_driver(options.results_dir, say, place=str(home)) else NOT_ALL_DONE
     if options.detach and detached is None:
         return _detach(options, words)
@@ -77,7 +77,7 @@ def run_command(options: Options, words: Sequence[str], detached: Detached | Non
     rows = select_rows(tables, only=options.only, table_ids=options.tables, extra=options.extra)
     if options.list:
         return _print(listing.list_lines(tables, rows))
-    with home.looking():
+    with home.reading():
         store = home.open_store(trust_unchanged=options.plan or options.status)
         tables = complete_tables(tables, rows, options.scale, options.data_dir, store)
         rows = [tables[row.table].rows[row.id] for row in rows]
@@ -107,7 +107,7 @@ def run_command(options: Options, words: Sequence[str], detached: Detached | Non
 
     store = home.open_store(create=True)
     to_go_on = resume_command(words)
-    with home.driving(say), beating(options.results_dir, to_go_on, options.cluster) as heart:
+    with home.exclusive(say), beating(options.results_dir, to_go_on, options.cluster) as heart:
 
         def begun(progress: Progress) -> None:
             heart.watch(progress)
@@ -190,7 +190,7 @@ def _train(
     to_go_on: str,
 ) -> _Outcome:
     """Train what the plan says and mirror it in the tracker."""
-    from pipelines.tracking import TrackerBeside, check_reachable
+    from pipelines.tracking import TrackerProcess, check_reachable
 
     check_reachable(options.tracking_uri, options.results_dir)
     check_data(plan, local=options.cluster is None, say=say)
@@ -203,13 +203,13 @@ def _train(
         say(note)
     ended = _Outcome(interrupted=False, missing={})
     rows = _rows(plan, tables, store, options)
-    with TrackerBeside(options.tracking_uri, options.results_dir) as tracker:
+    with TrackerProcess(options.tracking_uri, options.results_dir) as tracker:
         if plan.to_run():
             from pipelines.schedule import run_schedule
             from pipelines.tracking import BackgroundSync
 
             make_room(plan, store, say)
-            with BackgroundSync(tracker, rows) as sync, home.following(sync.finished) as finished:
+            with BackgroundSync(tracker, rows) as sync, home.notify_when_local(sync.finished) as finished:
                 specs = [trial.spec for trial in plan.to_run()]
                 outcome = run_schedule(
                     specs,
@@ -262,4 +262,4 @@ def _home_of(options: Options) -> ResultsBackend:
     """Return the place of results that the options name."""
     if options.store == "head" and options.results_uri is None:
         return DriverFolderBackend(options.results_dir)
-    return home_at(options.results_uri or options.results_dir)
+    return open_backend(options.results_uri or options.results_dir)

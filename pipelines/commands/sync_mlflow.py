@@ -1,7 +1,7 @@
 """Rebuilds the tracker from the results folder: ``python pipelines/sync_mlflow.py --help``.
 
-Everything that lies in the store is mirrored, at any scale and of any fingerprint; what is there already is left
-alone. It only reads the store, so it may run beside a training.
+Every trial of the store is mirrored, at any scale and of any fingerprint; runs that are up to date are left alone. The
+command only reads the store, so it may run beside a training.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipelines.commands.arguments import CommandParser, results_location
 from pipelines.commands.reproduction import row_command
 from pipelines.commands.shell import ALL_DONE, NOT_ALL_DONE, run
 from pipelines.plan import all_rows, unread_trials
-from pipelines.storage import home_at
+from pipelines.storage import open_backend
 from pipelines.store import Store
 from pipelines.tracking import Tracker, check_reachable, describe
 from tune_configs import SCALES, load_tables
@@ -26,7 +26,7 @@ from tune_configs import SCALES, load_tables
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 in step, 1 the tracker failed half-way, 2 the user's mistake."""
-    return run(_run, argv, "stopped; the same command goes on")
+    return run(_run, argv, "stopped; the same command continues")
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -58,8 +58,8 @@ def sync_all(place: Path | str, tracking_uri: str | None) -> int:
     Raises:
         UserError: if there is no such folder, or the tracker cannot be reached.
     """
-    home = home_at(place)
-    with home.looking():
+    home = open_backend(place)
+    with home.reading():
         if not home.results_dir.is_dir():
             raise UserError(f"there is no results folder {home}; give --results-dir")
         store = home.open_store()
@@ -73,14 +73,14 @@ def sync_all(place: Path | str, tracking_uri: str | None) -> int:
         told = {text.partition(": ")[0] for text in outcome.skipped}
         outcome.skipped += [f"{name}: its record cannot be read" for name in unread_trials(store) if name not in told]
     if outcome.error is not None:
-        print(f"error: {tracker}: {outcome.error}; the same command goes on from there", file=sys.stderr)
+        print(f"error: {tracker}: {outcome.error}; the same command continues", file=sys.stderr)
         return NOT_ALL_DONE
     print(f"{tracker}: {describe(outcome, time.monotonic() - begun)}")
     return ALL_DONE
 
 
 def stored_rows(store: Store) -> list[dict[str, Any]]:
-    """Return a report row for all that the store holds: as the tables know it, else by its record alone."""
+    """Return report rows for all trials of the store: as the tables have them, else from the records alone."""
     tables = load_tables()
     known = [row for scale in SCALES for row in all_rows(tables, store, scale, partial(row_command, scale=scale))]
     rows = {(row["table"], row["row"], row["fingerprint"]): row for row in known}
@@ -96,7 +96,7 @@ def stored_rows(store: Store) -> list[dict[str, Any]]:
                 "seeds": (),
                 "scale": record.scale,
                 "epochs": record.recipe.epochs,
-                "variant": True,  # not as the tables have it today: never compared with a published number
+                "variant": True,  # not in the tables: never compared with a published number
             },
         )
         row["seeds"] = tuple(sorted({*row["seeds"], record.seed}))

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of rows: counted, kept, and laid beside the published numbers.
+"""Parameters and multiply-adds of rows: counted, kept, and compared with the published numbers.
 
 Importing this package loads no torch; ``count_rows`` does.
 """

@@ -39,7 +39,7 @@ def count_rows(rows: Iterable[Row]) -> dict[str, RowCounts]:
 
 
 class _Network:
-    """A network with the weights of seed 0, and what was counted of it."""
+    """A network with the weights of seed 0, and the counts made so far."""
 
     def __init__(self, config: NetworkConfig) -> None:
         self._config = config
@@ -91,20 +91,20 @@ class _Network:
 
 
 def _any_mask(slots: Slots, edges: int) -> Tensor:
-    """Return ``edges`` slots as a boolean mask, where it does not matter which."""
+    """Return a boolean mask of ``edges`` arbitrary slots."""
     return (torch.arange(slots.numel) < edges).view(slots.shape)
 
 
 @torch.no_grad()
 def _first_edges(graph: Graph, rule: WiringRule) -> Tensor:
     """Return the edges that the rule begins with."""
-    weight = nn.Parameter(graph.module.get_parameter(graph.weight_name).clone())  # a rule may change what it adopts
+    weight = nn.Parameter(graph.module.get_parameter(graph.weight_name).clone())  # a rule may change the weight
     rule.adopt(weight)
     return rule.edges(weight)
 
 
 def _last_edges(wiring: WiringConfig, slots: Sequence[Slots]) -> tuple[int, ...] | None:
-    """Return how many edges each weight ends with, by the rule's settings; None if they do not say it."""
+    """Return how many edges each weight ends with by the rule's settings; None if they do not determine it."""
     budget = wiring.budget
     if budget is None:
         return None
@@ -112,7 +112,7 @@ def _last_edges(wiring: WiringConfig, slots: Sequence[Slots]) -> tuple[int, ...]
 
 
 def alive_mask(slots: Slots, edges: int) -> Tensor:
-    """Return ``edges`` usable slots as a boolean mask of the weight's shape, with as few dead nodes as can be.
+    """Return ``edges`` usable slots as a boolean mask of the weight's shape, with as few dead nodes as possible.
 
     First each sender gets one edge, spread over its receivers from the last one on (a block's last receivers are its
     outputs), then each receiver that has none yet; the rest comes in the order of the slots.

@@ -1,4 +1,4 @@
-"""One line a row: its counts beside the printed ones, and whether they agree. Free of torch; plain dicts for reports.
+"""One line per row: its counts beside the printed ones, and whether they agree. Free of torch.
 
 Counts are compared where they are known before training. Where training decides which edges stay and which nodes die
 (DNW), the printed numbers are those of the trained network: then only counts of finished trials are compared.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,7 +20,7 @@ import dnw_core
 from dnw_core.config import Config
 from dnw_core.record import Cost
 from pipelines.store import Store
-from tune_configs import Row, Table
+from tune_configs import Row
 
 AFTER_TRAINING = "only after training"
 
@@ -29,7 +29,7 @@ Trained = Mapping[tuple[str, str, str], Sequence[Cost]]  # (table, row, fingerpr
 
 @dataclass(frozen=True)
 class CostLine:
-    """A row's line: printed and counted parameters and multiply-adds. What is not known or not printed is None."""
+    """A row's printed and counted parameters and multiply-adds. What is not known or not printed is None."""
 
     table: str
     row: str
@@ -48,10 +48,6 @@ class CostLine:
     macs_trained: float | None = None
     macs_agreement: str | None = None
     trained_seeds: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the line as the report takes it."""
-        return asdict(self)
 
 
 def cost_lines(rows: Sequence[Row], counts: Mapping[str, RowCounts], trained: Trained | None = None) -> list[CostLine]:
@@ -74,7 +70,7 @@ def cost_lines(rows: Sequence[Row], counts: Mapping[str, RowCounts], trained: Tr
 
 
 def trained_costs(store: Store) -> dict[tuple[str, str, str], list[Cost]]:
-    """Return what the store's finished trials at paper scale cost."""
+    """Return the costs of the store's finished trials at paper scale, by table, row and fingerprint."""
     found: dict[tuple[str, str, str], list[Cost]] = {}
     for stored in store.records():
         record = stored.record
@@ -93,10 +89,10 @@ def _line(row: Row, counts: RowCounts | None, trained: Sequence[Cost]) -> CostLi
     values: dict[str, Any] = {}
     for name, after in (("parameters", parameters), ("macs", [float(one.macs) for one in trained])):
         printed = getattr(row.published, name, None)
-        start, mean = _of(at_start, name), fmean(after) if after else None
+        start, mean = getattr(at_start, name, None), fmean(after) if after else None
         values |= {
             f"{name}_published": printed,
-            f"{name}_nothing_dead": _of(nothing_dead, name),
+            f"{name}_nothing_dead": getattr(nothing_dead, name, None),
             f"{name}_at_start": start,
             f"{name}_trained": mean,
             f"{name}_agreement": _agreement(printed, mean if moves else start, moves) if counts else None,
@@ -111,11 +107,6 @@ def _line(row: Row, counts: RowCounts | None, trained: Sequence[Cost]) -> CostLi
         trained_seeds=len(trained),
         **values,
     )
-
-
-def _of(count: Count | None, name: str) -> int | None:
-    value: int | None = getattr(count, name, None)
-    return value
 
 
 def _agreement(printed: str | None, ours: float | None, moves: bool) -> str | None:
@@ -134,12 +125,12 @@ Kind = Literal["agrees", "cut", "differs"]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a count stands to the printed one.
+    """How a count compares with the printed one.
 
     Attributes:
-        kind: agrees: within 1 %, or ours rounds to the printed digits (or lies above a printed bound); cut: the printed
-            digits are ours with the further ones cut off instead of rounded; differs: none of these.
-        percent: how far ours lies above the printed number.
+        kind: agrees: within 1 %, or ours rounds to the printed digits (or exceeds a printed bound); cut: the printed
+            digits are ours truncated instead of rounded; differs: none of these.
+        percent: by how much ours exceeds the printed number.
     """
 
     kind: Kind
@@ -153,7 +144,7 @@ class Agreement:
 
 
 def compare_printed(printed: str, ours: float) -> Agreement:
-    """Return how ``ours`` (a count, or the mean of some) stands to a number as the paper prints it."""
+    """Compare ``ours`` (a count, or the mean of some) with a number as the paper prints it."""
     bound, number = printed.startswith(_BOUND), Decimal(printed.removeprefix(_BOUND).removesuffix("M"))
     millions = Decimal(ours) / 1_000_000
     above = millions / number - 1
@@ -170,9 +161,9 @@ _LIBRARIES = ("torch", "torchvision", "pytorchcv")
 
 
 class Count(Config):
-    """One network's parameters and multiply-adds; the latter None where only training tells them.
+    """One network's parameters and multiply-adds; the latter are None where only training determines them.
 
-    It does of a solver's steps, and of edges that training divides among the weights.
+    That is so for a solver's steps, and for edges that training divides among the weights.
     """
 
     parameters: int
@@ -180,7 +171,7 @@ class Count(Config):
 
 
 class RowCounts(Config):
-    """What a row's network costs before anything is trained.
+    """What a row's network costs before training.
 
     Attributes:
         nothing_dead: if every node sends and every output is fed; None where training decides how many edges there are.
@@ -192,21 +183,16 @@ class RowCounts(Config):
 
 
 class CostFile(Config):
-    """What is kept: the counts by the fingerprint of the row's recipe at paper scale."""
+    """The kept counts, by the fingerprint of the row's recipe at paper scale."""
 
     version: Literal[1] = 1
     source: str
     counts: dict[str, RowCounts]
 
 
-def countable(tables: dict[str, Table]) -> list[Row]:
-    """Return the rows that have a network: all but those that cannot be reproduced."""
-    return [row for table in tables.values() for row in table.rows.values() if row.not_reproducible is None]
-
-
 @functools.cache
 def source_digest() -> str:
-    """Return a hash of all that decides a count beside the recipe: the source of ``dnw_core``, and the libraries."""
+    """Return a hash of what determines a count besides the recipe: the source of ``dnw_core``, and the libraries."""
     root = Path(dnw_core.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):

@@ -16,7 +16,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,19 @@ class LockOwner:
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} since {self.started} ({self.command})"
+
+    @classmethod
+    def this_process(cls) -> LockOwner:
+        """Return this process as an owner from now on."""
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        return cls(socket.gethostname(), os.getpid(), started, shlex.join(sys.argv))
+
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> LockOwner:
+        """Return the owner that was written as these values; what is missing is shown as ``?``."""
+        pid = values.get("pid")
+        host, started, command = (str(values.get(name, "?")) for name in ("host", "started", "command"))
+        return cls(host, pid if isinstance(pid, int) else 0, started, command)
 
 
 @contextlib.contextmanager
@@ -67,14 +80,8 @@ def driver_lock(results_dir: Path, *, lock_file: str = LOCK_FILE, option: str = 
             owner = _read_owner(path)
             who = str(owner) if owner else "a driver that has not yet said who it is"
             raise UserError(f"{results_dir} is in use by {who}; wait for it, end it, or give another {option}")
-        values = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": shlex.join(sys.argv),
-        }
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, (json.dumps(values) + "\n").encode(), 0)
+        os.pwrite(descriptor, (json.dumps(asdict(LockOwner.this_process())) + "\n").encode(), 0)
         yield
     finally:
         os.close(descriptor)
@@ -113,8 +120,4 @@ def _try_lock(descriptor: int, kind: int) -> bool:
 
 def _read_owner(path: Path) -> LockOwner | None:
     values: Any = read_json(path)
-    if not isinstance(values, dict):
-        return None
-    pid = values.get("pid")
-    texts = [str(values.get(name, "?")) for name in ("host", "started", "command")]
-    return LockOwner(texts[0], pid if isinstance(pid, int) else 0, texts[1], texts[2])
+    return LockOwner.read(values) if isinstance(values, dict) else None

@@ -32,7 +32,7 @@ class TrialProgress:
     @property
     def epochs_left(self) -> int:
         """Epochs still to be trained."""
-        return 0 if self.state in _NO_MORE else max(0, self.spec.recipe.epochs - self.epoch)
+        return 0 if self.state in _NO_MORE else max(0, self.spec.last_epoch - self.epoch)
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ class Progress:
             trial.accuracy = trial.accuracy if accuracy is None else accuracy
             trial.epoch_seconds = trial.epoch_seconds if epoch_seconds is None else epoch_seconds
 
-    def died(self, trial_id: str, *, counts: bool = True) -> None:
-        """Note that a trial lost its process and is started again, and whether that is held against it."""
+    def restarted(self, trial_id: str, *, counts: bool = True) -> None:
+        """Note that a trial lost its process and is started again, and whether that counts against it."""
         with self._lock:
             trial = self._put(trial_id, "waiting")
             trial.deaths += counts

@@ -1,24 +1,28 @@
-"""Search for the hyper-parameters that a paper does not give."""
+"""Search for the hyper-parameters that a paper does not give.
 
-from pipelines.hpo.plan import Judged, Search, find_row, judge, plan_search
+Importing this package loads no Ray; ``run_search`` does.
+"""
+
+from pipelines.hpo.halving import Round, Status, assess
+from pipelines.hpo.plan import Search, find_row, plan_search
 from pipelines.hpo.result import check_target, include_name, write_found
 from pipelines.hpo.run import run_search
-from pipelines.hpo.text import counts_line, plan_lines, result_lines, space_lines
-from pipelines.hpo.tracking import SearchTracker
+from pipelines.hpo.text import counts_line, plan_lines, result_lines, space_lines, tracker_rows
 
 __all__ = [
-    "Judged",
+    "Round",
     "Search",
-    "SearchTracker",
+    "Status",
+    "assess",
     "check_target",
     "counts_line",
     "find_row",
     "include_name",
-    "judge",
     "plan_lines",
     "plan_search",
     "result_lines",
     "run_search",
     "space_lines",
+    "tracker_rows",
     "write_found",
 ]

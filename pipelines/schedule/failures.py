@@ -10,79 +10,62 @@ SIGTERM with Ray's own handler         its worker process has died ... The proce
 raylet killed, machine or network lost its node has died; ``preempted`` where the node drained with a deadline
 =====================================  ==============================================================================
 
-Only a process that died by itself, or that Ray's memory monitor killed, says something about the trial, and what it
-raised outside of training: both are counted (``--max-failures``). A lost machine, a pre-empted trial and a mishap of
-Ray's are not: however many of them a long run meets, it goes on.
+What a process did itself counts against its trial (``--max-failures``): it died, Ray's memory monitor killed it, or it
+raised an error outside of training. A lost machine, a pre-emption and Ray's own failures do not count: however many of
+them a long run meets, it goes on.
 """
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from pipelines.cluster import TERMINATED, Preempted
+from pipelines.cluster import TERMINATED, Preempted, cause, death_of_actor, is_loss, is_out_of_memory
 from pipelines.storage import NodeUnusableError
+from pipelines.text import one_line
 from pipelines.trial import GpuShareTooSmallError
 
-Kind = Literal["died", "raised", "lost", "preempted", "share", "unfit"]
-
-_MEMORY = ("NODE_OUT_OF_MEMORY", "running low on memory")
-# errors of Ray's, by their names: this module is read without Ray
-_MISHAPS = {
-    "ActorPlacementGroupRemoved",
-    "ActorUnavailableError",
-    "LocalRayletDiedError",
-    "NodeDiedError",
-    "ObjectLostError",
-    "RaySystemError",
-    "RpcError",
-}
+Kind = Literal["died", "raised", "lost", "preempted", "small share", "unusable node"]
 
 
-class End(NamedTuple):
-    """How a process ended, and why, in the words that follow a trial's name."""
+class ProcessEnd(NamedTuple):
+    """How a process ended, and why, in words that follow a trial's name."""
 
     kind: Kind
-    words: str
+    reason: str
 
     @property
     def counts(self) -> bool:
-        """Whether it is held against the trial."""
+        """Whether it counts against the trial."""
         return self.kind in ("died", "raised")
 
 
-def end_of_process(error: BaseException | None) -> End:
-    """Return what the error that Tune keeps of a trial means; None if it could not be kept."""
-    raised = getattr(error, "cause", None) or error  # Ray wraps what a trial has raised
-    if isinstance(raised, Preempted):
-        return End("preempted", str(raised))
-    if isinstance(raised, GpuShareTooSmallError):
-        return End("share", str(raised))
-    if isinstance(raised, NodeUnusableError):
-        return End("unfit", str(raised))
+def end_of_process(error: BaseException | None) -> ProcessEnd:
+    """Return what the error that Tune keeps of a trial means; None if it was not kept."""
     if error is None:
-        return End("died", "its process died")
-    names, text = {kind.__name__ for kind in type(error).__mro__}, str(error)
-    if "OutOfMemoryError" in names or any(word in text for word in _MEMORY):
-        return End("died", "its process was killed because its machine ran out of memory")
-    if names & _MISHAPS:
-        return End("lost", f"Ray lost its process ({_last_line(text)})")
-    if "RayActorError" in names and not getattr(error, "actor_init_failed", False):
-        return _end_of_actor(text, preempted=getattr(error, "preempted", False))
-    return End("raised", _last_line(text) or type(error).__name__)
+        return ProcessEnd("died", "its process died")
+    raised = cause(error)
+    for kind, raised_by_us in _RAISED.items():
+        if isinstance(raised, raised_by_us):
+            return ProcessEnd(kind, str(raised))
+    line = one_line(str(error), last=True)
+    if is_out_of_memory(error):
+        return ProcessEnd("died", "its process was killed because its machine ran out of memory")
+    if is_loss(error):
+        return ProcessEnd("lost", f"Ray lost its process ({line})")
+    death = death_of_actor(error)
+    if death is None:
+        return ProcessEnd("raised", line or type(error).__name__)
+    return _DEATHS.get(death) or ProcessEnd("lost", f"Ray ended its process ({line})")
 
 
-def _end_of_actor(text: str, *, preempted: bool) -> End:
-    if preempted:
-        return End("preempted", "its machine was taken away")
-    if "node has died" in text:
-        return End("lost", "its machine was lost")
-    if "receives a SIGTERM" in text:
-        return End("preempted", TERMINATED)
-    if "worker process has died" in text:
-        return End("died", "its process died (killed, crashed, or out of memory)")
-    return End("lost", f"Ray ended its process ({_last_line(text)})")
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else ""
+_RAISED: dict[Kind, type[Exception]] = {
+    "preempted": Preempted,
+    "small share": GpuShareTooSmallError,
+    "unusable node": NodeUnusableError,
+}
+_DEATHS = {
+    "preempted": ProcessEnd("preempted", "its machine was taken away"),
+    "node lost": ProcessEnd("lost", "its machine was lost"),
+    "sigterm": ProcessEnd("preempted", TERMINATED),
+    "process died": ProcessEnd("died", "its process died (killed, crashed, or out of memory)"),
+}

@@ -1,9 +1,8 @@
-"""``--trials-per-gpu auto``: what each row's network takes of a GPU is measured there, and its share follows from it.
+"""``--trials-per-gpu auto``: the memory of each row's network is measured on a GPU, and its share follows from it.
 
-A probe is a task of its own on a whole GPU, in a fresh process: a few steps on noise
-(``dnw_core/training/memory_probe.py``). What it found is kept by recipe and kind of GPU in ``gpu-memory.json`` in the
-results folder, which may be deleted any time. A trial asks for the same share wherever it runs, so where a cluster has
-several kinds of GPU the one that takes the fewest trials decides.
+A probe is a task of its own on a whole GPU, in a fresh process (``gpu_probe``). Its result is kept by recipe and kind
+of GPU in ``gpu-memory.json`` in the results folder, which may be deleted at any time. A trial asks for the same share
+wherever it runs, so where a cluster has several kinds of GPU the one that takes the fewest trials decides.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from typing import Any, NamedTuple
 from dnw_core.errors import UserError
 from dnw_core.files import write_text
 from pipelines.cluster import Node
+from pipelines.schedule.gpu_probe import LOOK, PROBE, call_look, call_probe
 from pipelines.spec import TrialSpec
-from pipelines.trial import format_share, load_function, prepare_process, share_for, trials_that_fit
+from pipelines.text import one_line
+from pipelines.trial import format_share, share_for, trials_that_fit
 
 GPU_MEMORY_FILE = "gpu-memory.json"
-LOOK = "pipelines.schedule.gpu_memory:look_at_gpu"
-PROBE = "dnw_core.training.memory_probe:peak_bytes"
 
 Known = dict[str, dict[str, int]]  # kind of GPU -> recipe -> bytes
 
@@ -34,7 +33,7 @@ class Gpu(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """One machine of those that have a kind of GPU, and the fewest cores that any of them has for each."""
+    """One machine with a kind of GPU, and the fewest cores for each of its GPUs that any such machine has."""
 
     node: Node
     cores: float
@@ -49,14 +48,14 @@ def pack(
     look: str = LOOK,
     probe: str = PROBE,
 ) -> list[TrialSpec]:
-    """Return the trials; those that one GPU takes ask for the share that they need. Says what each row gets.
+    """Return the trials; those that fit on one GPU ask for the share that they need. Says what each row gets.
 
     Args:
         specs: the trials, placed on whole GPUs or their rows' own shares.
         nodes: the machines of the connected Ray.
         results_dir: where measurements are kept.
-        say: told a line for each row.
-        look: the function that looks at a GPU, as ``module:name``.
+        say: called with a line for each row.
+        look: the function that names a GPU, as ``module:name``.
         probe: the function that measures, as ``module:name``.
 
     Raises:
@@ -93,7 +92,7 @@ def share_of(spec: TrialSpec, places: Mapping[Gpu, _Place], known: Known) -> flo
 
 
 def read_known(results_dir: Path) -> Known:
-    """Return what was measured before; nothing where the file is missing or is not what was written."""
+    """Return what was measured before; nothing where the file is missing or damaged."""
     try:
         found: Any = json.loads((results_dir / GPU_MEMORY_FILE).read_text("utf-8"))
         return {
@@ -102,14 +101,6 @@ def read_known(results_dir: Path) -> Known:
         }
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
-
-
-def look_at_gpu() -> tuple[str, int]:
-    """Return name and memory of the GPU that this process was given."""
-    import torch
-
-    found = torch.cuda.get_device_properties(0)
-    return str(found.name), int(found.total_memory)
 
 
 def _may_share(spec: TrialSpec) -> bool:
@@ -128,7 +119,7 @@ def _places(nodes: Sequence[Node], look: str) -> dict[Gpu, _Place]:
     """Look at a GPU of each machine."""
     import ray
 
-    asked = {node.id: _on(node, _call).remote(look) for node in nodes}
+    asked = {node.id: _on(node, call_look).remote(look) for node in nodes}
     found: dict[Gpu, _Place] = {}
     for node in nodes:
         gpu, cores = Gpu(*ray.get(asked[node.id])), node.cpus / node.gpus
@@ -139,11 +130,11 @@ def _places(nodes: Sequence[Node], look: str) -> dict[Gpu, _Place]:
 def _measure(
     sharing: Mapping[str, TrialSpec], places: Mapping[Gpu, _Place], known: Known, probe: str, say: Callable[[str], None]
 ) -> None:
-    """Run the probes that are missing, as many at once as there are GPUs, and enter what they found."""
+    """Run the probes that are missing, as many at once as there are GPUs, and add their results to ``known``."""
     import ray
 
     asked = {
-        _on(place.node, _probe).remote(probe, spec.model_dump_json()): (gpu.name, key)
+        _on(place.node, call_probe).remote(probe, spec.model_dump_json()): (gpu.name, key)
         for gpu, place in places.items()
         for key, spec in sharing.items()
         if key not in known.get(gpu.name, {})
@@ -151,9 +142,9 @@ def _measure(
     for answer, (name, key) in asked.items():
         try:
             known.setdefault(name, {})[key] = int(ray.get(answer))
-        except Exception as error:  # out of memory, or a mistake that the trial will record as its own
+        except Exception as error:  # out of memory, or an error that the trial will record itself
             spec = sharing[key]
-            why = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
+            why = one_line(error, limit=200, last=True)
             say(f"{spec.table}/{spec.row}: its memory on {name} could not be measured ({why})")
 
 
@@ -165,18 +156,3 @@ def _on(node: Node, function: Callable[..., Any]) -> Any:
     return ray.remote(num_gpus=1, num_cpus=0, max_calls=1, max_retries=1)(function).options(
         scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)
     )
-
-
-def _call(function: str) -> tuple[str, int]:
-    found: tuple[str, int] = load_function(function)()
-    return found
-
-
-def _probe(function: str, spec_json: str) -> int:
-    spec = TrialSpec.model_validate_json(spec_json)
-    execution = spec.execution
-    if execution.device.startswith("cuda"):
-        execution = execution.model_copy(update={"device": "cuda"})
-    prepare_process(execution)
-    size: int = load_function(function)(spec.recipe, execution)
-    return size

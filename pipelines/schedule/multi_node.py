@@ -2,7 +2,7 @@
 
 The trial's own process, on the head, trains nothing and claims nothing (``tune_setup``): Ray Train claims the places of
 all workers at once or none, wherever they are, so two trials never wait for each other's half. All else goes through
-the results folder, which every machine sees: the first worker writes the trial's own files there, and a line for each
+the results folder, which every machine sees: the main worker writes the trial's own files there, and a line for each
 epoch that the trial's process reads; a request to stop is the same file as everywhere.
 
 When a worker is lost, all are started again, and they go on from the trial's checkpoint. Ray Train would do so, too
@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dnw_core.errors import DnwError, PeerLostError, TrialStopped
+from dnw_core.errors import DnwError, PeerLostError, TrialStopped, WorkersLostError
 from dnw_core.record import RECORD_FILE, EpochMetrics, TrialRecord, read_record
 from dnw_core.task import NO_HOOKS, Hooks, TrialTask
 from pipelines.spec import Resources
@@ -32,7 +32,7 @@ _COLLECTIVE_SECONDS = 7200  # a worker may have to prepare its data while the ot
 
 @dataclass(frozen=True)
 class WorkerJob:
-    """What every worker is told; goes through pickle."""
+    """What every worker gets; goes through pickle."""
 
     task: TrialTask
     should_stop: Callable[[], bool]
@@ -63,7 +63,6 @@ class MultiNodeTrainer:
             TrialFailedError: what a worker raised, or workers were lost again and again without a new checkpoint.
             TrialStopped: a checkpoint was written on request.
         """
-        from dnw_core.errors import WorkersLostError
         from dnw_core.training.workers.restarts import train_with_restarts
 
         def train(hooks: Hooks, resumed: int) -> TrialRecord:

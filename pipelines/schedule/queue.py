@@ -1,14 +1,14 @@
 """Which trial comes next: longest first, a child once its parent is done. Knows nothing of Ray.
 
-Tune takes trials first come, first served. It is therefore given what can start now and one trial of each kind more,
-which takes over the process of the next one that ends. A child whose parent has just finished is then not behind
-hundreds of shorter trials, and nothing waits inside a worker.
+Tune starts trials first come, first served. So it gets what can start now and one more trial of each kind, which takes
+over the process of the next one that ends. A child whose parent has just finished is then not behind hundreds of
+shorter trials, and nothing waits inside a worker.
 
 A trial over several nodes reserves nothing with Tune: Ray Train claims its workers' places, all at once or none, when
 it has begun. So it is handed out only when there is room for all of them, and no more of its kind than the nodes take
 together. While the first one in line waits for room, other trials get what it leaves; else they would fill every gap,
-and it would come last. Should its places be in pieces even so, it waits and holds nothing, and those that hold
-something end by themselves: nothing hangs.
+and it would come last. Should the free places be too small for its workers even so, it waits and holds nothing, and
+trials that hold something end by themselves: nothing hangs.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ class TrialQueue:
     Args:
         specs: the trials, in the order in which they should start.
         room: returns what all machines have; asked often, and it may grow.
-        across_at_once: most trials over several nodes that are at work together.
+        across_at_once: how many trials over several nodes may run at the same time.
     """
 
     def __init__(self, specs: Sequence[TrialSpec], room: Callable[[], Room], across_at_once: int = 1) -> None:
         self._room = room
         self._across_at_once = across_at_once
         self._specs = {spec.trial_id: spec for spec in specs}
-        self._places = {trial_id: place for place, trial_id in enumerate(self._specs)}  # in line; the lowest is first
+        self._places = {trial_id: place for place, trial_id in enumerate(self._specs)}  # the lowest is next
         self._first = 0  # the lowest place given away so far
-        self._unfinished = set(self._specs)  # parents among these are waited for; any other one is in the store
+        self._unfinished = set(self._specs)  # a parent that is not among these is in the store
         self._waiting = set(self._specs)
         self._children: dict[str, list[str]] = {}
         self._ready: dict[Resources, list[tuple[int, str]]] = {}  # what can start, by what it asks for: heaps
@@ -59,11 +59,11 @@ class TrialQueue:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is left to hand out, now or later: what is at work may have to be handed out again."""
+        """Whether nothing is left to hand out, now or later: a trial that runs may have to be handed out again."""
         return not self._waiting and not self._starting and not self._running
 
     def next(self) -> TrialSpec | None:
-        """Hand out a trial; None while there is no room, or only children are left whose parents are at work."""
+        """Hand out a trial; None while there is no room, or only children are left whose parents run."""
         room = self._room()
         used, spare = self._in_use(room)
         across_left = self._across_at_once - sum(asked.across_nodes for asked in self._starting.values())
@@ -91,8 +91,8 @@ class TrialQueue:
         """Return what a trial asks for now."""
         return self._specs[trial_id].resources
 
-    def again(self, trial_id: str, resources: Resources | None = None) -> None:
-        """Take a trial back that has no process any more; it is the next one, with other resources if any are given."""
+    def requeue(self, trial_id: str, resources: Resources | None = None) -> None:
+        """Take back a trial that lost its process; it is the next one, with other resources if any are given."""
         self._release(trial_id)
         if resources is not None:
             self._specs[trial_id] = self._specs[trial_id].model_copy(update={"resources": resources})
@@ -132,7 +132,7 @@ class TrialQueue:
         return self._specs[trial_id]
 
     def _release(self, trial_id: str) -> None:
-        """Forget that a trial is at work."""
+        """Forget that a trial runs."""
         self._starting.pop(trial_id, None)
         asked = self._running.pop(trial_id, None)
         if asked is not None:
@@ -141,7 +141,7 @@ class TrialQueue:
                 del self._in_work[asked]
 
     def _in_use(self, room: Room) -> tuple[Room, Counter[Resources]]:
-        """Return what the trials use that run or can start now, and what the others ask for, which wait for them."""
+        """Return what trials use that run or can start now, and how many wait for these, by what they ask for."""
         used = (
             math.fsum(asked.cpus * number for asked, number in self._in_work.items()),
             math.fsum(asked.gpus * number for asked, number in self._in_work.items()),

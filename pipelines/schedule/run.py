@@ -1,8 +1,8 @@
-"""Ray Tune over ``run_spec``: which trial runs where and when. Nothing else is Tune's.
+"""Runs trials through Ray Tune, which decides which trial runs where and when, and nothing else.
 
-The store is the truth. Each call runs a fresh Tune experiment over the trials it is given and then recounts from
-the store: Tune's own restore ignores rows that were added or changed, and its result says "terminated" of trials
-that were stopped, that reported nothing, or whose loss was not finite.
+What counts is in the store. Each call runs a fresh Tune experiment over the trials it is given and then counts from the
+store: Tune's own restore ignores rows that were added or changed, and its result calls trials "terminated" that were
+stopped, that reported nothing, or whose loss was not finite.
 """
 
 from __future__ import annotations
@@ -10,52 +10,43 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from types import MappingProxyType
-from typing import NamedTuple
 
 from dnw_core.errors import UserError
 from pipelines.cluster import (
-    MOST_UNFIT,
+    MAX_SENT_BACK,
     VisibilityProbe,
     across_at_once,
     check_machines,
     connect,
     future_nodes,
     living_nodes,
-    ray_environment,
     room_of_all,
 )
 from pipelines.driver import (
     FAR_GRACE_SECONDS,
     GRACE_SECONDS,
     MAX_DEATHS,
-    Display,
     Progress,
     RowKey,
     Show,
-    StopRequest,
     make_display,
     stop_request,
 )
 from pipelines.plan import Plan
 from pipelines.schedule.queue import TrialQueue
+from pipelines.schedule.trainable import make_trainable
 from pipelines.spec import NodeType, TrialSpec
-from pipelines.storage import RemoteStaging, ResultsBackend, SharedFolderBackend, Staging
+from pipelines.storage import RemoteStaging, ResultsBackend, SharedFolderBackend
 from pipelines.store import Store
 from pipelines.trial import TRAIN, record_failure
-
-# Tune keeps one trial pending for a searcher that sets no limit, which would start trials one after another
-_QUEUE_LIMITS = {"TUNE_MAX_PENDING_TRIALS_PG": "1000000"}
 
 
 @dataclass(frozen=True)
 class ScheduleOutcome:
-    """How the given trials stand in the store after the run."""
+    """How many of the given trials are in which state in the store after the run."""
 
     done: int
     failed: int
@@ -81,7 +72,7 @@ def run_schedule(
     pack_gpus: bool = False,
     resume: str = "the same command",
 ) -> ScheduleOutcome:
-    """Run the trials, each on the resources it asks for, and return how they stand in the store.
+    """Run the trials, each on the resources it asks for, and return their states in the store.
 
     Args:
         specs: the trials that are missing.
@@ -90,13 +81,13 @@ def run_schedule(
         cluster: None for this machine, else the address of a running Ray cluster (or ``auto``).
         show: ``auto`` is a live table in a terminal and plain lines elsewhere.
         plan: where the trials come from: tells which rows take longest (they start first) and what is done already.
-        on_begun: called once the machines are found good, before anything is trained, with what will be known of it.
+        on_begun: called once the machines have been checked, before anything is trained, with the run's progress.
         on_finished: called in the driver with each trial that ended; it must return at once and not raise.
         train: the function that trains, as ``module:name``.
         max_failures: times a trial is started again after its process died.
         node_types: machines that the cluster's autoscaler can start.
         pack_gpus: measure what trials take of a GPU, and let as many share one as fit (``--trials-per-gpu auto``).
-        resume: the command that goes on after the cluster was lost, for the message.
+        resume: the command that continues after the cluster was lost, for the message.
 
     Raises:
         UserError: if the cluster cannot be used, a trial fits on none of its machines, or machines keep sending trials
@@ -115,37 +106,44 @@ def run_schedule(
         display.note("stopping: the trials write their checkpoints (Ctrl-C again ends at once)")
 
     with stop_request(results_dir, say) as stop, stop.on_signals():
-        with connect(cluster, resume) as folder, home.depot(stop) as depot:
-            sight = VisibilityProbe(stop.folder, depot if isinstance(depot, RemoteStaging) else None)
-            ordered, missing = check_machines(ordered, cluster, sight, display, node_types)
+        with connect(cluster, resume) as folder, home.staging(stop) as staging:
+            import ray
+
+            from pipelines.schedule.callbacks import TuneCallback
+            from pipelines.schedule.tune import run_trials
+
+            remote = staging if isinstance(staging, RemoteStaging) else None
+            probe = VisibilityProbe(stop.folder, remote)
+            ordered, missing = check_machines(ordered, cluster, probe, display, node_types)
             home.refuse(ordered)
+            nodes = living_nodes(ray.nodes())
             if pack_gpus:
-                ordered = _packed(ordered, display)
+                from pipelines.schedule.gpu_memory import pack
+
+                ordered = pack(ordered, nodes, results_dir, display.note)
             if on_begun is not None:
                 on_begun(progress)
+            across = across_at_once(ordered, [*nodes, *future_nodes(node_types)])
+            queue = TrialQueue(ordered, room_of_all(node_types), across)
+            callback = TuneCallback(
+                progress,
+                display,
+                queue,
+                on_finished=on_finished,
+                max_failures=max_failures,
+                give_up=functools.partial(_give_up, store),
+                stop=stop,
+            )
+            trainable = make_trainable(staging, train, probe if cluster is not None else None)
+            grace = GRACE_SECONDS if remote is None else FAR_GRACE_SECONDS
             with stop.on_signals(), display:  # again: ray.init sets a handler of its own for SIGTERM
-                ended = _fit(
-                    _Run(
-                        ordered,
-                        store,
-                        progress,
-                        display,
-                        stop,
-                        folder,
-                        on_finished,
-                        train,
-                        depot,
-                        sight if cluster is not None else None,
-                        max_failures,
-                        node_types,
-                    )
-                )
+                run_trials(ordered, queue, trainable, callback, folder=folder, stop=stop, grace=grace)
         home.refresh()
-        outcome = _recount(store, ordered, progress, ended.errors, interrupted=stop.requested)
-        if len(ended.unfit) >= MOST_UNFIT:
+        outcome = _recount(store, ordered, progress, callback.errors, interrupted=stop.requested)
+        if len(callback.sent_back) >= MAX_SENT_BACK:
             raise UserError(
-                f"{len(ended.unfit)} trials were sent back by machines that cannot train them, the last one by "
-                f"{ended.unfit[-1]}; mend or remove such machines, then give the same command again"
+                f"{len(callback.sent_back)} trials were sent back by machines that cannot train them, the last one by "
+                f"{callback.sent_back[-1]}; repair or remove such machines, then give the same command again"
             )
         return replace(outcome, missing=missing)
 
@@ -167,7 +165,7 @@ def done_before(plan: Plan | None, specs: Sequence[TrialSpec]) -> dict[RowKey, i
 
 
 def epochs_before(plan: Plan | None) -> dict[str, int]:
-    """Return the epochs that trials which go on from a checkpoint have behind them, by their ids."""
+    """Return the epochs already trained of trials that go on from a checkpoint, by their ids."""
     runs = plan.to_run() if plan else ()
     return {trial.spec.trial_id: done for trial in runs if (done := trial.spec.recipe.epochs - trial.epochs_left)}
 
@@ -197,82 +195,11 @@ def longest_first(specs: Sequence[TrialSpec], seconds: Mapping[RowKey, float]) -
     return [spec for _, row in itertools.groupby(rows, key=length) for spec in sorted(row, key=lambda one: one.seed)]
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What an experiment is made of."""
-
-    specs: Sequence[TrialSpec]
-    store: Store
-    progress: Progress
-    display: Display
-    stop: StopRequest
-    folder: Path
-    on_finished: Callable[[TrialSpec], None] | None
-    train: str
-    depot: Staging
-    sight: VisibilityProbe | None
-    max_failures: int
-    node_types: Sequence[NodeType]
-
-    def give_up(self, spec: TrialSpec, reason: str) -> None:
-        """Record in the store that a trial is not started again."""
-        with contextlib.suppress(OSError):  # a full disk: it is tried once more when the run ends
-            if self.store.state(spec).kind != "done":
-                record_failure(self.store, spec, reason)
-
-
-def _packed(specs: Sequence[TrialSpec], display: Display) -> list[TrialSpec]:
-    import ray
-
-    from pipelines.schedule.gpu_memory import pack
-
-    return pack(specs, living_nodes(ray.nodes()), specs[0].results_dir, display.note)
-
-
-class _Ended(NamedTuple):
-    """Trials that were given up, by id, and why; and what machines said that sent one back."""
-
-    errors: Mapping[str, str] = MappingProxyType({})
-    unfit: Sequence[str] = ()
-
-
-def _fit(run: _Run) -> _Ended:
-    """Run the experiment. Tune starts nothing again: what is to go on comes from the queue once more."""
-    import ray
-    from ray import tune
-
-    from pipelines.schedule.callbacks import QueueSearcher, TuneCallback
-    from pipelines.schedule.trainable import make_trainable
-    from pipelines.schedule.tune import run_config, tune_config, with_resources
-    from pipelines.schedule.tune_lean import lean_tune
-
-    machines = [*living_nodes(ray.nodes()), *future_nodes(run.node_types)]
-    queue = TrialQueue(run.specs, room_of_all(run.node_types), across_at_once(run.specs, machines))
-    watcher = TuneCallback(
-        run.progress,
-        run.display,
-        run.on_finished,
-        queue,
-        most_deaths=run.max_failures,
-        give_up=run.give_up,
-        stop=run.stop,
-    )
-    grace = FAR_GRACE_SECONDS if isinstance(run.depot, RemoteStaging) else GRACE_SECONDS
-    tuner = tune.Tuner(
-        with_resources(make_trainable(run.depot, run.train, run.sight)),
-        # num_samples: until the searcher says that it has finished
-        tune_config=tune_config(run.specs, search_alg=QueueSearcher(queue, run.stop), num_samples=-1),
-        run_config=run_config("trials", run.folder, run.stop, run.progress, watcher, retries=0, grace=grace),
-    )
-    if run.stop.requested:
-        return _Ended()
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it logs whole trials for what is said in a line here
-    try:
-        with ray_environment(_QUEUE_LIMITS), lean_tune():
-            tuner.fit()
-    except KeyboardInterrupt:  # the second one
-        run.stop.request()
-    return _Ended(watcher.errors, watcher.unfit)
+def _give_up(store: Store, spec: TrialSpec, reason: str) -> None:
+    """Record in the store that a trial is not started again."""
+    with contextlib.suppress(OSError):  # a full disk: _recount tries once more
+        if store.state(spec).kind != "done":
+            record_failure(store, spec, reason)
 
 
 def _recount(
@@ -280,7 +207,7 @@ def _recount(
 ) -> ScheduleOutcome:
     """Count from the store; a trial that was given up without a record of its own gets one.
 
-    What a trial's process has committed it has verified: whoever reports reads it again, and once is enough.
+    The process of a trial has verified what it committed, and the report reads it again, so it is not read here.
     """
     done = failed = 0
     for spec in specs:

@@ -2,7 +2,7 @@
 
 from pipelines.storage.backends import DriverFolderBackend, ResultsBackend, SharedFolderBackend
 from pipelines.storage.bucket.mirror import mirror_folder
-from pipelines.storage.choice import home_at
+from pipelines.storage.bucket_backend import open_backend
 from pipelines.storage.staging import NodeUnusableError, RemoteStaging, Staging
 
 __all__ = [
@@ -12,6 +12,6 @@ __all__ = [
     "ResultsBackend",
     "SharedFolderBackend",
     "Staging",
-    "home_at",
     "mirror_folder",
+    "open_backend",
 ]

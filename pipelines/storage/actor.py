@@ -1,9 +1,9 @@
 """The results folder of the driver's machine, for machines that do not see it: a Ray actor beside the driver.
 
 The actor (``StoreServer``) has a plain store on that folder. Files come to it in pieces, are put together under a name
-of their own in this run's folder, and take their place in the trial's working folder only when their SHA-256 is the
-sender's; a finished trial is committed by the store's own rename. So the results folder looks as it always does. The
-keeper remembers nothing: if its process dies Ray starts another one, and whoever was sending begins again.
+of their own in this run's folder, and move into the trial's working folder only if their SHA-256 is the sender's; a
+finished trial is committed by the store's own rename. So the results folder looks as it always does. The server keeps
+no state: if its process dies Ray starts another one, and the sender begins again.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from dnw_core.files import sha256_of, sync
 from dnw_core.record import RECORD_FILE
 from pipelines.spec import TrialSpec
-from pipelines.storage.bucket.trials import is_plain
-from pipelines.store import Store, read_own_record
+from pipelines.storage.transport import Transport
+from pipelines.store import Store, is_plain, read_own_record, work_folder
 
 CHUNK_BYTES = 8 * 2**20
 _CALLS_AT_ONCE = 16
@@ -105,17 +107,17 @@ class StoreServer:
         """Whether all trials are asked to stop."""
         return (self._run / "stop").exists()
 
-    def leave(self, name: str, word: str) -> None:
-        """Leave a word for other machines under a name."""
-        (self._run / f"word-{_plain(name)}").write_text(word, "utf-8")
+    def write_marker(self, name: str, text: str) -> None:
+        """Write a text under a name, for other machines to read."""
+        (self._run / f"word-{_plain(name)}").write_text(text, "utf-8")
 
-    def hear(self, name: str) -> str:
-        """Return the word that was left under a name."""
+    def read_marker(self, name: str) -> str:
+        """Return the text that was written under a name."""
         return (self._run / f"word-{_plain(name)}").read_text("utf-8")
 
     def _folder(self, spec: str, work: bool) -> Path:
         folder = self._store.folder(TrialSpec.model_validate_json(spec))
-        return folder.with_name(folder.name + ".work") if work else folder
+        return work_folder(folder) if work else folder
 
     def _arriving(self, token: str) -> Path:
         return self._run / f"arriving-{_plain(token)}"
@@ -128,12 +130,12 @@ class StoreServer:
 
 def _plain(name: str) -> str:
     if not is_plain(name):
-        raise ValueError(f"{name!r} is no file's name")
+        raise ValueError(f"{name!r} is not the name of a file")
     return name
 
 
-class ActorTransport:
-    """See ``Transport``: reaches the keeper by its name, from any process of the cluster.
+class ActorTransport(Transport):
+    """Reaches the server by its actor's name, from any process of the cluster.
 
     Args:
         name: the actor's.
@@ -143,7 +145,7 @@ class ActorTransport:
 
     def __init__(self, name: str, namespace: str, where: str) -> None:
         self._name, self._namespace, self._where = name, namespace, where
-        self._keeper: Any = None
+        self._server: Any = None
 
     def __reduce__(self) -> tuple[type[ActorTransport], tuple[str, str, str]]:
         """Go to another process without what was opened here."""
@@ -152,8 +154,8 @@ class ActorTransport:
     def __str__(self) -> str:
         return self._where
 
+    @override
     def fetch(self, spec: TrialSpec, into: Path, *, work: bool) -> None:
-        """See ``Transport``."""
         text = spec.model_dump_json()
         for name in self._call("files", text, work):
             into.mkdir(parents=True, exist_ok=True)
@@ -165,30 +167,30 @@ class ActorTransport:
                         break
             arriving.unlink(missing_ok=True)
 
+    @override
     def deliver(self, spec: TrialSpec, name: str, path: Path) -> None:
-        """See ``Transport``."""
         with self._sending() as token:
             self._call("put", token, spec.model_dump_json(), name, self._send(token, path))
 
+    @override
     def commit(self, spec: TrialSpec, folder: Path) -> bool:
-        """See ``Transport``."""
         names = [RECORD_FILE, *read_own_record(folder, spec).files]
         with self._sending() as token:
             digests = {name: self._send(token, folder / name) for name in names}
             committed: bool = self._call("commit", token, spec.model_dump_json(), digests)
             return committed
 
+    @override
     def stop_wanted(self) -> bool:
-        """See ``Transport``."""
         return bool(self._call("stop_wanted"))
 
-    def leave(self, name: str, word: str) -> None:
-        """See ``Transport``."""
-        self._call("leave", name, word)
+    @override
+    def write_marker(self, name: str, text: str) -> None:
+        self._call("write_marker", name, text)
 
-    def hear(self, name: str) -> str:
-        """See ``Transport``."""
-        return str(self._call("hear", name))
+    @override
+    def read_marker(self, name: str) -> str:
+        return str(self._call("read_marker", name))
 
     @contextlib.contextmanager
     def _sending(self) -> Iterator[str]:
@@ -222,28 +224,28 @@ class ActorTransport:
         return digest.hexdigest()
 
     def _call(self, method: str, *values: Any) -> Any:
-        """Call the keeper; everything that Ray raises of a keeper that does not answer is an OSError.
+        """Call the server; whatever Ray raises because it does not answer becomes an OSError.
 
         Raises:
-            OSError: what the keeper itself raised of its disk, or why it cannot be reached.
+            OSError: what the server itself raised about its disk, or why it cannot be reached.
         """
         import ray
 
         try:
-            if self._keeper is None:
-                self._keeper = ray.get_actor(self._name, namespace=self._namespace)
-            return ray.get(getattr(self._keeper, method).remote(*values), timeout=_ANSWER_SECONDS)
+            if self._server is None:
+                self._server = ray.get_actor(self._name, namespace=self._namespace)
+            return ray.get(getattr(self._server, method).remote(*values), timeout=_ANSWER_SECONDS)
         except ray.exceptions.RayTaskError as error:
             raise error.as_instanceof_cause() from None
         except (ray.exceptions.RayError, ValueError) as error:  # ValueError: no actor has this name
-            self._keeper = None
+            self._server = None
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise ConnectionError(f"{self._where} does not answer: {lines[0][:200]}") from None
 
 
 @contextlib.contextmanager
 def store_actor(results_dir: Path, run_folder: Path) -> Iterator[ActorTransport]:
-    """Start the keeper on this machine (Ray is connected) for the block."""
+    """Start the server on this machine (Ray is connected) for the block."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -251,11 +253,11 @@ def store_actor(results_dir: Path, run_folder: Path) -> Iterator[ActorTransport]
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"num_cpus": 0, "max_concurrency": _CALLS_AT_ONCE, "max_restarts": -1, "scheduling_strategy": here}
     actor = ray.remote(StoreServer).options(name=name, namespace=namespace, **options)
-    keeper = actor.remote(str(results_dir), str(run_folder))
+    server = actor.remote(str(results_dir), str(run_folder))
     try:
-        carrier = ActorTransport(name, namespace, f"the results folder of {os.uname().nodename}")
-        carrier.stop_wanted()  # it has started
-        yield carrier
+        transport = ActorTransport(name, namespace, f"the results folder of {os.uname().nodename}")
+        transport.stop_wanted()  # it has started
+        yield transport
     finally:
         with contextlib.suppress(Exception):  # Ray itself may be gone
-            ray.kill(keeper)
+            ray.kill(server)

@@ -1,7 +1,7 @@
-"""Where results live, as the driver sees it: a folder that all machines see, its own folder only, or a bucket.
+"""Where results are, as the driver sees it: a folder that all machines see, its own folder only, or a bucket.
 
-Whatever it is, ``results_dir`` is a plain folder in which the driver plans, reads, tracks and reports; of a bucket it
-is a copy of the small files (``mirror``).
+``results_dir`` is always a plain folder in which the driver plans, reads, tracks and reports; for a bucket it is a
+copy of the small files (``bucket.mirror``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+
+from typing_extensions import override
 
 from dnw_core.errors import UserError
 from pipelines.driver import StopRequest, driver_lock
@@ -21,26 +22,31 @@ from pipelines.store import Store
 OnFinished = Callable[[TrialSpec], None]
 
 
-class ResultsBackend(Protocol):
-    """A place of results."""
+class ResultsBackend:
+    """A place of results; what a plain folder needs nothing for does nothing here."""
 
-    results_dir: Path
+    def __init__(self, results_dir: Path) -> None:
+        self.results_dir = results_dir
 
     def __str__(self) -> str:
         """Return the place, as a user names it."""
+        return str(self.results_dir)
 
-    def looking(self) -> AbstractContextManager[None]:
-        """Have what there is in ``results_dir`` for the block, which only looks; raises UserError."""
+    def reading(self) -> AbstractContextManager[None]:
+        """Have the results in ``results_dir`` for the block, which only reads; raises UserError."""
+        return contextlib.nullcontext()
 
-    def driving(self, say: Callable[[str], None]) -> AbstractContextManager[None]:
-        """Be the only driver for the block, with what there is in ``results_dir``.
+    def exclusive(self, say: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Be the only driver for the block, with the results in ``results_dir``.
 
         Raises:
             UserError: if another driver is at work (named), or the place cannot be used.
         """
+        return driver_lock(self.results_dir)
 
     def open_store(self, *, create: bool = False, trust_unchanged: bool = False) -> Store:
-        """See ``Store.open``; what is written is written to the place, too."""
+        """Open the store (arguments: ``Store.open``); what it writes reaches the place, too."""
+        return Store.open(self.results_dir, create=create, trust_unchanged=trust_unchanged)
 
     def refuse(self, specs: Sequence[TrialSpec]) -> None:
         """Refuse trials, placed on machines, that cannot be trained with results in such a place.
@@ -49,77 +55,43 @@ class ResultsBackend(Protocol):
             UserError: names the first one's row.
         """
 
-    def depot(self, stop: StopRequest) -> AbstractContextManager[Staging]:
-        """Make the way on which trials reach the place; Ray is connected."""
-
-    def following(self, on_finished: OnFinished | None) -> AbstractContextManager[OnFinished | None]:
-        """Return what to call with each trial that ended, so that ``on_finished`` finds it in ``results_dir``."""
-
-    def refresh(self) -> None:
-        """Have what trials brought in ``results_dir``; raises UserError."""
-
-    def publish(self) -> None:
-        """Bring the report home; raises UserError."""
-
-
-class SharedFolderBackend:
-    """A folder that every machine sees."""
-
-    def __init__(self, results_dir: Path) -> None:
-        self.results_dir = results_dir
-
-    def __str__(self) -> str:
-        """See ``ResultsBackend``."""
-        return str(self.results_dir)
-
-    def looking(self) -> AbstractContextManager[None]:
-        """See ``ResultsBackend``."""
-        return contextlib.nullcontext()
-
-    def driving(self, say: Callable[[str], None]) -> AbstractContextManager[None]:
-        """See ``ResultsBackend``."""
-        return driver_lock(self.results_dir)
-
-    def open_store(self, *, create: bool = False, trust_unchanged: bool = False) -> Store:
-        """See ``ResultsBackend``."""
-        return Store.open(self.results_dir, create=create, trust_unchanged=trust_unchanged)
-
-    def refuse(self, specs: Sequence[TrialSpec]) -> None:
-        """See ``ResultsBackend``."""
-
-    def depot(self, stop: StopRequest) -> AbstractContextManager[Staging]:
-        """See ``ResultsBackend``."""
+    def staging(self, stop: StopRequest) -> AbstractContextManager[Staging]:
+        """Yield how trials reach the place; Ray is connected."""
         return contextlib.nullcontext(SharedFolder(stop.file))
 
-    def following(self, on_finished: OnFinished | None) -> AbstractContextManager[OnFinished | None]:
-        """See ``ResultsBackend``."""
+    def notify_when_local(self, on_finished: OnFinished | None) -> AbstractContextManager[OnFinished | None]:
+        """Yield what to call with each trial that ended; it calls ``on_finished`` once ``results_dir`` has it."""
         return contextlib.nullcontext(on_finished)
 
     def refresh(self) -> None:
-        """See ``ResultsBackend``."""
+        """Bring ``results_dir`` up to date with what trials delivered; raises UserError."""
 
     def publish(self) -> None:
-        """See ``ResultsBackend``."""
+        """Copy the report to the place; raises UserError."""
 
 
-class DriverFolderBackend(SharedFolderBackend):
+class SharedFolderBackend(ResultsBackend):
+    """A folder that every machine sees."""
+
+
+class DriverFolderBackend(ResultsBackend):
     """A folder that the driver's machine alone sees; the others reach it through an actor there."""
 
+    @override
     def refuse(self, specs: Sequence[TrialSpec]) -> None:
-        """See ``ResultsBackend``."""
         refuse_across(specs, "--store head")
 
+    @override
     @contextlib.contextmanager
-    def depot(self, stop: StopRequest) -> Iterator[Staging]:
-        """See ``ResultsBackend``."""
+    def staging(self, stop: StopRequest) -> Iterator[Staging]:
         from pipelines.storage.actor import store_actor
 
-        with store_actor(self.results_dir, stop.folder) as carrier:
-            yield RemoteStaging(carrier)
+        with store_actor(self.results_dir, stop.folder) as transport:
+            yield RemoteStaging(transport)
 
 
 def refuse_across(specs: Sequence[TrialSpec], where: str) -> None:
-    """Refuse trials whose workers part, where no folder is seen by all machines.
+    """Refuse trials with workers on several machines, where no folder is seen by all machines.
 
     Raises:
         UserError: names the first one's row.

@@ -11,18 +11,21 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from dnw_core.errors import UserError
-from pipelines.driver import StopRequest, driver_lock
+from pipelines.driver import StopRequest
 from pipelines.spec import TrialSpec
-from pipelines.storage.backends import OnFinished, refuse_across
+from pipelines.storage.backends import OnFinished, ResultsBackend, SharedFolderBackend, refuse_across
+from pipelines.storage.background import every
 from pipelines.storage.bucket.client import Bucket, explain
-from pipelines.storage.bucket.heartbeat_relay import post_of_driver, post_of_looker
+from pipelines.storage.bucket.heartbeat_relay import relay_for_driver, relay_for_reader
 from pipelines.storage.bucket.lease import Lease, hold
-from pipelines.storage.bucket.mirror import Mirror, MirrorStore
-from pipelines.storage.bucket.trials import BucketTrials, is_plain, run_folder
+from pipelines.storage.bucket.mirror import Mirror, MirrorStore, mirror_folder
+from pipelines.storage.bucket.trials import BucketTrials, run_folder
 from pipelines.storage.staging import RemoteStaging, Staging
-from pipelines.storage.transport import insist
-from pipelines.store import STORE_FILE, STORE_SCHEMA, Store
+from pipelines.storage.transport import retry
+from pipelines.store import STORE_FILE, STORE_SCHEMA, Store, is_plain
 
 _REPORT = ("results", "trials", "costs", "layers", "leftovers")
 _FIGURES = "figures"
@@ -32,7 +35,7 @@ _STOP_SECONDS = 0.3
 _PLACE_FILE = ".mirror-place"
 
 
-class BucketBackend:
+class BucketBackend(ResultsBackend):
     """A folder of a bucket.
 
     Args:
@@ -41,86 +44,80 @@ class BucketBackend:
     """
 
     def __init__(self, bucket: Bucket, results_dir: Path) -> None:
-        self.results_dir = results_dir
+        super().__init__(results_dir)
         self._bucket = bucket
         self._mirror = Mirror(bucket, results_dir)
         self._trials = BucketTrials(bucket, run_folder())
         self._lease: Lease | None = None
 
+    @override
     def __str__(self) -> str:
-        """See ``ResultsBackend``."""
         return str(self._bucket)
 
+    @override
     @contextlib.contextmanager
-    def looking(self) -> Iterator[None]:
-        """See ``ResultsBackend``."""
+    def reading(self) -> Iterator[None]:
         self._bucket.check(writes=False)
-        with self._errors():
-            self._mirror.pull()
-            looker = post_of_looker(self._bucket, self.results_dir)
-            looker.__enter__()
-        try:
+        with contextlib.ExitStack() as relay:
+            with self._errors():
+                self._mirror.pull()
+                relay.enter_context(relay_for_reader(self._bucket, self.results_dir))
             yield
-        finally:
-            looker.__exit__(None, None, None)
 
+    @override
     @contextlib.contextmanager
-    def driving(self, say: Callable[[str], None]) -> Iterator[None]:
-        """See ``ResultsBackend``."""
+    def exclusive(self, say: Callable[[str], None]) -> Iterator[None]:
         self.results_dir.mkdir(parents=True, exist_ok=True)
-        with driver_lock(self.results_dir):
+        with super().exclusive(say):
             self._bucket.check(writes=True)
             with hold(self._bucket, self._place(), say=say) as lease:
                 self._lease = lease
                 with self._errors():
                     self._check_layout()
                     self._mirror.pull()
-                with post_of_driver(self._bucket, self.results_dir):
+                with relay_for_driver(self._bucket, self.results_dir):
                     yield
 
+    @override
     def open_store(self, *, create: bool = False, trust_unchanged: bool = False) -> Store:
-        """See ``ResultsBackend``."""
         return MirrorStore.over(self._mirror, self._trials, create=create, trust_unchanged=trust_unchanged)
 
+    @override
     def refuse(self, specs: Sequence[TrialSpec]) -> None:
-        """See ``ResultsBackend``."""
         refuse_across(specs, f"--results-dir {self._bucket}")
 
+    @override
     @contextlib.contextmanager
-    def depot(self, stop: StopRequest) -> Iterator[Staging]:
-        """See ``ResultsBackend``; a request to stop goes to the bucket, and a lost lease is one."""
+    def staging(self, stop: StopRequest) -> Iterator[Staging]:
         if self._lease is not None:
             self._lease.when_lost(stop.request)
-        ended = threading.Event()
+        passed = False
 
         def pass_on() -> None:
-            while not ended.wait(_STOP_SECONDS):
-                if stop.requested:
-                    with contextlib.suppress(OSError):  # away: again in a moment
-                        self._trials.ask_to_stop()
-                        return
+            """Copy a request to stop to the bucket, once."""
+            nonlocal passed
+            if stop.requested and not passed:
+                self._trials.ask_to_stop()
+                passed = True
 
-        thread = threading.Thread(target=pass_on, name="stop", daemon=True)
-        thread.start()
         try:
-            yield RemoteStaging(self._trials)
+            with every(_STOP_SECONDS, pass_on, "stop"):
+                yield RemoteStaging(self._trials)
         finally:
-            ended.set()
-            thread.join()
             with contextlib.suppress(OSError):  # a few bytes stay
                 for key in self._bucket.list(self._trials.run):
                     self._bucket.delete(key)
 
+    @override
     @contextlib.contextmanager
-    def following(self, on_finished: OnFinished | None) -> Iterator[OnFinished | None]:
-        """See ``ResultsBackend``: a thread copies what ended and then tells of it."""
-        waiting: queue.SimpleQueue[TrialSpec | None] = queue.SimpleQueue()
+    def notify_when_local(self, on_finished: OnFinished | None) -> Iterator[OnFinished | None]:
+        ended: queue.SimpleQueue[TrialSpec | None] = queue.SimpleQueue()
 
         def work() -> None:
             while True:
                 spec: TrialSpec | None = None
                 try:
-                    spec = waiting.get(timeout=_PULL_SECONDS)
+                    spec = ended.get(timeout=_PULL_SECONDS)
                     if spec is None:
                         return
                     self._pull([spec])
@@ -132,19 +129,19 @@ class BucketBackend:
         thread = threading.Thread(target=work, name="mirror", daemon=True)
         thread.start()
         try:
-            yield waiting.put
+            yield ended.put
         finally:
-            waiting.put(None)
+            ended.put(None)
             thread.join(_PATIENCE_SECONDS)
 
+    @override
     def refresh(self) -> None:
-        """See ``ResultsBackend``."""
         with self._errors():
-            insist(self._mirror.pull, f"reading {self._bucket}", _PATIENCE_SECONDS)
+            retry(self._mirror.pull, f"reading {self._bucket}", _PATIENCE_SECONDS)
 
+    @override
     def publish(self) -> None:
-        """See ``ResultsBackend``; a driver is patient with its bucket, who only looks is told at once."""
-        if self._lease is None:
+        if self._lease is None:  # a driver is patient with its bucket, a reader is told at once
             self._bucket.check(writes=True)
         files = [path for path in self.results_dir.iterdir() if path.stem in _REPORT and path.suffix != ".json"]
         figures = self.results_dir / _FIGURES
@@ -154,14 +151,14 @@ class BucketBackend:
                 if path.is_file() and not path.is_symlink() and is_plain(path.name):
                     key = path.relative_to(self.results_dir).as_posix()
                     content = path.read_bytes()
-                    insist(lambda k=key, c=content: self._bucket.put(k, c), f"writing {key}", _PATIENCE_SECONDS)  # type: ignore[misc]
+                    retry(lambda k=key, c=content: self._bucket.put(k, c), f"writing {key}", _PATIENCE_SECONDS)  # type: ignore[misc]
 
     def _pull(self, specs: Sequence[TrialSpec] | None) -> None:
         with contextlib.suppress(OSError):  # away for now: the end of the run reads everything again
             self._mirror.pull(specs)
 
     def _place(self) -> str:
-        """Return what names this copy: a claim of the same name is of a driver that had its lock before us."""
+        """Return this copy's name: a lease of the same name belongs to a driver that had the copy's lock before us."""
         path = self.results_dir / _PLACE_FILE
         if not path.is_file():
             path.write_text(uuid.uuid4().hex, "utf-8")
@@ -187,3 +184,14 @@ class BucketBackend:
             yield
         except OSError as error:
             raise UserError(f"results in {self._bucket} cannot be used: {explain(error)}") from None
+
+
+def open_backend(place: Path | str) -> ResultsBackend:
+    """Return the backend of a folder that all machines see, or of the bucket at an address.
+
+    Raises:
+        UserError: if the address is of an unknown kind.
+    """
+    return (
+        BucketBackend(Bucket.of(place), mirror_folder(place)) if isinstance(place, str) else SharedFolderBackend(place)
+    )

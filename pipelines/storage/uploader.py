@@ -1,85 +1,79 @@
-"""Carries what a running trial leaves behind home: checkpoints as they are written, the small files now and then.
+"""Upload of what a running trial writes: checkpoints at once, the small files now and then.
 
-A thread of the trial's process. The trial writes each file by a rename (only its log grows), so a file that is opened
-is whole. The log goes before the checkpoint, so that a log that comes back tells of all that was trained. While the
-store is away the trial goes on training, and the newest state is carried once it is back; only at the trial's end is
-the last delivery insisted on.
+A thread of the trial's process looks for changed files. The trial writes each file by a rename (only its log grows), so
+a file that is opened is whole; it may write them in worker processes, which could not call a hook here. The log goes
+before the checkpoint, so that a log that comes back covers all that was trained. While the results are out of reach
+the trial goes on training, and the newest state is uploaded afterwards; only the last upload, at the trial's end,
+must succeed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dnw_core.record import CHECKPOINT_FILE
+from dnw_core.record import CHECKPOINT_FILE, PREVIOUS_FILE
 from pipelines.spec import TrialSpec
-from pipelines.storage.bucket.trials import is_plain
-from pipelines.storage.transport import Transport, insist
+from pipelines.storage.background import every
+from pipelines.storage.transport import Transport, retry
+from pipelines.store import is_plain
 from pipelines.trial import LOCK_FILE
 
 _LOOK_SECONDS = 0.3
 _SMALL_SECONDS = 10.0  # progress and log change with every epoch
-_FIRST_PAUSE = 1.0
-_LONGEST_PAUSE = 30.0
+_AWAY_SECONDS = 5.0
 _STOP_SECONDS = 2.0
-_LEFT_OUT = ("checkpoint.previous.pt", LOCK_FILE)  # delivered when it was the newest; a lock is of this machine
+_LEFT_OUT = (PREVIOUS_FILE, LOCK_FILE)  # uploaded when it was the newest; a lock is of this machine
 
 _Mark = tuple[int, int, int]
 
 
 class CheckpointUploader:
-    """Use as a context, which ends the thread; ``finish`` after it delivers what is left.
+    """Uploads the files of one trial; ``finish`` uploads what is left once ``running`` has ended.
 
     Args:
-        carrier: reaches the results.
+        transport: reaches the results.
         spec: the trial.
-        folder: its working folder here. What lies there now is known at home.
+        folder: its working folder here; the files in it now came from the results.
         aside: another folder on the same disk, for this thread alone; made here.
     """
 
-    def __init__(self, carrier: Transport, spec: TrialSpec, folder: Path, aside: Path) -> None:
-        self._carrier = carrier
+    def __init__(self, transport: Transport, spec: TrialSpec, folder: Path, aside: Path) -> None:
+        self._transport = transport
         self._spec = spec
         self._folder = folder
         self._held = aside / CHECKPOINT_FILE
         aside.mkdir()
         self._known = self._marks()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="courier", daemon=True)
+        self._look_at = self._small_at = 0.0
 
-    def __enter__(self) -> CheckpointUploader:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._ended.set()
-        self._thread.join()
+    def running(self) -> contextlib.AbstractContextManager[None]:
+        """Upload in a thread for the block."""
+        return every(_LOOK_SECONDS, self._look, "uploader")
 
     def finish(self, patience: float) -> None:
-        """Deliver all that changed since it was last delivered.
+        """Upload all that changed since it was last uploaded.
 
         Raises:
             StorageUnreachableError: if that does not succeed within ``patience`` seconds.
         """
-        insist(lambda: self._round(small=True), f"bringing {self._spec.trial_id} to the results", patience)
+        retry(lambda: self._upload(small=True), f"bringing {self._spec.trial_id} to the results", patience)
 
-    def _work(self) -> None:
-        pause, small_at = _LOOK_SECONDS, 0.0
-        while not self._ended.wait(pause):
-            small = time.monotonic() >= small_at
-            try:
-                self._round(small=small)
-            except OSError:  # away for now: the trial goes on
-                pause = min(2 * max(pause, _FIRST_PAUSE), _LONGEST_PAUSE)
-                continue
-            pause = _LOOK_SECONDS
-            if small:
-                small_at = time.monotonic() + _SMALL_SECONDS
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + _AWAY_SECONDS  # unless this succeeds
+        small = now >= self._small_at
+        self._upload(small=small)
+        self._look_at = 0.0
+        if small:
+            self._small_at = time.monotonic() + _SMALL_SECONDS
 
-    def _round(self, *, small: bool) -> None:
+    def _upload(self, *, small: bool) -> None:
         marks = self._marks()
         changed = [name for name in sorted(marks) if marks[name] != self._known.get(name)]
         new = CHECKPOINT_FILE in changed and self._hold()
@@ -91,7 +85,7 @@ class CheckpointUploader:
 
     def _deliver(self, name: str, path: Path, mark: _Mark) -> None:
         try:
-            self._carrier.deliver(self._spec, name, path)
+            self._transport.deliver(self._spec, name, path)
         except FileNotFoundError:
             if path.exists():
                 raise
@@ -108,7 +102,7 @@ class CheckpointUploader:
         return True
 
     def _marks(self) -> dict[str, _Mark]:
-        """Return what tells whether a file is still the one that it was, of every file that is to be carried."""
+        """Return what changes with a file, of every file that is uploaded (not its ctime: ``_hold`` changes that)."""
         marks: dict[str, _Mark] = {}
         with contextlib.suppress(FileNotFoundError), os.scandir(self._folder) as entries:
             for entry in entries:
@@ -118,32 +112,16 @@ class CheckpointUploader:
         return marks
 
 
-class StopPoller:
-    """Asks the store every two seconds, in a thread, whether the trial should stop. Use as a context and a function."""
+@contextlib.contextmanager
+def stop_poller(transport: Transport) -> Iterator[Callable[[], bool]]:
+    """Ask every two seconds for the block whether all trials should stop; yields what tells the last answer."""
+    wanted = False
 
-    def __init__(self, carrier: Transport) -> None:
-        self._carrier = carrier
-        self._wanted = False
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="stop", daemon=True)
+    def ask() -> None:
+        nonlocal wanted
+        wanted = wanted or transport.stop_wanted()
 
-    def __enter__(self) -> StopPoller:
-        self._look()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def __call__(self) -> bool:
-        """Whether the trial should stop."""
-        return self._wanted
-
-    def _work(self) -> None:
-        while not self._wanted and not self._ended.wait(_STOP_SECONDS):
-            self._look()
-
-    def _look(self) -> None:
-        with contextlib.suppress(OSError):  # a store that is away for a moment is no request
-            self._wanted = self._carrier.stop_wanted()
+    with contextlib.suppress(OSError):  # out of reach for a moment: not a request
+        ask()
+    with every(_STOP_SECONDS, ask, "stop"):
+        yield lambda: wanted

@@ -1,8 +1,8 @@
 """The results folder: the one truth about what was trained (layout: docs/architecture.md).
 
 A trial is trained in ``seed-N.work`` and becomes ``seed-N`` by one rename: it is there wholly or not at all, and
-the first writer wins. A finished folder is believed only while every file matches its recorded SHA-256. Nothing
-that was trained is ever deleted: what is damaged or replaced moves to ``set-aside/``.
+the first writer wins. A finished folder counts only while every file matches its recorded SHA-256. Nothing that was
+trained is ever deleted: what is damaged or replaced moves to ``set-aside/``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from dnw_core.errors import DnwError, RecordError, UserError
 from dnw_core.files import move_odd_files, read_json, sync, write_text
 from dnw_core.record import (
     CHECKPOINT_FILE,
+    PREVIOUS_FILE,
     PROGRESS_FILE,
     RECORD_FILE,
     RECORD_VERSION,
@@ -35,7 +36,7 @@ from pipelines.store import layout
 from pipelines.store.layout import STORE_SCHEMA, check_schema, make_writable
 from pipelines.store.verify import KnownHashes, VerificationError, read_own_record, verify_finished
 
-_CHECKPOINTS = (CHECKPOINT_FILE, "checkpoint.previous.pt")  # the second one while the first is being replaced
+_CHECKPOINTS = (CHECKPOINT_FILE, PREVIOUS_FILE)  # the second one while the first is being replaced
 
 
 class CommitRefusedError(DnwError):
@@ -49,7 +50,7 @@ class TrialState:
     kind: Literal["done", "partial", "failed", "new"]
     epochs_done: int = 0
     reason: str | None = None  # of a failure
-    damaged: str | None = None  # why the folder of a finished trial is not believed
+    damaged: str | None = None  # why the folder of a finished trial failed verification
     record: TrialRecord | None = None  # of a finished trial
 
 
@@ -82,7 +83,7 @@ class Store:
 
         Raises:
             ValueError: if both are asked for: whatever trains or commits believes nothing.
-            UserError: if it is no folder, cannot be written to, or belongs to a newer version of this project.
+            UserError: if it is not a folder, cannot be written to, or belongs to a newer version of this project.
         """
         if create and trust_unchanged:
             raise ValueError("a store that is written to believes no file unread; drop trust_unchanged or create")
@@ -150,7 +151,7 @@ class Store:
         """Turn the working folder into the finished trial's, by one rename.
 
         Returns:
-            False if the same trial was committed from elsewhere before; that one stands and this copy is dropped.
+            False if the same trial was committed from elsewhere before; that one stays and this copy is dropped.
 
         Raises:
             CommitRefusedError: if the working folder is not a finished trial's.

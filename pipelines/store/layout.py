@@ -1,4 +1,4 @@
-"""Where things lie in the results folder, and the promise that no name leads out of it."""
+"""The layout of the results folder, and the promise that no name leads out of it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ LOG_FILE = "driver.log"  # what detached drivers have said
 KNOWN_HASHES_FILE = "known-hashes.json"  # lets --plan skip what did not change; may be deleted at any time
 COSTS_FILE = "costs.json"  # what the rows' networks cost, for the report; may be deleted at any time
 TRIALS = "trials"
-SET_ASIDE = "set-aside"  # what was replaced or not believed; nothing reads it
+SET_ASIDE = "set-aside"  # what was replaced or failed verification; nothing reads it
 WORK_SUFFIX = ".work"
 NAME_LENGTH = 200  # bytes; file systems allow 255, and a time may be appended
 
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@=,+:\[\]-]*")
 _FINGERPRINT = re.compile(r"[0-9a-f]{8,64}")
 _SEED = re.compile(r"seed-(0|[1-9][0-9]*)")
@@ -42,11 +43,16 @@ def check_name(name: str, kind: str) -> None:
         )
 
 
+def is_plain(name: str) -> bool:
+    """Whether a name is that of a file right in a folder, and not hidden."""
+    return _PLAIN.fullmatch(name) is not None and ".." not in name
+
+
 def trial_folder(results_dir: Path, spec: TrialSpec) -> Path:
     """Return the folder of a finished trial.
 
     Raises:
-        UserError: if a name is no folder's name, or a part of the way is a symbolic link.
+        UserError: if a name cannot name a folder, or a part of the path is a symbolic link.
     """
     check_name(spec.table, "table")
     check_name(spec.row, "row")
@@ -84,7 +90,7 @@ def refuse_links(results_dir: Path, path: Path) -> None:
     """Check that no part of ``path`` below the results folder is a symbolic link (the results folder may be one).
 
     Raises:
-        UserError: naming the link, or what stands on the way and is no folder.
+        UserError: naming the link, or the part that is not a folder.
     """
     here = results_dir
     for part in path.relative_to(results_dir).parts:

@@ -1,4 +1,4 @@
-"""Is a folder really this trial's finished result? Asked before anything is believed, committed or skipped."""
+"""Verification that a folder is a trial's finished result, before it is used, committed or skipped."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
 
 from dnw_core.config import fingerprint
 from dnw_core.errors import DnwError, RecordError, UserError
@@ -99,14 +102,20 @@ def _check_scores(record: TrialRecord) -> None:
         raise VerificationError(f"{RECORD_FILE}: its scores are those of epoch {record.last.epoch} of {epochs}")
     best = record.best
     if best is not None and (best.epoch >= epochs or best.test_accuracy < record.last.test_accuracy):
-        raise VerificationError(f"{RECORD_FILE}: its best scores are none of its own")
+        raise VerificationError(f"{RECORD_FILE}: its best scores are not its own")
 
 
 SETTLED_NS = 2_000_000_000
-"""A file younger than that when it is hashed is not remembered: coarse clocks may not show its next change."""
+"""A file younger than this when it is hashed is not remembered: a coarse clock may not show its next change."""
 
-_VERSION = 1
 _Mark = list[int]  # size, inode, mtime and ctime in ns
+
+
+class _Remembered(BaseModel):
+    """The content of ``known-hashes.json``."""
+
+    version: Literal[1] = 1
+    files: dict[str, tuple[_Mark, str]] = {}
 
 
 class KnownHashes:
@@ -114,7 +123,7 @@ class KnownHashes:
 
     Args:
         results_dir: the results folder.
-        trust: believe what is remembered of a file that did not change. Else every call of ``sha256`` reads the file.
+        trust: return the remembered hash of a file that did not change; else every call of ``sha256`` reads the file.
     """
 
     def __init__(self, results_dir: Path, *, trust: bool) -> None:
@@ -149,35 +158,27 @@ class KnownHashes:
             return
         merged = {name: entry for name, entry in sorted({**known, **found}.items()) if self._is_there(name)}
         self._known = merged
-        text = json.dumps({"version": _VERSION, "files": merged})
+        text = json.dumps({"version": 1, "files": merged})
         with contextlib.suppress(OSError):  # a full disk: the next look hashes
             write_text(self._results_dir / KNOWN_HASHES_FILE, text + "\n")
 
     def _is_there(self, name: str) -> bool:
         if not name.startswith(f"{TRIALS}/") or ".." in name:
-            return False  # none of ours: the file may come from anywhere
+            return False  # not written by us: the file may come from anywhere
         try:
             return (self._results_dir / name).is_file()
-        except OSError:  # a name that is no file's
+        except OSError:  # not the name of a file
             return False
 
     def _load(self) -> dict[str, tuple[_Mark, str]]:
         if self._known is None:
-            self._known = _entries(read_json(self._results_dir / KNOWN_HASHES_FILE))
+            try:
+                self._known = _Remembered.model_validate(read_json(self._results_dir / KNOWN_HASHES_FILE)).files
+            except ValueError:  # missing, damaged or of another version
+                self._known = {}
         return self._known
 
 
 def _mark(path: Path) -> _Mark:
     status = os.stat(path, follow_symlinks=False)  # noqa: PTH116 - Path.stat is the same
     return [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
-
-
-def _entries(values: object) -> dict[str, tuple[_Mark, str]]:
-    """Return what the file says, or nothing if it is missing, damaged or of another version."""
-    if not isinstance(values, dict) or values.get("version") != _VERSION or not isinstance(values.get("files"), dict):
-        return {}
-    entries: dict[str, tuple[_Mark, str]] = {}
-    for name, entry in values["files"].items():
-        if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], list) and isinstance(entry[1], str):
-            entries[name] = entry[0], entry[1]
-    return entries

@@ -1,4 +1,4 @@
-"""The tracker beside a running experiment: a thread of the driver that has each trial mirrored soon after it ended."""
+"""A thread of the driver that has each trial mirrored soon after it has ended."""
 
 from __future__ import annotations
 
@@ -6,23 +6,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from pipelines.spec import TrialSpec
-from pipelines.tracking.tracker import SyncOutcome
+from pipelines.tracking.process import TrackerProcess
+from pipelines.tracking.tracker import Tracker
 
 _PAUSE_SECONDS = 2.0  # several trials that end together are written together
 _AGAIN_SECONDS = 60.0  # after a failure
-
-
-class Mirror(Protocol):
-    """A tracker: here (``Tracker``) or in a process of its own (``TrackerBeside``)."""
-
-    def prepare(self) -> None:
-        """Get ready; never raises."""
-
-    def sync(self, rows: Sequence[Mapping[str, Any]]) -> SyncOutcome:
-        """Bring the rows' runs up to date; never raises."""
 
 
 class BackgroundSync:
@@ -32,12 +23,12 @@ class BackgroundSync:
         tracker: the tracker.
         rows: all rows of the run, as for ``Tracker.sync``.
         warn: says one line; by default on standard error.
-        limit: seconds to wait for the last sync at the end.
+        limit: seconds to wait for the last sync.
     """
 
     def __init__(
         self,
-        tracker: Mirror,
+        tracker: Tracker | TrackerProcess,
         rows: Sequence[Mapping[str, Any]],
         *,
         warn: Callable[[str], None] | None = None,
@@ -61,13 +52,13 @@ class BackgroundSync:
         self.close()
 
     def finished(self, spec: TrialSpec) -> None:
-        """Note that a trial has ended."""
+        """Record that a trial has ended."""
         with self._condition:
             self._waiting.add((spec.table, spec.row, spec.fingerprint))
             self._condition.notify()
 
     def close(self) -> None:
-        """Write what is left, for as long as the limit allows."""
+        """Write the rest, within the limit."""
         with self._condition:
             self._closing = True
             self._condition.notify()

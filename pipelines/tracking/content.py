@@ -1,4 +1,4 @@
-"""What each run in the tracker should hold, read from the store. Knows nothing of MLflow but its limits."""
+"""The content of each run in the tracker, read from the store. Of MLflow it needs only the limits."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from dnw_core.config import flatten
 from dnw_core.record import HISTORY_FILE, LOG_FILE, RECORD_FILE, WIRING_FILE, TrialRecord, read_record
 
 CONTENT_VERSION = "1"
-"""Rises when runs should be written anew although their trials did not change."""
+"""Rises when runs have to be written again although their trials did not change."""
 
 LONGEST_TAG = 5000
 LONGEST_PARAM = 6000
 _CUT = " … (cut)"
 
-# the history's columns, as metrics: name, factor
-_EPOCH_METRICS = {
+_EPOCH_METRICS = {  # the history's columns, as metrics: name, factor
     "test_accuracy": ("test_accuracy_percent", 100.0),
     "test_top5_accuracy": ("test_top5_accuracy_percent", 100.0),
     "train_accuracy": ("train_accuracy_percent", 100.0),
@@ -65,7 +64,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Content:
-    """A run as it should be. ``identity`` finds it again, ``digest`` tells whether it is up to date."""
+    """The content of a run. ``identity`` finds the run again, ``digest`` shows whether it is up to date."""
 
     identity: str
     name: str
@@ -85,7 +84,7 @@ def row_identity(table: str, row: str, fingerprint: str) -> str:
 
 
 def trial_digest(folder: Path) -> str:
-    """Return the digest of a trial's content without reading more than its record, which holds its files' hashes.
+    """Return the digest of a trial's content from its record alone, which holds its files' hashes.
 
     Raises:
         OSError, ValueError: if it cannot be read.
@@ -122,7 +121,7 @@ def row_content(row: Mapping[str, Any], summary: Mapping[str, Any], now: int) ->
     """Return the run of one row: its statistics over seeds.
 
     Args:
-        row: the row as the planner gives it to the report.
+        row: the row as the planner passes it to the report.
         summary: the row's line of ``reports.summarise``.
         now: milliseconds since 1970, for the metrics; no part of the digest.
     """
@@ -162,7 +161,7 @@ def milliseconds(text: str) -> int:
 
 
 def artifacts(content: Content, scratch: Path) -> Iterator[Path]:
-    """Yield the files to be kept with a run; a picture of the wiring is drawn into ``scratch``."""
+    """Yield a run's artifacts; a picture of the wiring is drawn into ``scratch``."""
     if content.folder is None:
         return
     for name in (RECORD_FILE, LOG_FILE):
@@ -205,18 +204,14 @@ def _epochs(path: Path, started: int) -> Iterator[Point]:
         return
     import pyarrow.parquet as pq
 
-    # partitioning=None: folder names such as row@key=value are not columns
-    columns = pq.read_table(path, partitioning=None).to_pydict()
     spent = 0.0
-    for index, epoch in enumerate(columns["epoch"]):
-        spent += columns["seconds"][index] or 0.0
-        time = started + int(1000 * spent)
+    # partitioning=None: folder names such as row@key=value are not columns
+    for epoch in pq.read_table(path, partitioning=None).to_pylist():
+        spent += epoch["seconds"] or 0.0
         for column, (name, factor) in _EPOCH_METRICS.items():
-            if column not in columns:  # a history older than the column
-                continue
-            value = columns[column][index]
+            value = epoch.get(column)  # a history may be older than the column
             if value is not None and math.isfinite(value):  # MLflow gives infinity back as 1.8e308
-                yield Point(name, factor * value, time, int(epoch))
+                yield Point(name, factor * value, started + int(1000 * spent), int(epoch["epoch"]))
 
 
 def _results(record: TrialRecord, time: int) -> Iterator[Point]:
@@ -252,10 +247,10 @@ def _number(value: Any) -> float | None:
 
 
 def shorten(texts: Mapping[str, str], limit: int) -> dict[str, str]:
-    """Cut what MLflow would cut without a word, and say so in the text."""
+    """Cut what MLflow would cut silently, and mark the cut in the text."""
     return {key: text if len(text) <= limit else text[: limit - len(_CUT)] + _CUT for key, text in texts.items()}
 
 
 def content_digest(*parts: str) -> str:
-    """Return what tells two contents of a run apart."""
+    """Return a digest of a run's content."""
     return hashlib.sha256("\0".join(parts).encode("utf-8")).hexdigest()[:16]

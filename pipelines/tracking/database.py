@@ -7,18 +7,17 @@ Ctrl-C or a mistake, kills its tracker just then. So the file is made elsewhere 
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
 import re
-import shutil
 import uuid
 from pathlib import Path
 
-from dnw_core.files import sync
+from dnw_core.files import write_bytes
 from pipelines.private_folder import private_folder
 from pipelines.tracking.addresses import sqlite_uri
 
-_HALF_MADE = re.compile(
+_UNUSABLE = re.compile(
     r"duplicate column name|(table|index) \S+ already exists|no such (table|column)|malformed|not a database|"
     "database schema|locate revision",
     re.IGNORECASE,
@@ -26,35 +25,51 @@ _HALF_MADE = re.compile(
 
 
 def make_database(path: Path) -> None:
-    """Make an MLflow database with nothing in it, where there is none. An empty file is none.
+    """Make an MLflow database with nothing in it, where there is none. An empty file counts as none.
 
     Two processes may do so at once: one of them makes it, both find it.
 
     Raises:
         OSError: if it cannot be written.
-        Exception: whatever MLflow and SQLAlchemy come up with.
+        Exception: whatever MLflow and SQLAlchemy raise.
     """
     path = Path(os.path.realpath(path))  # a link to another disk stays one
     if _is_there(path):
         return
+    content = empty_database()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with private_folder("dnw-mlflow-") as folder:
-        made = folder / "made.db"
-        _let_mlflow_make(made)
-        here = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    made = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        write_bytes(made, content)
+        if _is_there(path):
+            return
+        for ending in ("-journal", "-wal", "-shm"):  # of a removed database: SQLite would apply them to this one
+            path.with_name(path.name + ending).unlink(missing_ok=True)
         try:
-            shutil.copyfile(made, here)
-            sync(here)
-            _put(here, path)
-        finally:
-            here.unlink(missing_ok=True)
+            os.link(made, path)
+        except OSError:  # another process was quicker; or an empty file, or a file system without links
+            if not _is_there(path):
+                made.replace(path)
+    finally:
+        made.unlink(missing_ok=True)
+
+
+@functools.cache
+def empty_database() -> bytes:
+    """Return the content of a fresh MLflow database (made once a process: MLflow never lets go of a file)."""
+    with private_folder("dnw-mlflow-") as folder:
+        from mlflow.tracking import MlflowClient
+
+        make_no_folders()
+        MlflowClient(tracking_uri=sqlite_uri(folder / "made.db")).search_experiments(max_results=1)
+        return (folder / "made.db").read_bytes()
 
 
 def make_no_folders() -> None:
-    """Keep this process's MLflow from making folders for a SQLite file.
+    """Keep MLflow in this process from making folders for a SQLite file.
 
-    It makes those of the address as it stands, quotes and all: beside ``job%2Fmain`` a ``job%252Fmain`` with nothing
-    in it. The file's own folder is there by then.
+    It makes those of the address as written, quotes and all: beside ``job%2Fmain`` an empty ``job%252Fmain``. The
+    file's own folder exists by then.
     """
     from mlflow.store.db import utils
 
@@ -62,47 +77,20 @@ def make_no_folders() -> None:
         utils._make_parent_dirs_if_sqlite = lambda uri: None
 
 
-def _let_mlflow_make(path: Path) -> None:
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-    from mlflow.tracking import MlflowClient
-
-    make_no_folders()
-    address = sqlite_uri(path)
-    try:
-        MlflowClient(tracking_uri=address).search_experiments(max_results=1)
-    finally:
-        # MLflow keeps a connection to every address it was given, and with it a file that is deleted
-        engine = getattr(SqlAlchemyStore, "_engine_map", {}).pop(address, None)
-        if engine is not None:
-            engine.dispose()
-
-
-def _put(made: Path, path: Path) -> None:
-    """Give the file its name, unless another one has got it meanwhile."""
-    if _is_there(path):
-        return
-    for ending in ("-journal", "-wal", "-shm"):  # of one that was taken away: SQLite would apply them to this one
-        path.with_name(path.name + ending).unlink(missing_ok=True)
-    try:
-        os.link(made, path)
-    except OSError:  # a file system without links, or an empty file
-        if not _is_there(path):
-            made.replace(path)
-    with contextlib.suppress(OSError):
-        sync(path.parent)
-
-
 def _is_there(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
-def in_words(error: str, path: Path | None) -> str:
+def explain(error: str, path: Path | None) -> str:
     """Return what to do about a database that MLflow cannot open; any other error as it is.
 
     Args:
         error: its first line.
         path: the SQLite file, if it is one.
     """
-    if path is None or not _HALF_MADE.search(error):
+    if path is None or not _UNUSABLE.search(error):
         return error
-    return f"{path} is half made, damaged, or of another MLflow ({error}); moved away, it is made anew from the results"
+    return (
+        f"{path} is incomplete, damaged, or of another version of MLflow ({error}); "
+        "move it away, and it is made again from the results"
+    )

@@ -34,7 +34,7 @@ _VALUES_A_BATCH = 100
 
 @dataclass
 class Written:
-    """How many runs were written anew, brought up to date, or left alone."""
+    """How many runs were created, updated, or left unchanged."""
 
     created: int = 0
     updated: int = 0
@@ -42,7 +42,7 @@ class Written:
 
 
 def row_key(identity: str) -> str:
-    """Return a row's name as a word without quotes, for MLflow's filter language."""
+    """Return a row's name as a word that needs no quotes in MLflow's filter language."""
     return hashlib.sha256(identity.encode("utf-8")).hexdigest()[:16]
 
 
@@ -100,7 +100,7 @@ class RowRuns:
         return run is not None and run.data.tags.get(DIGEST) == digest
 
     def keep_trial(self, identity: str, parent: str) -> None:
-        """Leave a trial's run as it is, below its row's run."""
+        """Keep a trial's run as it is, below its row's run."""
         run = self._found[identity]
         if run.data.tags.get(_PARENT) == parent:
             self.written.unchanged += 1
@@ -109,7 +109,7 @@ class RowRuns:
             self.written.updated += 1
 
     def write_trial(self, content: Content, parent: str) -> None:
-        """Bring a trial's run up to date. A trial that changed gets a new run: params and curves cannot be unsaid."""
+        """Bring a trial's run up to date. A trial that changed gets a new run: params and curves cannot be removed."""
         if self.has(content.identity, content.digest):
             self.keep_trial(content.identity, parent)
             return
@@ -156,6 +156,6 @@ class RowRuns:
 
 
 def _gone(run: Any, content: Content) -> list[str]:
-    """Return the metrics that the run has and should have no more."""
+    """Return the metrics of the run that it should no longer have."""
     kept = {point.key for point in content.metrics}
     return [key for key, value in run.data.metrics.items() if key not in kept and not math.isnan(value)]

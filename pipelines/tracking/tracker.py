@@ -1,7 +1,7 @@
 """MLflow as a mirror of the store: experiment = table, parent run = row, child run = seed.
 
-The store is the truth and the mirror can be made again from it at any time. It is written by the driver, never by
-a trial, and no trouble with it leaves this module: training goes on, one line says so.
+The store is the truth; the mirror can be rebuilt from it at any time. The driver writes it, never a trial, and its
+errors do not leave this module: training continues, and one line reports them.
 """
 
 from __future__ import annotations
@@ -16,20 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from dnw_core.errors import RecordError
-from pipelines.tracking.addresses import sqlite_path
+from pipelines.tracking.addresses import artifact_root, resolve_uri, sqlite_path, without_password
 from pipelines.tracking.content import row_content, row_identity, trial_content, trial_digest
-from pipelines.tracking.database import in_words, make_database, make_no_folders
+from pipelines.tracking.database import explain, make_database, make_no_folders
+from pipelines.tracking.reachable import first_line, set_impatient
 from pipelines.tracking.runs import RowRuns, Written
-from pipelines.tracking.server import (
-    artifact_root,
-    be_impatient,
-    check_reachable,
-    first_line,
-    resolve_uri,
-    without_password,
-)
-
-__all__ = ["SyncOutcome", "Tracker", "check_reachable"]
 
 log = logging.getLogger(__name__)
 _MOST_SKIPPED = 3
@@ -71,38 +62,40 @@ class Tracker:
         return without_password(self.uri)
 
     def prepare(self) -> None:
-        """Load MLflow and make its database where there is none (seconds, once). Never raises: ``sync`` will tell."""
+        """Load MLflow and make its database where there is none (seconds). Never raises: ``sync`` reports errors."""
         with self._lock:
             try:
                 self._connect().search_experiments(max_results=1)
             except Exception:
                 self._client = None
 
-    def sync(self, rows: Sequence[Row]) -> SyncOutcome:
-        """Bring the rows' runs up to date with the store. Never raises; says in ``error`` what went wrong.
+    def sync(self, rows: Sequence[Row], *, trials: Path | None = None, experiment: str | None = None) -> SyncOutcome:
+        """Bring the rows' runs up to date with the store. Never raises; ``error`` holds what went wrong.
 
         Args:
             rows: the rows as the planner gives them to the report (``planner.report_rows``).
+            trials: the results folder that holds their trials; the tracker's own by default.
+            experiment: the name of the experiment that holds their runs; the table's by default.
         """
         outcome = SyncOutcome()
         try:
             with self._lock:
-                self._sync(rows, outcome)
+                self._sync(rows, outcome, trials or self.results_dir, experiment)
         except Exception as error:  # whatever MLflow, SQLAlchemy, requests or the disk come up with
             outcome.error = self._trouble(error)
         return outcome
 
     def _trouble(self, error: Exception) -> str:
-        """Return an error in one line; what was known of the tracker is known no longer."""
+        """Return an error in one line, and forget the connection."""
         log.debug("the tracker failed", exc_info=True)
         self._client = None
         self._experiments = {}
-        return in_words(first_line(error), sqlite_path(self.uri))
+        return explain(first_line(error), sqlite_path(self.uri))
 
-    def _sync(self, rows: Sequence[Row], outcome: SyncOutcome) -> None:
+    def _sync(self, rows: Sequence[Row], outcome: SyncOutcome, results_dir: Path, name: str | None) -> None:
         from reports import read_trials, summarise
 
-        trials = read_trials(self.results_dir, rows)
+        trials = read_trials(results_dir, rows)
         summary: list[dict[str, Any]] = summarise(rows, trials, "paper").to_dict("records")  # type: ignore[assignment]
         ended = trials[trials["status"].isin(("done", "failed"))].to_dict("records")
         for trial in trials[trials["status"] == "unreadable"].to_dict("records"):
@@ -114,24 +107,24 @@ class Tracker:
             identity = row_identity(row["table"], row["row"], row["fingerprint"])
             if identity not in of_row:
                 continue
-            experiment = self._experiment(row["table"], str(row.get("table_title") or row["table"]))
+            experiment = self._experiment(name or row["table"], str(row.get("table_title") or row["table"]))
             runs = RowRuns(self._connect(), experiment, identity, outcome)
             parent = runs.write_row(row_content(row, line, int(1000 * time.time())))
             for trial in of_row[identity]:
-                folder, name = self.results_dir / trial["folder"], f"{identity}/seed-{trial['seed']}"
+                folder, own = results_dir / trial["folder"], f"{identity}/seed-{trial['seed']}"
                 try:
-                    content = None if runs.has(name, trial_digest(folder)) else trial_content(folder)
+                    content = None if runs.has(own, trial_digest(folder)) else trial_content(folder)
                 except (OSError, ValueError, RecordError) as error:
                     outcome.skipped.append(f"{trial['folder']}: {first_line(error)}")
                     continue
                 if content is None:
-                    runs.keep_trial(name, parent)
+                    runs.keep_trial(own, parent)
                 else:
                     runs.write_trial(content, parent)
 
     def _connect(self) -> Any:
         if self._client is None:
-            be_impatient()
+            set_impatient()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 from mlflow.tracking import MlflowClient
@@ -146,7 +139,7 @@ class Tracker:
         return self._client
 
     def _experiment(self, name: str, title: str) -> str:
-        """Return the experiment's id; it is made (or brought back, if it was deleted) with absolute folders."""
+        """Return the experiment's id; it is made with absolute folders, or restored if it was deleted."""
         if name in self._experiments:
             return self._experiments[name]
         client = self._connect()
@@ -164,7 +157,7 @@ class Tracker:
         return experiment
 
     def _make_experiment(self, name: str, place: str | None, tags: dict[str, str]) -> str:
-        """Make an experiment, unless another driver on this tracker was quicker; return its id."""
+        """Make an experiment, or find the one that another driver has just made; return its id."""
         from mlflow.exceptions import MlflowException
 
         client = self._connect()
@@ -178,7 +171,7 @@ class Tracker:
 
 
 def describe(outcome: SyncOutcome, seconds: float) -> str:
-    """Return one line about a sync that went through."""
+    """Return one line about a sync that succeeded."""
     counts = f"{outcome.created} runs written, {outcome.updated} brought up to date, {outcome.unchanged} unchanged"
     left_out = outcome.skipped[:_MOST_SKIPPED]
     if len(outcome.skipped) > len(left_out):

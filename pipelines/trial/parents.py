@@ -44,7 +44,7 @@ def finished_parent(store: Store, spec: TrialSpec) -> Path | None:
 def describe(stored: TrialState) -> str:
     """Return in a few words why a trial that is not done cannot be a parent."""
     if stored.damaged is not None:
-        return f"its finished folder is not believed: {stored.damaged}"
+        return f"its finished folder failed verification: {stored.damaged}"
     return f"failed: {stored.reason or 'no reason recorded'}" if stored.kind == "failed" else "not finished"
 
 

@@ -14,12 +14,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from reports.figures.style import FAINT, INK, LABEL_LIMIT, QUIET, Looks, figure, quiet_axes, save
+from reports.figures.style import FAINT, INK, LABEL_LIMIT, QUIET, Looks, figure, quiet_axes, save, scale_note
 from reports.rows import ReportRow
 from reports.statistics import MARGIN
 from reports.summary import trials_of
 from reports.text import plain, plus_minus
-from reports.verdicts import PAPER_SCALE
 
 _ROW_HEIGHT = 0.46  # inches
 _LABEL_WIDTH = 34  # characters
@@ -48,9 +47,7 @@ def draw_dots(
         axes.set_xlabel("test accuracy at the last epoch (%)")
         quiet_axes(axes, "x")
         axes.spines["left"].set_visible(False)
-        scales = sorted({row.scale for row in rows})
-        warning = "" if scales == [PAPER_SCALE] else f" · {plain(', '.join(scales))} scale: no reproduction"
-        drawn.text(0.012, 1 - 0.22 / height, plain(title, 80) + warning, weight="bold", size=11, va="center")
+        drawn.text(0.012, 1 - 0.22 / height, plain(title, 80) + scale_note(rows), weight="bold", size=11, va="center")
         comparable = any(row.comparable for row in rows)
         _legend(axes, height, margin=comparable, other=comparable and any(row.other_recipe for row in rows))
         return save(drawn, path)
@@ -76,7 +73,7 @@ def _draw_row(
             )
         axes.plot(line["mean"], place + 0.02, "o", color=colour, markersize=6.5, zorder=4)
     ours = plus_minus(line["mean"], line["std"]) + f"  (n={line['n']})" if line["n"] else ""
-    # one line of numbers right of the axes, the verdict under it; that it is no reproduction stands in the title
+    # one line of numbers right of the axes, the verdict under it; the title says that it is not a reproduction
     verdict = str(line["verdict"]).replace(": no reproduction)", ")")
     axes.annotate(
         f"{ours}\n{verdict}" if ours else verdict.replace(": ", ":\n", 1),  # the reason has a line of its own
@@ -91,7 +88,7 @@ def _draw_row(
 
 
 def _label(row: ReportRow) -> str:
-    """Return the label on at most two lines; extra rows and variants say that they are none of the paper's."""
+    """Return the label on at most two lines; extra rows and variants are marked as such."""
     mark = " (variant)" if row.variant else " (extra)" if row.extra else ""
     return "\n".join(textwrap.wrap(plain(row.label, LABEL_LIMIT) + mark, _LABEL_WIDTH, max_lines=2))
 

@@ -1,4 +1,4 @@
-"""Accuracy against the number of edges: what each row gets for the edges it keeps."""
+"""Accuracy against the number of edges kept."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reports.text import count, plain, plus_minus
 _WIDTH = 10.0  # inches
 _LABELS = 0.39  # of the width, right of the points
 _LINE_OF_TEXT = 0.175  # inches between two labels
-_STEP = 0.012  # of the axis' width, between marks that would lie on each other
+_STEP = 0.012  # of the axis' width, between marks that would overlap
 _MARK = 0.016  # half a mark, of the axis' height
 _LEGEND_COLUMNS = 3
 # a row's line style becomes a mark's shape
@@ -124,7 +124,7 @@ def _draw_point(axes: Axes, place: float, point: dict[Any, Any], look: tuple[str
 
 
 def _ticks(axes: Axes) -> None:
-    """Name round numbers of edges: every decade's 1, 2 and 5, or, on a narrow axis, what lies between."""
+    """Label round numbers of edges: every decade's 1, 2 and 5, or, on a narrow axis, numbers between them."""
     low, high = axes.get_xlim()
     for subs in ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)):
         ticks = [tick for tick in LogLocator(subs=subs, numticks=99).tick_values(low, high) if low <= tick <= high]

@@ -1,4 +1,4 @@
-"""Names beside points: right of the axes, pushed apart so that no two overlap, tied to their points."""
+"""Labels right of the axes, spread apart so that no two overlap, each joined to its point by a line."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def name_points(
     Args:
         axes: with their final scales and limits.
         points: a point a row, in data coordinates.
-        values: what stands before a row's label.
+        values: the text before a row's label.
         rows: the rows.
         looks: their colours and line styles.
-        gap: the least distance of two names, as a share of the axes' height.
+        gap: the least distance of two labels, as a fraction of the axes' height.
         faint: thin ties, for points all over the axes rather than at their right edge.
     """
     # in shares of the axes: names keep their distance on any scale

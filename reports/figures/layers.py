@@ -1,4 +1,4 @@
-"""The density of each layer, in the order of the network: rows that keep as much in the whole share a panel.
+"""The density of each layer, in the order of the network: rows of one overall density share a panel.
 
 Methods differ in where they keep weights rather than in how many, so a panel holds the rows of one overall density.
 Those that are as dense in every layer are one line without a name; where all are, there is no panel.
@@ -21,7 +21,7 @@ from reports.rows import ReportRow
 from reports.sections.layers import mean_layers
 from reports.text import plain, share
 
-LOWEST = 0.01  # percent; what lies below, nothing at all included, is drawn there
+LOWEST = 0.01  # percent; smaller densities, 0 included, are drawn there
 _WIDTH = 10.0  # inches
 _LABELS = 0.37  # of the width, right of the lines
 _PANEL_HEIGHT = 2.1
@@ -46,7 +46,7 @@ class _Line:
 def draw_layers(
     title: str, rows: Sequence[ReportRow], layers: pd.DataFrame, looks: Looks, folder: Path, stem: str
 ) -> list[Path]:
-    """Draw the rows' densities by layer, a picture a network; an empty list if there is nothing to be drawn.
+    """Draw the rows' densities by layer, one picture per network; an empty list if there is nothing to draw.
 
     Args:
         title: the table's title.
@@ -149,9 +149,7 @@ def _draw_even(axes: Axes, lines: Sequence[_Line]) -> None:
     height = float(lines[0].values.median())
     axes.axhline(height, color="0.6", linestyle=":", linewidth=1)
     rows = f"{len(lines)} row{'s' if len(lines) > 1 else ''}"
-    axes.annotate(
-        f"every layer alike: {rows}", (0, height), (0, 2), textcoords="offset points", fontsize=7, color="0.4"
-    )
+    axes.annotate(f"all layers equal: {rows}", (0, height), (0, 2), textcoords="offset points", fontsize=7, color="0.4")
 
 
 def _dress(axes: Axes, values: Sequence[pd.Series[float]]) -> None:

@@ -1,6 +1,6 @@
-"""Lines by epoch, one a row, named at their ends: what learning curves and the wiring's figures have in common.
+"""Lines by epoch, one per row, named at their ends: learning curves and the wiring's figures.
 
-Published rows stand above extra ones and variants. A line is the mean of the row's planned seeds, the band runs
+Published rows are above extra ones and variants. A line is the mean of the row's planned seeds, the band runs
 from the lowest to the highest of them.
 """
 
@@ -30,7 +30,7 @@ Lines = Mapping[tuple[str, str, str], pd.DataFrame]
 
 @dataclass(frozen=True)
 class Measure:
-    """What is drawn: a column of the history, how its axis looks, how a value is written at a line's end."""
+    """What is drawn: a column of the history, its axis, and how a value is written at a line's end."""
 
     column: str
     axis: str  # with the unit
@@ -114,22 +114,6 @@ def _draw_row(axes: Axes, measure: Measure, row: ReportRow, line: pd.DataFrame, 
         axes.axhline(reference, color=colour, linestyle=(0, (4, 4)), linewidth=0.9, alpha=0.8)
 
 
-def draw_curves(title: str, rows: Sequence[ReportRow], history: pd.DataFrame, looks: Looks, path: Path) -> Path | None:
-    """Draw a table's learning curves; None if there are none.
-
-    The published means stand as dashed lines at paper scale only: elsewhere they would invite a comparison
-    that means nothing.
-    """
-    return draw_lines(ACCURACY, title, rows, history, looks, path)
-
-
-def _published(row: ReportRow) -> float | None:
-    return row.published_mean if row.comparable else None
-
-
-ACCURACY = Measure("test_accuracy", "test accuracy (%)", number, reference=_published)
-
-
 def count_scale(axes: Axes, highest: float) -> None:
     """Show 0 and 50,000 on one axis: logarithmic from 1 on, linear below, 0 a little above the edge."""
     axes.set_yscale("symlog", linthresh=1, linscale=0.5)
@@ -144,6 +128,13 @@ def share_scale(axes: Axes, highest: float) -> None:
     axes.set_ylim(max(low, -2.0), 100 + 0.03 * (100 - low))
 
 
+# published means at paper scale only: elsewhere they would invite a comparison that means nothing
+ACCURACY = Measure(
+    "test_accuracy",
+    "test accuracy (%)",
+    number,
+    reference=lambda row: row.published_mean if row.comparable else None,
+)
 SWAPPED = Measure("edges_swapped", "edges swapped in the epoch", count_of, "edges swapped", count_scale)
 LIVE = Measure("live_share", "live edges (% of the kept)", share, "live edges", share_scale)
 DEAD = Measure("dead_nodes", "dead nodes", count_of, "dead nodes", count_scale)

@@ -16,7 +16,7 @@ from reports.reading.wiring_file import Graph
 
 LIVE = "#0072B2"
 DEAD = "#D55E00"
-_CHUNK = 1 << 20  # edges looked at together: the memory needed does not grow with a graph of ten million
+_CHUNK = 1 << 20  # edges per step: the memory needed does not grow with the graph
 _PALEST = 0.3  # of a pixel with an edge
 
 

@@ -1,4 +1,4 @@
-"""The common look: colours that colour-blind readers can tell apart, quiet axes, files written in one step.
+"""The common style: colours that colour-blind readers can tell apart, quiet axes, files written in one step.
 
 Figures are drawn on Agg canvases of their own, without pyplot: no global state, no display, safe in threads.
 """
@@ -32,7 +32,7 @@ QUIET = "#6b6b6b"
 FAINT = "#b4b4b4"
 GRID = "#e4e4e4"
 LABEL_LIMIT = 44
-_MOST_PIXELS = 32_000  # of a side; matplotlib draws none of 65,536, and a canvas of them takes gigabytes
+_MOST_PIXELS = 32_000  # of a side; matplotlib draws none of 65,536, and a canvas of that size takes gigabytes
 _COMPRESSION = 3  # of 9: a picture is written in two thirds of the time of the usual 6, as small or 1.8 times as large
 
 _SETTINGS: dict[Any, Any] = {
@@ -59,7 +59,7 @@ Looks: TypeAlias = Mapping[tuple[str, str, str], tuple[str, LineStyle]]  # of ea
 def figure(width: float, height: float, dpi: int = 150) -> Iterator[Figure]:
     """Give a blank figure (inches) drawn with the report's settings while the context is open."""
     with mpl.rc_context(_SETTINGS), warnings.catch_warnings():
-        # a label in a script the font lacks is drawn as boxes; that is no news to the user
+        # a label in a script the font lacks is drawn as boxes; that does not concern the user
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         dpi = min(dpi, int(_MOST_PIXELS / max(width, height)))  # a table of a thousand rows: coarse, but a picture
         drawn = Figure(figsize=(width, height), dpi=dpi, facecolor="white")
@@ -77,7 +77,7 @@ def canvas_pixels(drawn: Figure) -> Pixels:
     canvas = drawn.canvas
     assert isinstance(canvas, FigureCanvasAgg)
     canvas.draw()  # type: ignore[no-untyped-call]
-    # white lies behind everything: nothing shines through
+    # the background is white: nothing is transparent
     pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
     # a figure, its texts and its canvas hold one another: left to the garbage collector, dozens of 13 MB pile up
     vars(vars(canvas)["renderer"]).clear()
@@ -94,7 +94,7 @@ def write_png(pixels: Pixels, path: Path, dpi: float) -> Path:
 
 
 def quiet_axes(axes: Axes, grid: str) -> None:
-    """Take away the box, leave a faint grid along one axis (``x`` or ``y``) behind the data."""
+    """Remove the box and draw a faint grid along one axis (``x`` or ``y``) behind the data."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.grid(axis="x" if grid == "x" else "y", color=GRID, linewidth=0.8)
@@ -102,13 +102,13 @@ def quiet_axes(axes: Axes, grid: str) -> None:
 
 
 def scale_note(rows: Sequence[ReportRow]) -> str:
-    """Return what a title must add where rows were not run at paper scale: that they are no reproduction."""
+    """Return the note for a title whose rows were not run at paper scale: that they are not a reproduction."""
     scales = ", ".join(sorted({row.scale for row in rows if row.scale != PAPER_SCALE}))
     return f" · {plain(scales)} scale: no reproduction" if scales else ""
 
 
 def row_colours(rows: Sequence[ReportRow]) -> dict[tuple[str, str, str], tuple[str, LineStyle]]:
-    """Return each row's colour and line style; a corrected row wears the colour of the row it corrects."""
+    """Return each row's colour and line style; a corrected row has the colour of the row it corrects."""
     looks: dict[tuple[str, str, str], tuple[str, LineStyle]] = {}
     by_name: dict[str, tuple[str, LineStyle]] = {}
     leaders = [row for row in rows if not row.corrects] + [row for row in rows if row.corrects]

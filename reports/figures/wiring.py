@@ -1,9 +1,9 @@
-"""The wiring found, as an adjacency picture: receiving nodes down, sending nodes across, a dot an edge.
+"""The wiring found, as an adjacency matrix: receiving nodes down, sending nodes across, a dot per edge.
 
 Every slot of the matrix is drawn as a whole number of pixels, so that 32,000 edges stay crisp; a matrix larger
 than its picture is binned (``raster``). Of many matrices the density of each is drawn instead (``layers``).
 
-What stands round the matrices is the same for all seeds of a row and for most rows of a table. It is drawn once
+What surrounds the matrices is the same for all seeds of a row and for most rows of a table. It is drawn once
 (``_frame``) and copied; the pixels go straight onto the copy: nothing is resampled.
 """
 
@@ -35,9 +35,9 @@ _TICK_ROOM = 90  # pixels a tick label needs
 
 
 def wiring_picture(npz_path: Path, out_png: Path, *, title: str = "") -> Path:
-    """Draw the edges of every graph in ``wiring.npz``, or of many graphs how dense each is; return the picture's path.
+    """Draw the edges of every graph in ``wiring.npz``, or the densities of many graphs; return the picture's path.
 
-    A network without a graph gets a small picture that says so: whoever shows a trial's files may rely on one.
+    A network without a graph gets a small picture that says so: every trial has one.
 
     Raises:
         ValueError: if the file cannot be read, is damaged or does not fit the layout.
@@ -96,7 +96,7 @@ def _cells(graphs: Sequence[Graph]) -> list[_Cell]:
 
 @functools.lru_cache(maxsize=2)  # 10 to 20 MB each
 def _frame(cells: tuple[_Cell, ...]) -> Pixels:
-    """Return a sheet with all but the edges and the words at its top. It is shared: not to be drawn on."""
+    """Return a sheet with all but the edges and the words at its top. It is shared: do not draw on it."""
     wide, tall = cells[0].sheet
     width, height = wide / _DPI, tall / _DPI
     with figure(width, height, dpi=_DPI) as drawn:
@@ -136,7 +136,7 @@ def _dress(axes: Axes, cell: _Cell) -> None:
     raster = cell.raster
     axes.set_xlim(-0.5, cell.shape[1] - 0.5)
     axes.set_ylim(cell.shape[0] - 0.5, -0.5)  # node 0 at the top, as in a matrix
-    note = f"\n{raster.slots}x{raster.slots} slots a pixel: the fuller, the darker" if raster.slots > 1 else ""
+    note = f"\n{raster.slots}x{raster.slots} slots per pixel: the fuller, the darker" if raster.slots > 1 else ""
     axes.set_xlabel("sending node" + note, fontsize=9)
     axes.set_ylabel("receiving node", fontsize=9)
     axes.tick_params(labelsize=8, length=3)

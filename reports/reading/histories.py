@@ -1,4 +1,4 @@
-"""One trial's ``history.parquet`` as arrays, whatever is in the file: types and values only, nothing else it says."""
+"""One trial's ``history.parquet`` as arrays: types and values only, no metadata of the file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_history_file(path: Path) -> dict[str, Column]:
     """Return the epochs in their order: ``NUMBERS`` and ``COUNTS``, accuracies in percent, NaN where not known.
 
     Raises:
-        one of ``UNREADABLE``: if the file is none, or holds something that no history can hold.
+        one of ``UNREADABLE``: if it is not a history, or holds a value that no history can hold.
     """
     refuse_link(path)
     source = pq.ParquetFile(io.BytesIO(read_bytes(path, _LARGEST_FILE)))
@@ -47,11 +47,11 @@ def read_history_file(path: Path) -> dict[str, Column]:
         columns[name] = np.where((counts >= 0) & (counts <= _LARGEST_COUNT), counts, np.nan)
     epochs = columns["epoch"]
     if not ((epochs >= 0) & (epochs <= _MOST_EPOCHS) & (epochs % 1 == 0)).all() or len(np.unique(epochs)) < len(epochs):
-        raise ValueError("its epochs are no whole numbers, each once")
+        raise ValueError("its epochs are not distinct whole numbers")
     for name in ("train_accuracy", "test_accuracy"):
         share = columns[name]
         if not ((share >= 0) & (share <= 1) | np.isnan(share)).all():
-            raise ValueError(f"{name} must lie in 0..1")
+            raise ValueError(f"{name} must be between 0 and 1")
         columns[name] = 100 * share
     order = np.argsort(epochs, kind="stable")
     return {name: values[order] for name, values in columns.items()}

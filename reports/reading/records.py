@@ -12,27 +12,15 @@ import math
 from pathlib import Path
 from typing import Any
 
-from dnw_core.errors import DnwError, RecordError
+from dnw_core.errors import RecordError
 from dnw_core.files import read_json, refuse_link, sha256_of
-from dnw_core.record import (
-    HISTORY_FILE,
-    PROGRESS_FILE,
-    RECORD_FILE,
-    WIRING_FILE,
-    Cost,
-    Provenance,
-    read_values,
-)
+from dnw_core.record import HISTORY_FILE, PROGRESS_FILE, RECORD_FILE, WIRING_FILE, Cost, Provenance, read_values
 from reports.text import encodable
 
 COSTS = tuple(name for name in Cost.model_fields if name != "applications")
 PROVENANCE_TEXTS = tuple(name for name, field in Provenance.model_fields.items() if field.annotation is str)
 _DRAWN_FILES = (HISTORY_FILE, WIRING_FILE)
 _LARGEST_COUNT = 2**63 - 1  # an int64 column
-
-
-class UnreadableError(DnwError):
-    """The folder holds something that is not this trial's result; the message says what."""
 
 
 def read_trial(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
@@ -44,27 +32,24 @@ def read_trial(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         if folder.is_symlink():
-            raise UnreadableError("a symbolic link, which may lead elsewhere")
+            raise RecordError("a symbolic link, which may lead elsewhere")
         if not folder.name.endswith(".work"):
             return _finished(folder, identity)
         return _unfinished(folder, identity)
-    except (UnreadableError, OSError) as error:
-        reason = str(error) if isinstance(error, UnreadableError) else f"cannot be read ({error.strerror or error})"
-        reason = encodable(reason)
-        return {"status": "unreadable", "reason": reason}
+    except (RecordError, OSError) as error:
+        reason = str(error) if isinstance(error, RecordError) else f"cannot be read ({error.strerror or error})"
+        return {"status": "unreadable", "reason": encodable(reason)}
 
 
 def _finished(folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
     record = _read_record(folder / RECORD_FILE, identity)
     if record.get("status") != "done":
-        raise UnreadableError(
-            f"{RECORD_FILE}: status is {record.get('status')!r} in a finished folder; it must be 'done'"
-        )
+        raise RecordError(f"{RECORD_FILE}: status is {record.get('status')!r} in a finished folder; it must be 'done'")
     values = _values(record)
     if values["accuracy"] is None:
-        raise UnreadableError(f"{RECORD_FILE}: a finished trial without 'last' scores")
+        raise RecordError(f"{RECORD_FILE}: a finished trial without 'last' scores")
     if values["test_loss"] is None:
-        raise UnreadableError(f"{RECORD_FILE}: last.test_loss is not finite: the network diverged, and has no score")
+        raise RecordError(f"{RECORD_FILE}: last.test_loss is not finite: the network diverged, and has no score")
     _check_seconds(values)
     _check_files(folder, record.get("files"))
     return values | {"status": "done"}
@@ -84,12 +69,12 @@ def _read_record(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
     try:
         record = read_values(path)
     except FileNotFoundError:
-        raise UnreadableError(f"{path.name}: not there") from None
+        raise RecordError(f"{path.name}: not there") from None
     except RecordError as error:
-        raise UnreadableError(f"{path.name}: {str(error).removeprefix(f'{path}: ')}") from None
+        raise RecordError(f"{path.name}: {str(error).removeprefix(f'{path}: ')}") from None
     for name, expected in identity.items():
         if record.get(name) != expected:
-            raise UnreadableError(f"{path.name}: {name} is {record.get(name)!r}, the folder says {expected!r}")
+            raise RecordError(f"{path.name}: {name} is {record.get(name)!r}, the folder says {expected!r}")
     return record
 
 
@@ -129,7 +114,7 @@ def _progress(path: Path) -> dict[str, Any]:
     try:
         refuse_link(path)
         if not isinstance(progress := read_json(path), dict):
-            raise UnreadableError(f"{path.name}: not a JSON object")
+            raise RecordError(f"{path.name}: not a JSON object")
         metrics = _object(progress, "metrics")
         return {
             "epochs_done": _whole(progress, "epoch"),
@@ -138,13 +123,13 @@ def _progress(path: Path) -> dict[str, Any]:
             "seconds": _real(progress, "seconds"),
             "hostname": _text(progress.get("host")),
         }
-    except (UnreadableError, OSError) as error:  # a broken progress note does not make the trial any less unfinished
+    except (RecordError, OSError) as error:  # the trial is unfinished all the same
         return {"reason": str(error)}
 
 
 def _check_seconds(values: dict[str, Any]) -> None:
     if values["seconds"] is not None and values["seconds"] < 0:
-        raise UnreadableError(f"{RECORD_FILE}: train_seconds is {values['seconds']:g}; it must be a number from 0 on")
+        raise RecordError(f"{RECORD_FILE}: train_seconds is {values['seconds']:g}; it must be a number of at least 0")
 
 
 def _check_files(folder: Path, files: Any) -> None:
@@ -154,10 +139,10 @@ def _check_files(folder: Path, files: Any) -> None:
             continue
         path = folder / name
         if not path.is_file():
-            raise UnreadableError(f"{name}: not there, though {RECORD_FILE} lists it")
+            raise RecordError(f"{name}: not there, though {RECORD_FILE} lists it")
         refuse_link(path)
         if sha256_of(path) != listed[name]:
-            raise UnreadableError(f"{name}: altered or truncated (its SHA-256 is not the one in {RECORD_FILE})")
+            raise RecordError(f"{name}: altered or truncated (its SHA-256 is not the one in {RECORD_FILE})")
 
 
 def _object(values: dict[str, Any], name: str) -> dict[str, Any]:
@@ -165,7 +150,7 @@ def _object(values: dict[str, Any], name: str) -> dict[str, Any]:
     if inner is None:
         return {}
     if not isinstance(inner, dict):
-        raise UnreadableError(f"{name}: not a JSON object")
+        raise RecordError(f"{name}: not a JSON object")
     return inner
 
 
@@ -185,7 +170,7 @@ def _whole(values: dict[str, Any], name: str) -> int | None:
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LARGEST_COUNT:
-        raise UnreadableError(f"{name} is {str(value)[:40]!r}; it must be a whole number from 0 on")
+        raise RecordError(f"{name} is {str(value)[:40]!r}; it must be a whole number of at least 0")
     return value
 
 
@@ -194,7 +179,7 @@ def _real(values: dict[str, Any], name: str) -> float | None:
     if value is None:
         return None
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise UnreadableError(f"{name} is {str(value)[:40]!r}; it must be a number")
+        raise RecordError(f"{name} is {str(value)[:40]!r}; it must be a number")
     try:
         real = float(value)
     except OverflowError:
@@ -207,7 +192,9 @@ def _percent(scores: dict[str, Any], where: str) -> float | None:
         return None
     fraction = _real(scores, "test_accuracy")
     if fraction is None or not 0 <= fraction <= 1:
-        raise UnreadableError(f"{where}.test_accuracy is {str(scores.get('test_accuracy'))[:40]}; it must lie in 0..1")
+        raise RecordError(
+            f"{where}.test_accuracy is {str(scores.get('test_accuracy'))[:40]}; it must be between 0 and 1"
+        )
     return 100 * fraction
 
 
@@ -217,5 +204,5 @@ def _top5(scores: dict[str, Any]) -> float | None:
     if fraction is None:
         return None
     if not 0 <= fraction <= 1:
-        raise UnreadableError(f"last.test_top5_accuracy is {fraction:g}; it must lie in 0..1")
+        raise RecordError(f"last.test_top5_accuracy is {fraction:g}; it must be between 0 and 1")
     return 100 * fraction

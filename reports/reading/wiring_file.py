@@ -1,7 +1,7 @@
 """Reading ``wiring.npz``: the edges of each graph, or only how many they are. Nothing is ever unpickled.
 
-A graph stands there in either of two forms (docs/architecture.md): few edges are listed as they are, of many there is
-a bit for every slot and a bit for every edge. Counting reads only the lists' headers, or the bits: the edges of a
+A graph is stored in either of two forms (docs/architecture.md): few edges as lists, many as a bit for every slot and
+a bit for every edge. Counting reads only the lists' headers, or the bits: the edges of a
 network of 25 million weights are not unpacked for it.
 """
 
@@ -19,9 +19,9 @@ import numpy as np
 Whole = np.ndarray[Any, np.dtype[np.integer[Any]]]
 _Array = np.ndarray[Any, np.dtype[Any]]
 
-MOST_PICTURED = 16  # graphs whose edges are pictured one by one; of more the density of each is told
+MOST_PICTURED = 16  # of more graphs the densities are drawn instead of the edges
 _LARGEST_ARCHIVE = 1 << 30  # bytes unpacked
-_MOST_SLOTS = 1 << 27  # of one graph: what a small file may ask to have unpacked
+_MOST_SLOTS = 1 << 27  # of one graph: a small file could claim any number
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def read_counts(path: Path) -> list[LayerCount]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Mapping[str, _Array], list[str], zipfile.ZipFile]]:
-    """Give the arrays, the graphs' names and the archive; whatever turns out wrong in it becomes a ValueError."""
+    """Yield the arrays, the graphs' names and the archive; whatever is wrong with it becomes a ValueError."""
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > _LARGEST_ARCHIVE:
@@ -103,7 +103,7 @@ def graph_of(name: str, arrays: Mapping[str, _Array]) -> Graph:
     for ends, limit in ((rows, size[0]), (columns, size[1])):
         whole = ends.ndim == 1 and ends.dtype.kind in "iu" and ends.shape == live.shape
         if not whole or (len(ends) and not (int(ends.min()) >= 0 and int(ends.max()) < limit)):
-            raise ValueError(f"the edges of graph {name!r} do not fit its shape {size}")
+            raise ValueError(f"the edges of graph {name!r} are outside its shape {size}")
     if live.dtype != np.bool_:
         raise ValueError(f"'{name}.live' is not true or false per edge")
     return Graph(name, rows, columns, live, size)
@@ -137,7 +137,7 @@ def _count(name: str, arrays: Mapping[str, _Array], archive: zipfile.ZipFile) ->
     else:
         kept = _length(f"{name}.live", archive)
     if kept > slots:
-        raise ValueError(f"the edges of graph {name!r} do not fit its shape {size}")
+        raise ValueError(f"the edges of graph {name!r} are outside its shape {size}")
     return LayerCount(name, size, kept)
 
 
@@ -149,7 +149,7 @@ def _size(name: str, arrays: Mapping[str, _Array]) -> tuple[int, int]:
 
 
 def _length(name: str, archive: zipfile.ZipFile) -> int:
-    """Return how long a list is without reading more of it than its header."""
+    """Return a list's length from its header alone."""
     with archive.open(f"{name}.npy") as member:
         version = np.lib.format.read_magic(member)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -1,4 +1,4 @@
-"""What each row's network costs, beside the published counts: a table of the report and its data files.
+"""The cost of each row's network beside the published counts: a section of the report.
 
 The counts come in as plain dicts (``COST_COLUMNS``) from the pipeline, which alone can build networks. They are those
 of the paper's recipe, whatever the scale of the report.

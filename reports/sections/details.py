@@ -1,4 +1,4 @@
-"""How each row was made: recipe, command, seeds, code, machine, data, notes, failures."""
+"""Details of each row: recipe, command, seeds, code, machine, data, notes, failures."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def row_details(
     parts += [f"- **Note:** {escape(note)}" for note in row.notes]
     parts += _troubles(mine)
     if row.command:
-        parts += ["", "Make it again:", "", code_block(row.command, "sh")]
+        parts += ["", "To reproduce this row:", "", code_block(row.command, "sh")]
     parts += layer_section(row, layers)
     # Markdown is not read inside the summary's HTML block: entities, not backslashes
     title = f"{_html(row.label)} · <code>{_html(row.row)}</code> · {_html(line['verdict'])}"
@@ -72,7 +72,7 @@ def _seeds(row: ReportRow, mine: pd.DataFrame) -> str:
 
 
 def _blocked(row: ReportRow, line: Mapping[str, Any]) -> str | None:
-    """Return why what is left of the row cannot be run; nothing once all of it is done."""
+    """Return why the rest of the row cannot be run; None once the row is complete."""
     if not row.held_up or line["done"] >= line["planned"]:
         return None
     return f"{line['planned'] - line['done']} of {line['planned']} seeds are not done: {escape(row.held_up)}"
@@ -93,7 +93,7 @@ def _published(row: ReportRow) -> str | None:
     if row.published_origin:
         parts.append(f"from {escape(row.published_origin)}")
     if row.other_recipe:
-        parts.append("(trained with another recipe: shown, not judged)")
+        parts.append("(trained with another recipe, so not compared)")
     return " ".join(parts)
 
 
@@ -102,7 +102,7 @@ def _quoted(row: ReportRow) -> str | None:
         return None
     number_there = "" if row.quoted_mean is None else f", {number(row.quoted_mean, 2)} %"
     differs = row.quoted_mean is not None and row.quoted_mean != row.published_mean
-    return f"{escape(row.quoted_origin)}{number_there}" + (" (printed differently here)" if differs else "")
+    return f"{escape(row.quoted_origin)}{number_there}" + (" (the paper prints another number)" if differs else "")
 
 
 def _cost(line: Mapping[str, Any]) -> str | None:
@@ -110,7 +110,7 @@ def _cost(line: Mapping[str, Any]) -> str | None:
         return None
     graph = line["edges"] != 0
     edges = f"edges {count(line['live_edges'])} live of {count(line['edges'])}" if graph else "no graph"
-    times = f"; the graph is applied {line['applications']:.4g} times an image" if line["applications"] > 1 else ""
+    times = f"; the graph is applied {line['applications']:.4g} times per image" if line["applications"] > 1 else ""
     return (
         f"parameters {count(line['live_parameters'])} live of {count(line['parameters'])}, {edges}, "
         f"MACs {count(line['live_macs'])} live of {count(line['macs'])} ({count(line['dense_macs'])} if dense)"
@@ -135,8 +135,8 @@ def _provenance(done: pd.DataFrame) -> list[tuple[str, str | None]]:
         ("Machine", _distinct(machines)),
         ("Packages", _distinct(_packages(trial["packages"], trial["python"]) for trial in trials)),
         ("Data checksum", _distinct(checksums)),
-        ("Went on from a checkpoint", ", ".join(resumed) or None),
-        ("Time a trial", f"{duration(done['seconds'].mean())} (sum {duration(done['seconds'].sum())})"),
+        ("Resumed from a checkpoint", ", ".join(resumed) or None),
+        ("Time per trial", f"{duration(done['seconds'].mean())} (sum {duration(done['seconds'].sum())})"),
         ("Peak memory", _memory(done)),
     ]
 
@@ -174,7 +174,7 @@ def _distinct(texts: Iterable[str]) -> str | None:
 
 
 def _troubles(mine: pd.DataFrame) -> list[str]:
-    """Return what went wrong, seed by seed, with the end of the log."""
+    """Return each seed's failure with the end of its log."""
     parts = []
     for trial in mine[mine["status"].isin(("failed", "unreadable"))].to_dict("records"):
         parts.append(f"- **Seed {trial['seed']} {trial['status']}:** {escape(trial['reason'])}")

@@ -1,4 +1,4 @@
-"""How many weights each layer keeps: a line a layer and seed, for networks with too many graphs to picture each.
+"""How many weights each layer keeps, for networks with too many graphs to draw each. One line per layer and seed.
 
 A layer that is not listed has no wiring rule: it is dense.
 """
@@ -39,8 +39,8 @@ LAYER_COLUMNS: dict[str, str] = {
 def read_layers(results_dir: Path, rows: Sequence[ReportRow], trials: pd.DataFrame) -> pd.DataFrame:
     """Return the layers of the rows' finished trials (``LAYER_COLUMNS``).
 
-    Trials of networks with few graphs are left out, those whose wiring was not copied along, and, with a line in the
-    log, those whose wiring cannot be read.
+    Trials of networks with few graphs are left out, and those without a wiring file. A wiring that cannot be read is
+    left out with a line in the log.
 
     Args:
         results_dir: the results folder.
@@ -78,7 +78,7 @@ def mean_layers(row: ReportRow, layers: pd.DataFrame) -> pd.DataFrame:
 
 
 def layer_section(row: ReportRow, layers: pd.DataFrame) -> list[str]:
-    """Return the row's layers as a folded-up Markdown table; a sentence where all keep as much, nothing if unknown."""
+    """Return the row's layers as a folded-up table, or one sentence if all have one density; nothing if unknown."""
     means = mean_layers(row, layers)
     if means.empty:
         return []
@@ -86,7 +86,7 @@ def layer_section(row: ReportRow, layers: pd.DataFrame) -> list[str]:
     seeds = trials_of(row, layers)["seed"].nunique()
     title = f"{len(means)} layers with a wiring rule, mean of {seeds} seed{'s' if seeds > 1 else ''}"
     if bool((abs(means["kept"] - kept / slots * means["slots"]) < 1).all()):  # but for the rounding to whole weights
-        alike = f"each keeps {share(100 * kept / slots)} % of its weights, {count_of(kept)} in all"
+        alike = f"each keeps {share(100 * kept / slots)} % of its weights, {count_of(kept)} in total"
         return ["", f"{title}: {alike}; other layers are dense."]
     lines = [
         f"| {code(name)} | {layer['receivers']:,.0f} x {layer['slots_each']:,.0f} | {count_of(layer['kept'])} "

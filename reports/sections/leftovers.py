@@ -21,7 +21,7 @@ COLUMNS: dict[str, str] = {
     "reason": "string",  # why it is none of a row's
     "folder": "string",  # below the results folder
 }
-_NO_ROW = "these tables have no such row"
+_NO_ROW = "the tables have no such row"
 
 Leftovers = Sequence[Mapping[str, Any]]
 """A trial each: ``table``, ``row``, ``fingerprint``, ``seed``, ``scale``, ``folder``; ``has_row``, and if it has, the
@@ -29,7 +29,7 @@ Leftovers = Sequence[Mapping[str, Any]]
 
 
 def leftover_section(leftovers: Leftovers) -> list[str]:
-    """Return what the report says of them; nothing where there are none."""
+    """Return the section; nothing where there are none."""
     if not leftovers:
         return []
     items = []
@@ -41,15 +41,14 @@ def leftover_section(leftovers: Leftovers) -> list[str]:
             f"- {code(encodable(f'{table}/{row}'))}, {recipe}, {count}: {escape(encodable(_reason(trials[0])))}"
         )
     lost = sum(not one["has_row"] for one in leftovers)
-    counts = [f"{lost} belong{'s' if lost == 1 else ''} to no row of these tables"] if lost else []
+    counts = [f"{lost} belong{'s' if lost == 1 else ''} to no row of the tables"] if lost else []
     other = len(leftovers) - lost
     counts += (
         [f"{other} {'was' if other == 1 else 'were'} trained with another recipe than its row has now"] if other else []
     )
     return [
         "## Finished trials that are not shown above",
-        f"Of the finished trials in this folder {' and '.join(counts)}. One line a trial: `{STEM}.csv` and "
-        f"`{STEM}.parquet`.",
+        f"Of the finished trials in this folder {' and '.join(counts)}. `{STEM}.csv` and `{STEM}.parquet`.",
         "\n".join(items),
     ]
 

@@ -1,4 +1,4 @@
-"""What a row's wiring looks like when training is over: edges swapped last, live edges, dead nodes."""
+"""A row's wiring at the end of training: edges swapped in the last epoch, live edges, dead nodes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class WiringEnd:
 
     @property
     def text(self) -> str | None:
-        """The numbers as one sentence; None if there are none."""
+        """The numbers in one sentence; None if there are none."""
         parts = []
         if self.swapped is not None:
             parts.append(f"{count_of(self.swapped)} edges swapped in the last epoch")
@@ -42,7 +42,7 @@ def wiring_end(row: ReportRow, trials: pd.DataFrame, history: pd.DataFrame) -> W
     Args:
         row: the row.
         trials: ``read_trials``'s frame; the live edges and nodes at the end are those of ``trial.json``.
-        history: ``with_wiring``'s frame; it alone knows how many edges the last epoch swapped.
+        history: ``with_wiring``'s frame; only it has the edges swapped in the last epoch.
     """
     done = trials_of(row, trials)
     done = done[(done["status"] == "done") & done["seed"].isin(row.seeds)]

@@ -92,11 +92,9 @@ print(ray.get(ready[0]) if ready else "waits")
 
 _START = ["start", "--head", "--num-cpus=1", "--block", "--include-dashboard=false"]
 _START += ["--min-worker-port=0", "--max-worker-port=0"]
-_NOWHERE = "preemption.trials_folder = lambda: Path('/nowhere')"
-_IMPORTS = (
-    "from pathlib import Path; from pipelines.commands import leave_node; from pipelines.cluster import preemption"
-)
-_MAIN = "raise SystemExit(leave_node.main())"
+_NOWHERE = "process_registry.trials_folder = lambda: Path('/nowhere')"
+_IMPORTS = "from pathlib import Path; from pipelines.cluster import process_registry"
+_MAIN = "from pipelines.commands import leave_node; raise SystemExit(leave_node.main())"
 
 
 @pytest.mark.faults

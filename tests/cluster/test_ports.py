@@ -1,27 +1,26 @@
-"""The doors of the house: in a local run nothing listens where another machine could knock."""
+"""In a local run nothing listens where another machine could connect, and Ctrl-C leaves nothing behind."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
 import socket
-import subprocess
 import sys
 import time
-import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from support.services.listening import Listening, listening, marked_processes
+from support.faults.command import Command
+from support.faults.processes import marked, wait_for
+from support.services.listening import Listening, listening
+from support.services.ray_session import TESTS
 from support.stubs.specs import spec
 
 from pipelines.cluster import capacity as machines
-from pipelines.cluster.connection import _clusters_allowed
-from pipelines.cluster.environment import CLUSTERS_VARIABLE, local_environment, ray_environment
 from pipelines.cluster.visibility import VisibilityProbe
+from pipelines.driver.stopping import GRACE_SECONDS
 
-HERE = Path(__file__).parents[1]
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
 _DRIVER = """
@@ -29,61 +28,68 @@ import sys
 from pathlib import Path
 from support.stubs.specs import spec
 from support.stubs.tiny_trials import small_recipe
-from dnw_core.config.base import fingerprint
-from pipelines.schedule import run as schedule
-from pipelines.spec import Resources
-from pipelines.store.folder import Store
-results = Path(sys.argv[1])
+from dnw_core.config import fingerprint
+from pipelines import schedule
+from pipelines.spec import ParentTrial, Resources
+from pipelines.store import Store
+results = Path(sys.argv[2])
 store = Store.open(results, create=True)
-def trial(row, workers, **changes):
-    recipe = small_recipe(epochs=100_000, schedule={"kind": "cosine"}, **changes)
-    one = spec(results, row, cpus=0.5)
+def trial(row, workers=1, cpus=0.5, epochs=100_000, **changes):
+    recipe = small_recipe(epochs=epochs, schedule={"kind": "cosine"}, **changes)
+    one = spec(results, row)
     execution = one.execution.model_copy(update={"workers": workers})
-    asked = Resources(cpus=0.5, workers=workers)
+    asked = Resources(cpus=cpus, workers=workers)
     return one.model_copy(
         update={"recipe": recipe, "fingerprint": fingerprint(recipe), "execution": execution, "resources": asked}
     )
-specs = [trial("alone", 1), trial("together", 2, batch_norm_images=32)]
+specs = [trial("alone"), trial("together", 2, batch_norm_images=32)]
+specs += [trial(f"later-{number}", cpus=2, epochs=90_000 - number) for number in range(3)]
+alone = specs[0]
+child = trial("child", wiring={"rule": "fine-tune", "density": 0.15}, parent=alone.recipe)
+parent = ParentTrial(table=alone.table, row=alone.row, fingerprint=alone.fingerprint)
+specs.append(child.model_copy(update={"parent": parent}))
 print(schedule.run_schedule(specs, store=store, show="plain"))
 """
 
 
 @linux_only
 @pytest.mark.slow
-def test_a_local_run_listens_on_the_loopback_only(tmp_path: Path) -> None:
+def test_a_local_run_is_private_and_stops_cleanly(tmp_path: Path) -> None:
     """Every socket of the driver, Ray's processes, a trial's and two workers of another one is the loopback's.
 
-    Looked at again and again from the first process on, until all of them were seen to listen.
+    Looked at again and again from the first process on, until all of them were seen to listen. Then SIGINT to the
+    whole group, as a terminal sends it: the trials that run leave checkpoints, the others and a child never begin, and
+    the driver ends by itself within seconds and leaves neither a process nor a folder.
     """
-    mark = uuid.uuid4().hex
-    path = os.pathsep.join([str(HERE), str(HERE.parent)])
-    driver = subprocess.Popen(
-        [sys.executable, "-c", _DRIVER, str(tmp_path / "results")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": path, "DNW_TEST_MARK": mark},
-    )
-    seen: set[Listening] = set()
+    results = tmp_path / "results"
     wanted = {"gcs_server", "raylet/raylet", "ray::", "dnw_core.training.workers.process", sys.executable}
-    progress = (tmp_path / "results" / "trials" / "stub").glob
-    until = time.monotonic() + 200
-    try:
-        while time.monotonic() < until and driver.poll() is None:
-            seen |= listening(marked_processes(mark))
-            trained = {path.parts[-4] for path in progress("*/*/*/progress.json")}
-            if trained == {"alone", "together"} and all(any(word in one.process for one in seen) for word in wanted):
-                break
-            time.sleep(0.2)
-        os.killpg(driver.pid, signal.SIGINT)
-        said, _ = driver.communicate(timeout=60)
-    finally:
-        driver.kill()
-    assert {one for one in seen if not one.loopback} == set()
-    assert {word for word in wanted if not any(word in one.process for one in seen)} == set(), said
-    assert trained == {"alone", "together"}, said
-    assert "interrupted=True" in said
+    seen: set[Listening] = set()
+
+    def rows(file: str) -> set[str]:
+        return {path.parts[-4] for path in results.glob(f"trials/stub/*/*/*/{file}")}
+
+    def all_listen_and_two_train() -> bool:
+        seen.update(listening(marked(run.mark)))
+        missing = [word for word in wanted if not any(word in one.process for one in seen)]
+        return not missing and rows("progress.json") >= {"alone", "together"}
+
+    path = {"PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
+    with contextlib.closing(Command(results, program=[sys.executable, "-c", _DRIVER], variables=path)) as run:
+        wait_for("training", lambda: run.ended or all_listen_and_two_train(), limit=200)
+        assert not run.ended, run.said
+        begun = time.monotonic()
+        run.interrupt()
+        assert run.wait() == 0, run.said
+        assert time.monotonic() - begun < GRACE_SECONDS + 5
+        assert {one for one in seen if not one.loopback} == set()
+        assert "ScheduleOutcome(done=0, failed=0, left=6, interrupted=True)" in run.said
+        assert "stopping: the trials write their checkpoints" in run.said
+        assert rows("checkpoint.pt") == rows("log.txt")
+        assert "child" not in rows("log.txt")
+        for log in results.glob("trials/stub/*/*/*/log.txt"):
+            assert "stopped on request" in log.read_text()
+        assert sorted(path.name for path in results.iterdir()) == ["store.json", "trials"]
+        assert run.left_behind() == []
 
 
 @linux_only
@@ -101,23 +107,6 @@ def test_an_open_door_would_be_found() -> None:
         assert found["tcp", here.getsockname()[1]] is True
         assert found["tcp6", six.getsockname()[1]] is False
         assert found["udp", datagrams.getsockname()[1]] is False
-
-
-def test_one_process_may_use_both(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Ray reads the variable once, when it is imported: a cluster's run after a local one still gets a real address."""
-    variables = local_environment(tmp_path)
-    with ray_environment(variables):  # what Ray reads of it now holds for all later tests of this process
-        from ray._private import ray_constants
-
-    assert variables[CLUSTERS_VARIABLE] == "0"
-    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
-    with _clusters_allowed(True, None):
-        assert ray_constants.ENABLE_RAY_CLUSTER is sys.platform.startswith("linux")
-    with _clusters_allowed(False, None):
-        assert ray_constants.ENABLE_RAY_CLUSTER is False
-    assert ray_constants.ENABLE_RAY_CLUSTER is sys.platform.startswith("linux")
-    with _clusters_allowed(True, "0"):
-        assert ray_constants.ENABLE_RAY_CLUSTER is False  # the user's word
 
 
 @pytest.mark.parametrize(

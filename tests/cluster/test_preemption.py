@@ -12,10 +12,10 @@ import pytest
 import torch
 from support.stubs.specs import spec
 
-from pipelines.cluster import preemption
-from pipelines.cluster import visibility as sight
-from pipelines.cluster.preemption import Leaving, Preempted, at_work, trial_processes
-from pipelines.cluster.visibility import MOST_UNFIT, VisibilityProbe
+from pipelines.cluster import preemption, process_registry, visibility
+from pipelines.cluster.preemption import Preempted, ShouldStop, training_marker
+from pipelines.cluster.process_registry import trial_processes
+from pipelines.cluster.visibility import MAX_SENT_BACK, VisibilityProbe
 from pipelines.driver.display import Silent
 from pipelines.driver.progress import Progress
 from pipelines.driver.stopping import stop_request
@@ -88,31 +88,31 @@ def test_only_what_a_process_did_itself_counts() -> None:
     }
     counted = {name for name, end in ends.items() if end.counts}
     assert counted == {"killed", "memory", "unknown", "raised", "code"}
-    assert "ran out of memory" in ends["memory"].words
-    assert ends["raised"].words.endswith("No space left on device")
-    assert ends["left"].words == ends["sigterm"].words == "it was asked to leave (SIGTERM)"
+    assert "ran out of memory" in ends["memory"].reason
+    assert ends["raised"].reason.endswith("No space left on device")
+    assert ends["left"].reason == ends["sigterm"].reason == "it was asked to leave (SIGTERM)"
     assert [ends[name].kind for name in ("node", "drained", "share", "unfit")] == [
         "lost",
         "preempted",
-        "share",
-        "unfit",
+        "small share",
+        "unusable node",
     ]
 
 
 class _Run:
     """A TuneCallback with its queue, told of ends as Tune tells it."""
 
-    def __init__(self, folder: Path, specs: list[TrialSpec], most_deaths: int, stop: Any = None) -> None:
+    def __init__(self, folder: Path, specs: list[TrialSpec], max_failures: int, stop: Any = None) -> None:
         from pipelines.schedule.callbacks import TuneCallback
         from pipelines.schedule.trainable import KEY
 
         self.queue = TrialQueue(specs, lambda: (8.0, 8.0))
         self.given_up: list[tuple[str, str]] = []
-        self.watcher = TuneCallback(
+        self.callback = TuneCallback(
             Progress(specs),
             Silent(),
             queue=self.queue,
-            most_deaths=most_deaths,
+            max_failures=max_failures,
             give_up=lambda one, reason: self.given_up.append((one.row, reason)),
             stop=stop,
         )
@@ -127,18 +127,18 @@ class _Run:
         trial = SimpleNamespace(
             trial_id=str(self.trials), config={self.key: one.model_dump_json()}, pickled_error_file=str(self.file)
         )
-        self.watcher.on_trial_start(0, [], trial)
-        self.watcher.on_trial_error(0, [], trial)
+        self.callback.on_trial_start(0, [], trial)
+        self.callback.on_trial_error(0, [], trial)
         again = self.queue.next()
         if again is not None:
-            self.queue.again(again.trial_id)
+            self.queue.requeue(again.trial_id)
         return again
 
 
 def test_losses_never_use_up_a_trials_attempts(tmp_path: Path) -> None:
     """Ten lost machines and pre-emptions count nothing; the third death of two that are allowed is the end."""
     one = spec(tmp_path)
-    run = _Run(tmp_path, [one], most_deaths=2)
+    run = _Run(tmp_path, [one], max_failures=2)
     for _ in range(5):
         assert run.end(_died(NODE_LOST)) is not None
         assert run.end(_died(TERMINATED)) is not None
@@ -147,13 +147,13 @@ def test_losses_never_use_up_a_trials_attempts(tmp_path: Path) -> None:
     assert run.given_up == []
     assert run.end(_died(KILLED)) is None
     assert run.given_up == [("ok", "its process died (killed, crashed, or out of memory) (3 attempts)")]
-    assert run.watcher.errors == {one.trial_id: run.given_up[0][1]}
+    assert run.callback.errors == {one.trial_id: run.given_up[0][1]}
     assert run.queue.empty
 
 
 def test_a_share_that_was_too_small_is_doubled_up_to_a_whole_gpu(tmp_path: Path) -> None:
     """A quarter becomes a half, a half a whole; a third twice that and then a whole one."""
-    run = _Run(tmp_path, [spec(tmp_path).model_copy(update={"resources": Resources(gpus=0.25)})], most_deaths=0)
+    run = _Run(tmp_path, [spec(tmp_path).model_copy(update={"resources": Resources(gpus=0.25)})], max_failures=0)
     found = [run.end(GpuShareTooSmallError("CUDA out of memory")) for _ in range(2)]
     assert [one.resources.gpus for one in found if one is not None] == [0.5, 1.0]
     assert doubled(doubled(Resources(gpus=1 / 3))).gpus == 1.0
@@ -168,8 +168,8 @@ def test_a_share_that_was_too_small_is_doubled_up_to_a_whole_gpu(tmp_path: Path)
 def test_machines_that_send_trials_back_end_the_run_at_last(tmp_path: Path) -> None:
     """A few trials that come back go on elsewhere; many of them are no accident, and all trials are asked to stop."""
     with stop_request(tmp_path) as stop:
-        run = _Run(tmp_path, [spec(tmp_path)], most_deaths=0, stop=stop)
-        for _ in range(MOST_UNFIT - 1):
+        run = _Run(tmp_path, [spec(tmp_path)], max_failures=0, stop=stop)
+        for _ in range(MAX_SENT_BACK - 1):
             assert run.end(NodeUnusableError("node x: it does not see the results folder")) is not None
         assert not stop.requested
         run.end(NodeUnusableError("node x: it does not see the results folder"))
@@ -222,9 +222,9 @@ def test_a_full_gpu_is_a_failure_only_on_a_whole_one(tmp_path: Path) -> None:
 def test_processes_that_train_can_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only while they train, only those that live, and only in a folder that is ours alone."""
     folder = tmp_path / "trials"
-    monkeypatch.setattr(preemption, "trials_folder", lambda: folder)
+    monkeypatch.setattr(process_registry, "trials_folder", lambda: folder)
     assert trial_processes() == []
-    with at_work():
+    with training_marker():
         assert trial_processes() == [os.getpid()]
         (folder / "1").write_text("0")  # lives, but began at another time
         (folder / "999999999").write_text("5")
@@ -238,23 +238,25 @@ def test_processes_that_train_can_be_found(tmp_path: Path, monkeypatch: pytest.M
 
 def test_leaving_goes_along_to_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says yes when all trials stop or this process must go, and a copy asks of the process that it came to."""
-    monkeypatch.setattr(preemption, "why_leave", lambda: None)
-    assert not Leaving(bool)()
-    monkeypatch.setattr(preemption, "why_leave", lambda: "its machine is about to go")
-    assert pickle.loads(pickle.dumps(Leaving(bool)))()
+    monkeypatch.setattr(preemption, "preemption_reason", lambda: None)
+    assert not ShouldStop(bool)()
+    monkeypatch.setattr(preemption, "preemption_reason", lambda: "its machine is about to go")
+    assert pickle.loads(pickle.dumps(ShouldStop(bool)))()
 
 
 def test_a_machine_that_lacks_something_sends_the_trial_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another results folder, or missing data: the machine is named. A machine that sees both trains."""
-    monkeypatch.setattr(sight, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(visibility, "WAIT_SECONDS", 0.0)
     one = spec(tmp_path)
-    seen = VisibilityProbe(tmp_path)
+    folder = tmp_path / ".run" / "x"
+    folder.mkdir(parents=True)
+    seen = VisibilityProbe(folder)
     with pytest.raises(NodeUnusableError, match=f"node .*: it does not see the results folder {tmp_path}"):
         seen.check(one)
-    VisibilityProbe(tmp_path).leave()  # another driver's word: a folder of that name, and not the same
+    VisibilityProbe(folder).write_marker()  # of another driver: a folder of that name, and not the same
     with pytest.raises(NodeUnusableError, match="it does not see the results folder"):
         seen.check(one)
-    seen.leave()
+    seen.write_marker()
     pickle.loads(pickle.dumps(seen)).check(one)
     data = one.recipe.data.model_copy(update={"dataset": "cifar10"})
     away = one.execution.model_copy(update={"data_dir": str(tmp_path / "nothing"), "cache_dir": tmp_path / "cache"})

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,24 +10,14 @@ from support.stubs.specs import spec
 from support.stubs.tiny_trials import small_recipe, train
 
 from dnw_core.config.base import fingerprint
-from pipelines.cluster import connection as ray_cluster
 from pipelines.cluster.preemption import TERMINATED
 from pipelines.schedule import run as schedule
 from pipelines.spec import Resources, TrialSpec
 from pipelines.store.folder import Store
 
 pytestmark = pytest.mark.slow
-HERE = Path(__file__).parents[1]
 TRAIN = "support.stubs.faults:run_trial"
 _THREE = {"full": 0.25, "whole": 1.0, "none": 0.0}
-
-
-@pytest.fixture
-def _four_cores_and_two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
-    options: Callable[[Path], dict[str, Any]] = ray_cluster._local_options
-    machine = {"num_cpus": 4, "num_gpus": 2}
-    monkeypatch.setattr(ray_cluster, "_local_options", lambda folder: {**options(folder), **machine})
 
 
 def _real(results_dir: Path, row: str) -> TrialSpec:
@@ -43,7 +31,7 @@ def _asking(results_dir: Path, row: str, gpus: float, epochs: int = 2) -> TrialS
     return one.model_copy(update={"resources": Resources(cpus=1.0, gpus=gpus)})
 
 
-@pytest.mark.usefixtures("_four_cores_and_two_gpus")
+@pytest.mark.usefixtures("ray_session")
 def test_trials_of_all_kinds_come_to_their_end(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """All in one session, since it takes long to start.
 

@@ -14,10 +14,13 @@ from support.stubs.specs import spec
 
 from dnw_core.config.execution import Execution
 from dnw_core.errors import DataMissingError, UserError
-from pipelines.cluster.capacity import leave_out
+from pipelines.cluster.capacity import without_missing_data
 from pipelines.cluster.connection import resolve_address, try_address
 from pipelines.cluster.environment import cluster_environment, local_environment, ray_environment, runtime_folder
-from pipelines.cluster.nodes import check_resources, living_nodes, missing_everywhere, probe_node
+from pipelines.cluster.fit import place_on_nodes
+from pipelines.cluster.node_checks import missing_everywhere, probe_node
+from pipelines.cluster.nodes import living_nodes
+from pipelines.cluster.visibility import VisibilityProbe
 from pipelines.driver.stopping import StopWatch, stop_request
 
 
@@ -34,7 +37,7 @@ def test_mute_server_is_given_up() -> None:
     """Something that accepts the connection and never answers is given up at the limit, although Ray would hang."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
         begun = time.monotonic()
-        with pytest.raises(UserError, match="did not take the connection within 3 s"):
+        with pytest.raises(UserError, match="did not accept the connection within 3 s"):
             try_address(f"127.0.0.1:{mute.getsockname()[1]}", limit=3.0)
         assert time.monotonic() - begun < 5
 
@@ -68,33 +71,39 @@ def _nodes(*sizes: tuple[float, float]) -> list[dict[str, object]]:
 def test_trial_must_fit_on_one_node() -> None:
     """Two machines with 4 CPUs are no machine with 8; the row and what there is are named. Dead ones do not count."""
     specs = [spec(Path("/r"), cpus=4.0), spec(Path("/r"), "wide", cpus=8.0)]
-    check_resources(specs[:1], living_nodes(_nodes((4, 0), (4, 1))))
+    place_on_nodes(specs[:1], living_nodes(_nodes((4, 0), (4, 1))))
     with pytest.raises(UserError, match=r"stub/wide asks for 8 CPU .* node1 \(4 CPU, 1 GPU\), node0 \(4 CPU, 0 GPU\)"):
-        check_resources(specs, living_nodes(_nodes((4, 0), (4, 1))))
+        place_on_nodes(specs, living_nodes(_nodes((4, 0), (4, 1))))
     dead = [{**node, "Alive": False} for node in _nodes((64, 8))]
     with pytest.raises(UserError, match="there is no node at all"):
-        check_resources(specs, living_nodes(dead))
+        place_on_nodes(specs, living_nodes(dead))
 
 
-def test_probe_notices_another_results_folder(tmp_path: Path) -> None:
-    """A node that does not find the driver's word under the results folder says so; one that does is fine."""
-    run = tmp_path / "results" / ".run" / "x"
-    run.mkdir(parents=True)
-    (run / "probe").write_text("word")
-    path = str(run / "probe")
-    assert probe_node(path, "word", [])[0] == ""
-    assert f"does not see the results folder {tmp_path / 'results'} of the driver" in probe_node(path, "other", [])[0]
-    assert "does not see" in probe_node(str(run / "elsewhere"), "word", [])[0]
+@pytest.fixture
+def probe(tmp_path: Path) -> VisibilityProbe:
+    """What the nodes of a run below ``tmp_path / "results"`` look for, its marker written."""
+    folder = tmp_path / "results" / ".run" / "x"
+    folder.mkdir(parents=True)
+    probe = VisibilityProbe(folder)
+    probe.write_marker()
+    return probe
 
 
-def test_probe_notices_missing_data(tmp_path: Path) -> None:
+def test_probe_notices_another_results_folder(tmp_path: Path, probe: VisibilityProbe) -> None:
+    """A node that does not find the driver's marker under the results folder says so; one that does is fine."""
+    assert probe_node(probe, [], "")[0] == ""
+    marker = tmp_path / "results" / ".run" / "x" / "probe"
+    marker.write_text("another driver's")
+    assert f"does not see the results folder {tmp_path / 'results'} of the driver" in probe_node(probe, [], "")[0]
+    marker.unlink()
+    assert "does not see" in probe_node(probe, [], "")[0]
+
+
+def test_probe_notices_missing_data(tmp_path: Path, probe: VisibilityProbe) -> None:
     """A node without the data set says which folder it looked in."""
-    run = tmp_path / ".run" / "x"
-    run.mkdir(parents=True)
-    (run / "probe").write_text("word")
     execution = Execution(data_dir=tmp_path / "nothing", cache_dir=tmp_path / "cache")
     needs = [("cifar10", execution.model_dump_json()), ("digits", execution.model_dump_json())]
-    trouble, _, missing = probe_node(str(run / "probe"), "word", needs)
+    trouble, _, missing = probe_node(probe, needs, "")
     assert trouble == ""
     assert list(missing) == ["cifar10"]
     assert str(tmp_path / "nothing") in missing["cifar10"]
@@ -114,10 +123,10 @@ def test_data_that_no_node_has_leave_the_other_trials() -> None:
     data = here.recipe.data.model_copy(update={"dataset": "cifar10"})
     away = spec(Path("/r"), "away").model_copy(update={"recipe": here.recipe.model_copy(update={"data": data})})
     said: list[str] = []
-    assert leave_out([here, away], {"cifar10": "not found"}, said.append) == [here]
+    assert without_missing_data([here, away], {"cifar10": "not found"}, said.append) == [here]
     assert said == ["warning: data missing, 1 row is left out: not found"]
     with pytest.raises(DataMissingError, match="not found"):
-        leave_out([away], {"cifar10": "not found"}, said.append)
+        without_missing_data([away], {"cifar10": "not found"}, said.append)
 
 
 def test_runtime_folder_is_private_and_goes() -> None:

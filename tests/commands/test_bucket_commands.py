@@ -81,7 +81,7 @@ def test_report_of_a_reader_stays_here(
     fill(s3, tmp_path)
 
     def deny(*_: object) -> None:
-        raise PermissionError("AWS Error ACCESS_DENIED")
+        raise OSError("status code: 403 Forbidden")
 
     monkeypatch.setattr(Bucket, "put", deny)
     assert main([*ROW, "--results-dir", PLACE, "--report-only"]) == 0

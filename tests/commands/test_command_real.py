@@ -86,7 +86,7 @@ def test_a_killed_driver_loses_nothing_and_ray_changes_no_bit(tmp_path: Path) ->
 
 def _check_report(results: Path, records: list[TrialRecord]) -> None:
     text = (results / "results.md").read_text("utf-8")
-    assert "THIS IS NO REPRODUCTION" in text
+    assert "THIS IS NOT A REPRODUCTION" in text
     assert "| Static (DNW)<br>`static-dnw` | 41.5k | 41.5k | 2.66M | 2.66M |" in text  # the cost table
     assert json.loads((results / "costs.json").read_text("utf-8"))["counts"]
     frame = pd.read_parquet(results / "results.parquet")

@@ -275,6 +275,7 @@ def test_its_help_loads_nothing_heavy() -> None:
     script = str(ROOT / "pipelines" / "costs.py")
     code = (
         "import atexit, runpy, sys; sys.argv = ['costs.py', '--help'];"
+        f"sys.path.insert(0, {str(ROOT / 'pipelines')!r});"
         "atexit.register(lambda: print([m for m in ('torch', 'numpy', 'pyarrow') if m in sys.modules]));"
         f"runpy.run_path({script!r}, run_name='__main__')"
     )

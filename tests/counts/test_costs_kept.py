@@ -110,7 +110,7 @@ def test_a_count_that_fails_is_one_line(command: StubCommand, store: Store) -> N
         rows, said = told(store)
         assert rows is None
         assert len(said) == 1
-        assert said[0].startswith("warning: the cost table is left out of the report")
+        assert said[0].startswith("warning: the report has no cost table")
         assert reason in said[0]
     command.error, command.source = None, "edited meanwhile"
     assert told(store)[0] is None
@@ -132,7 +132,7 @@ def test_a_count_of_other_rows_is_not_believed(
     monkeypatch.setattr(subprocess, "run", other)
     rows, said = told(store)
     assert rows is None
-    assert "the code changed meanwhile" in said[0]
+    assert "the code has changed meanwhile" in said[0]
 
 
 def test_the_source_has_one_digest() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support.images import synthetic_images as synthetic
 from support.images.synthetic_images import CLASSES
-from support.services import fake_s3
+from support.services import s3_server
 
 from dnw_core.data.datasets import image_folder
 from dnw_core.data.formats.encoded import EncodedImages, EncodedSplit
@@ -95,14 +95,15 @@ def test_a_uri_is_read_through_pyarrow(folder: Path, tmp_path: Path) -> None:
         open_images(tmp_path, "gopher://somewhere/images")
 
 
-def test_a_bucket_is_read_through_pyarrows_client(folder: Path, tmp_path: Path) -> None:
+def test_a_bucket_is_read_through_pyarrows_client(folder: Path, tmp_path: Path, s3: s3_server.S3) -> None:
     """s3:// against a server on the loopback: the same images; a missing bucket's folder is missing data."""
-    prepared(folder, tmp_path / "bucket" / "some" / "image-folder")
-    with fake_s3.serve(tmp_path / "bucket") as uri:
-        found = open_images(tmp_path, uri.replace("?", "/some?"))
-        assert contents(found.train) == contents(open_images(tmp_path, folder).train)
-        with pytest.raises(DataMissingError, match=r"not found in s3://bucket/image-folder and s3://bucket: no train-"):
-            open_images(tmp_path, uri)
+    for file in prepared(folder, tmp_path / "images").iterdir():
+        s3.bucket("some/image-folder").upload(file.name, file)
+    options = f"scheme=http&endpoint_override={s3.direct.removeprefix('http://')}&region=us-east-1"
+    found = open_images(tmp_path, f"s3://user:secret@results/some?{options}")
+    assert contents(found.train) == contents(open_images(tmp_path, folder).train)
+    with pytest.raises(DataMissingError, match=r"not found in s3://results/image-folder and s3://results: no train-"):
+        open_images(tmp_path, f"s3://user:secret@results?{options}")
 
 
 def test_a_copy_is_made_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,6 @@ READS = re.compile(
 
 SHOWN = {
     "dnw_core/training/checkpoints/results.py": "when a trial's progress was written",
-    "dnw_core/training/start.py": "when a trial began and ended, in its record",
     "dnw_core/training/checkpoints/trial_log.py": "in front of a log's line",
     "pipelines/storage/bucket/trials.py": "in names, with a random part",
     "pipelines/driver/detach.py": "in front of a log's line",
@@ -26,9 +25,7 @@ SHOWN = {
     "pipelines/storage/bucket/lease.py": "when the lease's owner began",
     "pipelines/commands/leave_node.py": "told to Ray's autoscaler",
     "pipelines/driver/lock.py": "when the lock's owner began",
-    "pipelines/hpo/curve.py": "points of time in the tracker",
     "pipelines/hpo/result.py": "the date in a file that was found",
-    "pipelines/hpo/tracking.py": "points of time in the tracker",
     "pipelines/driver/status.py": "an age; an old one is watched before anybody is given up",
     "pipelines/store/folder.py": "in the name of what is set aside, with a random part",
     "pipelines/tracking/tracker.py": "points of time in the tracker",

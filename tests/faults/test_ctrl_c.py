@@ -42,7 +42,7 @@ def _last_commit(run: Command) -> None:
 def _report(run: Command) -> None:
     # it comes after the tracker, which has a process of its own
     def tracked() -> bool:
-        return any("tracker_process" in words for words in marked(run.mark).values())
+        return any("multiprocessing.spawn" in words for words in marked(run.mark).values())
 
     wait_for("the tracker", lambda: run.ended or tracked())
     wait_for("the report", lambda: run.ended or not tracked())

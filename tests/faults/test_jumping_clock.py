@@ -51,7 +51,7 @@ def test_the_clock_jumps(tmp_path: Path, reference: Path, chance: random.Random)
 
 
 def test_the_clock_jumps_with_a_bucket(tmp_path: Path, reference: Path, chance: random.Random) -> None:
-    """A lease, a heartbeat and couriers depend on times, too: twice a second the clock is another one by up to 30 days,
+    """A lease, a heartbeat and uploads depend on times, too: twice a second the clock is another one by up to 30 days,
     and another driver is still refused, by a bucket's time alone."""
     clock = tmp_path / "clock"
     with s3_server.serve() as s3:

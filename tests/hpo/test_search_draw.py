@@ -1,4 +1,4 @@
-"""Which configurations a search tries, in what order, and what it knows of its past. No Ray is started."""
+"""Which configurations a search tries, in what order, and what each of them trains. No Ray is started."""
 
 from __future__ import annotations
 
@@ -6,16 +6,9 @@ import math
 from pathlib import Path
 
 import pytest
-from support.stubs.search import TABLE, line, write_tables
+from support.stubs.search import TABLE, planned
 
-from dnw_core.files import write_text
-from pipelines.hpo.curve import Curve, read_curve
-from pipelines.hpo.plan import Search, draw, draw_value, find_row, plan_search
-from pipelines.hpo.tune import trained_so_far
-from pipelines.plan.placement import Placement
-from pipelines.store.folder import Store
-from pipelines.store.layout import work_folder
-from tune_configs import load_tables
+from pipelines.hpo.draw import draw, draw_value
 from tune_configs.search_space import Dimension
 
 SPACE = {
@@ -33,30 +26,19 @@ PINNED = [
 ]
 
 
-def recipe(tmp_path: Path) -> object:
-    """The recipe of the test's row."""
-    return load_tables(write_tables(tmp_path))["toy"].rows["sought"].recipe_at("smoke")
-
-
-def planned(tmp_path: Path, text: str = TABLE, trials: int | None = None) -> Search:
-    """The search of the test's row."""
-    row = find_row(load_tables(write_tables(tmp_path / "tables", text)), "toy/sought")
-    place = tmp_path / "results"
-    return plan_search(row, "smoke", seed=0, trials=trials, placement=Placement(), results_dir=place)
-
-
 def test_draws_are_the_same_everywhere(tmp_path: Path) -> None:
     """The present values come first; then numbers pinned here, so that a library's change would show."""
-    drawn = draw("toy/sought", recipe(tmp_path), SPACE, 0, 4)
+    recipe = planned(tmp_path).row.recipe_at("smoke")
+    drawn = draw("toy/sought", recipe, SPACE, 0, 4)
     assert drawn == PINNED
-    assert draw("toy/sought", recipe(tmp_path), SPACE, 0, 2) == drawn[:2], "more configurations move the first ones"
-    assert draw("toy/sought", recipe(tmp_path), SPACE, 1, 4)[1:] != drawn[1:]
-    assert draw("toy/other", recipe(tmp_path), SPACE, 0, 4)[1:] != drawn[1:]
+    assert draw("toy/sought", recipe, SPACE, 0, 2) == drawn[:2], "more configurations move the first ones"
+    assert draw("toy/sought", recipe, SPACE, 1, 4)[1:] != drawn[1:]
+    assert draw("toy/other", recipe, SPACE, 0, 4)[1:] != drawn[1:]
 
 
 def test_draws_fill_the_space(tmp_path: Path) -> None:
     """Values stay inside, both ends of whole numbers occur, and the logarithm is what is spread evenly."""
-    drawn = draw("toy/sought", recipe(tmp_path), SPACE, 0, 400)[1:]
+    drawn = draw("toy/sought", planned(tmp_path).row.recipe_at("smoke"), SPACE, 0, 400)[1:]
     rates = [one["optimiser.learning_rate"] for one in drawn]
     assert all(1e-4 <= rate <= 1 for rate in rates)
     assert sum(math.log10(rate) for rate in rates) / len(rates) == pytest.approx(-2, abs=0.15)
@@ -93,29 +75,18 @@ def test_configurations_are_trials_on_held_out_images(tmp_path: Path) -> None:
         assert each.spec.recipe.data.validation_images == 64
         assert each.spec.recipe.optimiser.learning_rate == each.values["optimiser.learning_rate"]
         assert each.spec.results_dir == one.results_dir
+        assert each.spec.last_epoch == 9
     assert len({each.spec.fingerprint for each in one.configurations}) == 6
-    assert (one.images, one.epochs, one.first_rung) == (256, 9, 2)
+    assert (one.images, one.epochs, one.rungs) == (256, 9, (2, 6, 9))
 
 
-def test_an_epoch_that_only_the_checkpoint_knows_is_found(tmp_path: Path) -> None:
-    """Killed between checkpoint and curve: the checkpoint's history fills the gap; a cut off curve is no crash."""
-    from dnw_core.task import TrialIdentity, TrialTask
-    from dnw_core.training.checkpoints.checkpoint import CheckpointKey, save_checkpoint
-    from dnw_core.training.checkpoints.trial_log import TrialLog
-    from dnw_core.training.start import start_or_resume
-    from dnw_core.wiring.rule import Run
-
-    spec = planned(tmp_path).configurations[0].spec
-    store = Store.open(spec.results_dir, create=True)
-    work = store.work_folder(spec)
-    Curve(5, (line(0, 0.1),)).write(work)
-    run = Run(spec.recipe.epochs, 1)
-    identity = TrialIdentity(table=spec.table, row=spec.row, scale=spec.scale, fingerprint=spec.fingerprint)
-    task = TrialTask(spec.recipe, spec.seed, spec.execution, work, identity)
-    state, _ = start_or_resume(task, run, TrialLog(None))
-    state.epoch, state.history = 3, [line(epoch, 0.1 * (epoch + 1)) for epoch in range(3)]
-    save_checkpoint(work, CheckpointKey.of(task), state.to_checkpoint())
-    assert [one.epoch for one in trained_so_far(spec).epochs] == [0, 1, 2]
-    assert [one.epoch for one in read_curve(store.folder(spec)).epochs] == [0, 1, 2], "and is written down"
-    write_text(work_folder(store.folder(spec)) / "curve.json", '{"started": 5, "epo')
-    assert read_curve(store.folder(spec)).epochs == ()
+@pytest.mark.parametrize(
+    ("fraction", "factor", "rungs"),
+    [(0.2, 3, (2, 6, 9)), (1, 3, (9,)), (0.1, 2.5, (1, 3, 7, 9)), (0.5, 1.2, (4, 5, 6, 7, 9)), (0.9, 3, (8, 9))],
+)
+def test_rungs(tmp_path: Path, fraction: float, factor: float, rungs: tuple[int, ...]) -> None:
+    """Each rung has the factor's multiple of the epochs of the one before, the last one all of them."""
+    text = TABLE.replace(
+        "first_rung_fraction: 0.2", f"first_rung_fraction: {fraction}\n      reduction_factor: {factor}"
+    )
+    assert planned(tmp_path, text).rungs == rungs

@@ -89,7 +89,7 @@ def test_below_paper_scale_nothing_looks_like_a_reproduction(tmp_path: Path, sca
     rows = small_store(tmp_path, scale)
     paths = build_report(tmp_path, rows, scale=scale, generated_at=DATE)
     text = paths.markdown.read_text("utf-8")
-    assert text.splitlines()[2] == f"> ## {scale.upper()} SCALE: THIS IS NO REPRODUCTION"
+    assert text.splitlines()[2] == f"> ## {scale.upper()} SCALE: THIS IS NOT A REPRODUCTION"
     frame = pd.read_parquet(tmp_path / "results.parquet")
     assert frame["verdict"].str.endswith(f"({scale}: no reproduction)").all()
     assert frame["difference"].isna().all()
@@ -114,6 +114,7 @@ def test_the_data_files(paper_report: tuple[list[dict[str, Any]], ReportPaths]) 
     assert {"seconds", "processor", "packages"} <= set(trials.columns)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     """results.parquet is the same on another machine, at another time, with other seconds; and for a frame of rows."""
     first, second = tmp_path / "a", tmp_path / "b"

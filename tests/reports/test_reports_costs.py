@@ -94,6 +94,7 @@ def test_trained_counts_get_a_column() -> None:
     assert dnw[9:] == ["42.2M", "only after training"]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_report_has_the_costs_and_their_files(tmp_path: Path) -> None:
     """Each table has its own lines, and costs.csv and costs.parquet hold them all; without costs nothing changes."""
     rows = [row("dnw"), lost_row(), row("elsewhere", table="other", table_title="Other")]
@@ -114,6 +115,7 @@ def test_the_report_has_the_costs_and_their_files(tmp_path: Path) -> None:
     assert pd.read_csv(tmp_path / "costs.csv")["macs_published"].tolist()[:2] == ["42.1M", "65M"]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_row_that_cannot_be_reproduced_is_no_missing_one(tmp_path: Path) -> None:
     """It stands in its place with the reason as its verdict, and counts neither as complete nor as missing."""
     rows = [row("before", seeds=[0]), lost_row(), row("after", seeds=[0])]
@@ -140,6 +142,7 @@ def test_a_lost_rows_scale_is_of_no_matter() -> None:
         assert verdict.text == "not reproducible: why"
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_missing_data_are_a_word_of_their_own(tmp_path: Path) -> None:
     """Nothing run: data missing; some seeds run: partial. The reason stands beside either, in full in the details."""
     where = "imagenet was not found in here"
@@ -156,10 +159,15 @@ def test_missing_data_are_a_word_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("quoted_mean", "cell", "detail"),
     [
-        (54.3, "54.0<br>quoted, 54.3 at its source", "Deep Expander Networks, 54.30 % (printed differently here)"),
+        (
+            54.3,
+            "54.0<br>quoted, 54.3 at its source",
+            "Deep Expander Networks, 54.30 % (the paper prints another number)",
+        ),
         (54.0, "54.0<br>quoted", "Deep Expander Networks, 54.00 %"),
     ],
 )
+@pytest.mark.usefixtures("no_figures")
 def test_a_quoted_number_names_its_source(tmp_path: Path, quoted_mean: float, cell: str, detail: str) -> None:
     """Both numbers where they differ, in table, details and data file; a variant has neither."""
     quoted = {"quoted_mean": quoted_mean, "quoted_origin": "Deep Expander Networks"}

@@ -107,6 +107,7 @@ def test_equal_edge_counts_give_no_figure(tmp_path: Path) -> None:
     assert "Hollow marks are published means" in text
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_odd_recipes_and_costs_are_points_or_nothing(tmp_path: Path) -> None:
     """A recipe that does not tell network or rule groups nothing; a trial without its cost is left out."""
     rows = [row(name, epochs=2, seeds=[0]) for name in ("no-kind", "odd", "no-cost", "good")]

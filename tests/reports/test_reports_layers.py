@@ -102,10 +102,10 @@ def test_the_report_tells_every_layer(tmp_path: Path) -> None:
     assert "| `layer0.conv` | 9 x 11 | 6.5 | 6.57 |" in text
     assert "| `layer1.conv` | 9 x 11 | 13.5 | 13.64 |" in text
     assert text.count("| **all** | 1,980 | **200** | **10.10** |") == 1
-    alike = "mean of 2 seeds: each keeps 10.10 % of its weights, 200 in all; other layers are dense."
+    alike = "mean of 2 seeds: each keeps 10.10 % of its weights, 200 in total; other layers are dense."
     assert f"{len(NAMES)} layers with a wiring rule, {alike}" in text
     assert "figures/tiny-density-per-layer.png" in text
-    assert "### The wiring found" not in text
+    assert "### Wirings found" not in text
     assert "`layers.csv` and `layers.parquet`" in text
     found = pd.read_parquet(tmp_path / "layers.parquet")
     assert list(found.columns) == list(LAYER_COLUMNS) == list(pd.read_csv(tmp_path / "layers.csv").columns)

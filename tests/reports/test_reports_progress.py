@@ -15,7 +15,7 @@ from support.stubs.reports_store import row, wired, write_failure, write_trial
 from reports import build_report, read_history, read_trials
 from reports.epochs import by_epoch, with_wiring
 from reports.figures import lines
-from reports.figures.lines import DEAD, LIVE, SWAPPED, draw_curves
+from reports.figures.lines import ACCURACY, DEAD, LIVE, SWAPPED
 from reports.figures.style import row_colours
 from reports.rows import parse_rows
 from reports.sections.wiring_end import WiringEnd, wiring_end
@@ -126,7 +126,7 @@ def test_few_epochs_are_marked_at_whole_numbers(tmp_path: Path, monkeypatch: pyt
     _, history = frames(tmp_path, [given])
     parsed = parse_rows([given], "smoke")
     figures = captured(monkeypatch)
-    draw_curves("Title", parsed, history, row_colours(parsed), tmp_path / "x.png")
+    lines.draw_lines(ACCURACY, "Title", parsed, history, row_colours(parsed), tmp_path / "x.png")
     lines.draw_lines(SWAPPED, "Title", parsed, history, row_colours(parsed), tmp_path / "x.png")
     for drawn in figures:
         axes = drawn.axes[0]
@@ -158,6 +158,7 @@ def test_missing_and_odd_columns_cost_only_their_figure(tmp_path: Path) -> None:
     assert "tiny-learning-curves.png" in names
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_end_by_hand(tmp_path: Path) -> None:
     """The details tell the last epoch's swaps, live edges and dead nodes, as means over the planned seeds."""
     given = two_seeds(tmp_path)
@@ -177,7 +178,7 @@ def test_each_figure_has_its_place_and_a_sentence(tmp_path: Path) -> None:
     text = build_report(tmp_path, [two_seeds(tmp_path, scale="short")], scale="short").markdown.read_text("utf-8")
     marks = ["### Ours against published", "### Edges swapped", "(figures/tiny-edges-swapped.png)", "*Edges kept at an",
              "### Live edges and dead nodes", "(figures/tiny-live-edges.png)", "*Share of the kept edges",
-             "(figures/tiny-dead-nodes.png)", "*Nodes that no longer", "### The wiring found"]  # fmt: skip
+             "(figures/tiny-dead-nodes.png)", "*Nodes that no longer", "### Wirings found"]  # fmt: skip
     places = [text.index(mark) for mark in marks]
     assert places == sorted(places)
     assert text.count("### Live edges and dead nodes") == 1
@@ -209,6 +210,7 @@ def test_a_row_without_a_graph_stands_beside_those_with_one(tmp_path: Path) -> N
     assert [len(by_epoch(parsed[1], history, name)) for name in MEANS] == [3, 3, 3]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_row_whose_parent_failed_says_so(tmp_path: Path) -> None:
     """What a row waits for stands beside its verdict and in its details, until all of it is done."""
     reason = "blocked by wirings/complete seed 0 (failed: the loss is not finite at epoch 2)"

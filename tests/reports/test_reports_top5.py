@@ -44,6 +44,7 @@ def test_the_field_is_dnw_cores() -> None:
     assert list(HISTORY_COLUMNS)[-1] == "test_top5_accuracy"
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_top5_stands_beside_the_verdict(tmp_path: Path) -> None:
     """Ours and the published one in a table that has one; a dash for what older trials did not compute."""
     rows = rows_of(tmp_path)
@@ -62,6 +63,7 @@ def test_top5_stands_beside_the_verdict(tmp_path: Path) -> None:
     assert "Top-5" not in plain.markdown.read_text("utf-8")
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_number_of_another_recipe_is_shown_and_not_judged(tmp_path: Path) -> None:
     """It has no difference, no test and its own word; a variant of the row shows no number at all."""
     rows = rows_of(tmp_path)
@@ -70,7 +72,7 @@ def test_a_number_of_another_recipe_is_shown_and_not_judged(tmp_path: Path) -> N
     text = build_report(tmp_path, [*rows, variant], scale="paper", generated_at="now").markdown.read_text("utf-8")
     assert "| 80.9<br>other recipe | – | **other recipe** |" in text
     assert "- **other recipe**: the published number was trained with another recipe" in text
-    assert "from RigL (trained with another recipe: shown, not judged)" in text
+    assert "from RigL (trained with another recipe, so not compared)" in text
     lines = summarise([*rows, variant], read_trials(tmp_path, [*rows, variant]), "paper")
     assert lines["verdict_kind"].tolist() == ["matches", "matches", "other recipe", "not comparable"]
     assert lines["difference"].isna().tolist() == [False, False, True, True]

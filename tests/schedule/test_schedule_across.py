@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.services.ray_session import TESTS
+from support.stubs.command import quick_report
 from torch import Tensor
 
 from dnw_core.config.base import fingerprint
@@ -25,12 +27,11 @@ from dnw_core.config.recipe import Recipe
 from dnw_core.record import CHECKPOINT_FILE, LOG_FILE, RECORD_FILE, TrialRecord, read_record
 from dnw_core.task import TrialIdentity, TrialTask
 from dnw_core.training import run_trial
+from pipelines.commands import reproduce_all
 from pipelines.plan.rows import apply_overrides, parse_overrides
 from tune_configs import load_tables
 
 pytestmark = pytest.mark.slow
-HERE = Path(__file__).parents[1]
-ROOT = HERE.parent
 LONG = os.environ.get("DNW_LONG_TESTS") == "1"
 SETTINGS = ("batch_norm_images=32", "data.train_images=128", "data.test_images=64")
 
@@ -58,16 +59,20 @@ def short_folder() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_the_command_trains_on_two_workers(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+@pytest.mark.usefixtures("ray_session")
+def test_the_command_trains_on_two_workers(
+    tmp_path: Path,
+    weights: dict[str, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """``--workers 2``: the trial asks for a core for each, trains on two processes, and Ray changes no bit."""
     results = tmp_path / "results"
-    command = [sys.executable, str(ROOT / "pipelines" / "reproduce_all.py"), "--only", "tiny/static-dnw"]
-    command += ["--device", "cpu", "--workers", "2", "--seeds", "1", "--results-dir", str(results)]
-    for setting in SETTINGS:
-        command += ["--set", setting]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=250)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert ": 2 workers a trial, 1 CPU each\n" in ran.stdout
+    words = ["--only", "tiny/static-dnw", "--device", "cpu", "--workers", "2", "--seeds", "1"]
+    words += ["--results-dir", str(results), *(word for setting in SETTINGS for word in ("--set", setting))]
+    quick_report(monkeypatch)
+    assert reproduce_all.main(words) == 0
+    assert ": 2 workers a trial, 1 CPU each\n" in capsys.readouterr().out
     folder, record = _finished(results)
     assert record.provenance is not None
     assert record.provenance.workers == 2
@@ -104,7 +109,7 @@ def test_workers_on_two_nodes(tmp_path: Path, short_folder: Path, weights: dict[
     had trained it. A killed worker is replaced, and the trial goes on from its checkpoint to the same bits."""
     results = tmp_path / "results"
     variables = {
-        "PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}",
+        "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}",
         "RAY_TMPDIR": str(short_folder),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),

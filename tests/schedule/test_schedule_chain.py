@@ -1,18 +1,13 @@
-"""Ray itself, with trials that start from others: at once after their own parent, never after one that failed.
-
-The runs of this process share one Ray.
-"""
+"""Ray itself, with trials that start from others: at once after their own parent, never after one that failed."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +18,6 @@ from support.stubs.specs import TRAIN, spec
 from support.stubs.training import RELEASED
 
 import pipelines.schedule
-from pipelines.cluster.connection import connect
 from pipelines.schedule import run as schedule
 from pipelines.spec import TrialSpec
 from pipelines.store.folder import Store
@@ -32,26 +26,11 @@ pytestmark = pytest.mark.slow
 HERE = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def ray_folder() -> Iterator[Path]:
-    """The temporary folder of a Ray whose workers find the stub."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(HERE))
-        with connect(None) as folder:
-            yield folder
-
-
-@pytest.fixture
-def shared_ray(ray_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every run in this process gets the same Ray."""
-    monkeypatch.setattr(schedule, "connect", lambda *_: contextlib.nullcontext(ray_folder))
-
-
 def _began(store: Store, one: TrialSpec) -> list[str]:
     return (store.folder(one) / "log.txt").read_text().splitlines()
 
 
-@pytest.mark.usefixtures("shared_ray")
+@pytest.mark.usefixtures("ray_session")
 def test_children_follow_their_own_parents(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A child starts while another long trial still runs; what a failed or given up trial blocks never starts.
 
@@ -119,7 +98,7 @@ rows:
 """
 
 
-@pytest.mark.usefixtures("shared_ray")
+@pytest.mark.usefixtures("ray_session")
 def test_the_command_ends_with_1_when_a_parent_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,7 +125,7 @@ def test_the_command_ends_with_1_when_a_parent_failed(
     assert "stub/grandchild seed 0 not started: blocked by stub/child seed 0 (blocked by stub/fails seed 0" in said
     assert "1 of 4 trials done, 1 failed, 2 missing (2 of them blocked)" in said
     # the stub's table is none of ours: its networks cannot be counted, and the report is made all the same
-    assert "warning: the cost table is left out of the report, its networks could not be counted (error: " in said
+    assert "warning: the report has no cost table, because the networks could not be counted (error: " in said
     reason = "blocked by stub/fails seed 0 (failed: the loss is nan at epoch 0, step 3)"
     blocked = {row["row"]: row["blocked"] for row in shown}
     assert blocked == {
@@ -174,7 +153,7 @@ def run_what_is_left(results: Path) -> schedule.ScheduleOutcome:
 
 
 @pytest.mark.faults
-@pytest.mark.usefixtures("shared_ray")
+@pytest.mark.usefixtures("ray_session")
 def test_a_killed_driver_goes_on_with_the_child(tmp_path: Path) -> None:
     """After SIGKILL of the driver the next one trains the child only; its parent is not trained twice."""
     results = tmp_path / "results"

@@ -14,7 +14,8 @@ from dnw_core.config.execution import Execution
 from dnw_core.errors import UserError
 from dnw_core.training.memory_probe import peak_bytes
 from pipelines.cluster.capacity import check_machines, room_to_come
-from pipelines.cluster.nodes import Node, across_at_once, check_resources, future_nodes
+from pipelines.cluster.fit import across_at_once, place_on_nodes
+from pipelines.cluster.nodes import Node, future_nodes
 from pipelines.cluster.visibility import VisibilityProbe
 from pipelines.driver.display import Silent
 from pipelines.plan.placement import Placement
@@ -51,15 +52,15 @@ def test_machines_to_be_started_count_for_what_fits() -> None:
     small = [Node("0", "head", cpus=4.0, gpus=0.0, head=True)]
     wide = _asking("wide", cpus=16, gpus=4)
     with pytest.raises(UserError, match="stub/wide asks for 16 CPU and 4 GPU"):
-        check_resources([wide], small)
+        place_on_nodes([wide], small)
     large = future_nodes([NodeType(16, 4)])
-    assert check_resources([wide], [*small, *large]) == [wide]
+    assert place_on_nodes([wide], [*small, *large]) == [wide]
     two = _asking("two", cpus=16, gpus=8, workers=8)
-    assert check_resources([two], [*small, *large, *large])[0].resources.across_nodes
+    assert place_on_nodes([two], [*small, *large, *large])[0].resources.across_nodes
     parting = two.model_copy(update={"resources": two.resources.model_copy(update={"across_nodes": True})})
     assert across_at_once([parting], [*small, *large * 4]) == 2
     with pytest.raises(UserError, match=r"there is a machine to be started \(16 CPU, 4 GPU\), head \(4 CPU, 0 GPU\)"):
-        check_resources([_asking("wider", cpus=16, gpus=5)], [*small, *large])
+        place_on_nodes([_asking("wider", cpus=16, gpus=5)], [*small, *large])
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ from support.stubs.store import interrupt
 from dnw_core.record import PROGRESS_FILE
 from pipelines.driver.display import LiveTable, PlainLines, describe_running, duration, make_display
 from pipelines.driver.progress import Progress
+from pipelines.driver.stopping import StopRequest
 from pipelines.plan.planner import Plan
+from pipelines.schedule.queue import TrialQueue
 from pipelines.schedule.run import epochs_before, longest_first
 from pipelines.storage.staging import SharedFolder
 from pipelines.store.folder import Store
@@ -187,10 +189,17 @@ def test_a_trial_that_goes_on_shows_where(tmp_path: Path, monkeypatch: pytest.Mo
         make_trainable(SharedFolder(tmp_path / "stop"), TRAIN)({KEY: trial.model_dump_json()})
     assert said[0] == {"status": "running", "epoch": 3}
     assert all("accuracy" in line for line in said[1:])  # the other one starts, and has nothing to say before an epoch
-    watcher = TuneCallback(progress, make_display(progress, "none"))
+    callback = TuneCallback(
+        progress,
+        make_display(progress, "none"),
+        TrialQueue([one], lambda: (1.0, 0.0)),
+        max_failures=0,
+        give_up=lambda *_: None,
+        stop=cast(StopRequest, None),
+    )
     progress.epoch(one.trial_id, 5, 0.5, 2.0)  # told before its process died
     trial = SimpleNamespace(trial_id="x", config={KEY: one.model_dump_json()})
-    watcher.on_trial_result(0, [], trial, said[0])
+    callback.on_trial_result(0, [], trial, said[0])
     shown = progress.trials[one.trial_id]
     assert (shown.epoch, shown.accuracy, shown.epoch_seconds) == (3, 0.5, 2.0)
 

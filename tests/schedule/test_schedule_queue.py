@@ -94,7 +94,7 @@ def test_something_is_always_at_work() -> None:
     queue = TrialQueue(trials, lambda: (1.0, 0.0))
     assert take(queue) == ["wide-0"]
     queue.started(trials[0].trial_id)
-    queue.again(trials[0].trial_id)
+    queue.requeue(trials[0].trial_id)
     assert take(queue) == ["wide-0"]
     queue.ended(trials[0].trial_id, "failed")
     assert take(queue) == ["wide-1"]
@@ -114,7 +114,7 @@ def test_a_trial_that_lost_its_process_is_the_next_one() -> None:
     rest = [spec(HERE, f"rest-{number}") for number in range(3)]
     queue = TrialQueue([parent, spec(HERE, "child", parent=parent), *rest], lambda: (1.0, 0.0))
     assert take(queue) == ["parent", "rest-0"]
-    queue.again(parent.trial_id, Resources(cpus=0.5))
+    queue.requeue(parent.trial_id, Resources(cpus=0.5))
     again = queue.next()
     assert again is not None
     assert (again.row, again.resources, queue.resources(parent.trial_id)) == ("parent", *2 * (Resources(cpus=0.5),))
@@ -130,5 +130,5 @@ def test_of_two_that_lost_their_processes_the_last_one_is_next() -> None:
     for trial in trials:
         queue.started(trial.trial_id)
     for trial in trials:
-        queue.again(trial.trial_id)
+        queue.requeue(trial.trial_id)
     assert take(queue) == ["c", "b", "a"]

@@ -11,7 +11,9 @@ from support.stubs.store import write_finished
 
 from dnw_core.config.recipe import Recipe
 from dnw_core.errors import UserError
-from pipelines.cluster.nodes import HEAD, across_at_once, check_resources, living_nodes
+from pipelines.cluster.fit import across_at_once, place_on_nodes
+from pipelines.cluster.nodes import living_nodes
+from pipelines.cluster.ray_internals import HEAD
 from pipelines.commands.options import parse_options
 from pipelines.plan import placement as placing
 from pipelines.plan.estimate import Estimator
@@ -148,14 +150,14 @@ def test_gpus_are_counted_here_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_way_of_a_trial_follows_from_the_machines() -> None:
     """One machine that takes all workers is taken; else they part, if the machines together have room for each."""
     trial = workers_spec("wide", 4, 32.0, 4.0)
-    (whole,) = check_resources([trial], nodes((8, 2), (64, 4)))
+    (whole,) = place_on_nodes([trial], nodes((8, 2), (64, 4)))
     assert whole == trial
-    (parted,) = check_resources([trial], nodes((8, 1), (16, 2), (8, 1)))
+    (parted,) = place_on_nodes([trial], nodes((8, 1), (16, 2), (8, 1)))
     assert parted.resources == trial.resources.model_copy(update={"across_nodes": True})
     assert parted.trial_id == trial.trial_id
     alone = workers_spec("one", 1, 8.0)
     with pytest.raises(UserError, match="stub/one asks for 8 CPU and 0 GPU on one machine, and none has that"):
-        check_resources([alone], nodes((4, 2), (4, 2)))
+        place_on_nodes([alone], nodes((4, 2), (4, 2)))
 
 
 @pytest.mark.parametrize(
@@ -184,7 +186,7 @@ def test_too_small_a_cluster_is_refused_at_once(
 ) -> None:
     """The row, what it asks for, what there is, and what would do: one line instead of a silent wait."""
     with pytest.raises(UserError) as caught:
-        check_resources([workers_spec("wide", *asked)], nodes(*there))
+        place_on_nodes([workers_spec("wide", *asked)], nodes(*there))
     assert str(caught.value).startswith("stub/wide asks for ")
     assert message in str(caught.value)
 
@@ -192,8 +194,8 @@ def test_too_small_a_cluster_is_refused_at_once(
 def test_no_more_of_them_than_fit() -> None:
     """Trials over several nodes are bounded by the room for the widest of them."""
     eight = nodes(*(((8, 1),) * 8))
-    four = check_resources([workers_spec("four", 4, 32.0, 4.0)], eight)
-    six = check_resources([workers_spec("six", 6, 48.0, 6.0, groups=6)], eight)
+    four = place_on_nodes([workers_spec("four", 4, 32.0, 4.0)], eight)
+    six = place_on_nodes([workers_spec("six", 6, 48.0, 6.0, groups=6)], eight)
     assert across_at_once(four, eight) == 2
     assert across_at_once([*four, *six], eight) == 1
     assert across_at_once([workers_spec("one", 1, 1.0)], eight) == 1

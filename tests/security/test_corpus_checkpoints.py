@@ -10,10 +10,9 @@ import pytest
 import torch
 from support.corpus import checkpoints as corpus_checkpoints
 from support.corpus.damage import no_hang
-from support.stubs.tiny_trials import small_recipe, task_of, train
+from support.stubs.tiny_trials import interrupt, small_recipe, task_of, train
 
 from dnw_core.config.base import fingerprint
-from dnw_core.errors import TrialStopped
 from dnw_core.models.build import build_wired
 from dnw_core.record import CHECKPOINT_FILE, LOG_FILE
 from dnw_core.training.checkpoints.checkpoint import PREVIOUS_FILE, REFUSED_SUFFIX, CheckpointKey, read_checkpoint
@@ -32,11 +31,7 @@ TRAINED = (SILENT_BEFORE, "a weight missing", "momenta of another shape", "a wei
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trial stopped after its first epoch, with its last checkpoint and the one before it."""
     folder = tmp_path_factory.mktemp("interrupted") / "trial"
-    calls = iter([False] * 4 + [True] * 9)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dnw_core.training.session.SECONDS_BETWEEN_STOP_CHECKS", 0.0)
-        with pytest.raises(TrialStopped):
-            train(RECIPE, folder, checkpoint_minutes=1e-9, should_stop=lambda: next(calls))
+    interrupt(RECIPE, folder, 4, checkpoint_minutes=1e-9)
     assert (folder / PREVIOUS_FILE).exists()
     return folder
 

@@ -1,20 +1,22 @@
-"""One driver at a time on a bucket: claims, renewal, taking over. Against moto's server; no clock of ours decides."""
+"""One driver at a time on a bucket: the lease, its renewal, taking over. Against moto's server."""
 
 from __future__ import annotations
 
-import contextlib
+import json
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from support.faults.processes import wait_for
 from support.services import s3_server
 
 from dnw_core.errors import UserError
-from pipelines.storage.bucket.client import Bucket, Stored
-from pipelines.storage.bucket.lease import Lease, Times, hold, owner_of
+from pipelines.storage.bucket.client import Bucket
+from pipelines.storage.bucket.lease import KEY, Lease, Times, hold
 
-QUICK = Times(renew=1.2, stale=4.0)  # the server's times are whole seconds
+QUICK = Times(renew=0.3, stale=1.2)
+OLD_CLAIM = "drivers/claim-0123456789abcdef"
 
 
 @pytest.fixture
@@ -24,71 +26,63 @@ def bucket(s3: s3_server.S3, tmp_path: Path) -> Bucket:
 
 
 def test_second_driver_is_told_who_holds(bucket: Bucket) -> None:
-    """While one holds, another is refused with the owner's name, and leaves nothing; afterwards it gets it."""
-    with hold(bucket, "here", QUICK):
-        with pytest.raises(UserError, match=r"is in use by process \d+ on "), hold(bucket, "there", QUICK):
-            pass
-        owner = owner_of(bucket)
-        assert owner is not None
-        assert len(bucket.list("drivers/")) == 1
-    assert owner_of(bucket) is None
-    with hold(bucket, "there", QUICK):
-        assert owner_of(bucket) is not None
+    """While one holds, another is refused with the owner's name; afterwards it gets the lease at once."""
+    with hold(bucket, "here", QUICK), pytest.raises(UserError, match=r"is in use by process \d+ on "):
+        hold(bucket, "there", QUICK).__enter__()
+    with hold(bucket, "there", QUICK, pytest.fail):
+        assert json.loads(bucket.get(KEY))["holds"]
+    assert not json.loads(bucket.get(KEY))["holds"]
 
 
 def test_killed_driver_is_taken_over_when_stale(bucket: Bucket) -> None:
-    """A claim that nobody renewed is deleted; its owner, if it lives after all, finds out and stops."""
-    dead = Lease(bucket, "drivers/claim-0", "elsewhere", QUICK)
-    dead.put(holds=True)
-    s3_server.age(_key(bucket, dead), 10.0)
+    """A lease that nobody renews is watched, which is said, and taken over; its owner, if it lives, stops."""
+    dead = Lease(bucket, "elsewhere")
+    assert dead.write(None)
     said: list[str] = []
     with hold(bucket, "here", QUICK, said.append):
-        assert not dead.still_there()
         lost = threading.Event()
         dead.when_lost(lost.set)
-        dead.start()
-        assert lost.wait(10)
+        dead.renew()
+        assert lost.is_set()
         assert dead.lost
-    assert said == []
-
-
-def test_driver_that_may_be_alive_is_waited_for(bucket: Bucket) -> None:
-    """A claim that is neither renewed nor stale yet: it is said that we look, and taken over once it is stale."""
-    dead = Lease(bucket, "drivers/claim-0", "elsewhere", QUICK)
-    dead.put(holds=True)
-
-    def say(line: str) -> None:
-        assert "looking whether process" in line
-        s3_server.age(_key(bucket, dead), 10.0)
-
-    with hold(bucket, "here", QUICK, say):
-        assert not dead.still_there()
-
-
-def test_claim_taken_away_before_it_holds_begins_again(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who was cut off between looking and deciding, and was found stale meanwhile, holds nothing by its first claim."""
-    claims, gone = Bucket.list, []
-
-    def list_and_lose(self: Bucket, prefix: str) -> dict[str, Stored]:
-        found = claims(self, prefix)
-        if not gone:
-            gone.extend(found)
-            self.delete(gone[0])  # as another driver does
-        return found
-
-    monkeypatch.setattr(Bucket, "list", list_and_lose)
-    with hold(bucket, "here", QUICK) as lease:
-        assert len(gone) == 1
-        assert lease.key != gone[0]
-        assert list(claims(bucket, "drivers/")) == [lease.key]
+        dead.release()
+        assert json.loads(bucket.get(KEY))["place"] == "here"
+    assert len(said) == 1
+    assert "looking whether process" in said[0]
 
 
 def test_killed_driver_of_the_same_copy_is_taken_over_at_once(bucket: Bucket) -> None:
-    """Whoever has the lock of the copy's folder knows that the claim of that copy is a dead one's."""
-    Lease(bucket, "drivers/claim-0", "here", Times()).put(holds=True)
-    said: list[str] = []
-    with hold(bucket, "here", Times(), said.append):
-        assert said == []
+    """Whoever has the lock of the copy's folder knows that the lease of that copy is a dead driver's."""
+    assert Lease(bucket, "here").write(None)
+    with hold(bucket, "here", Times(), pytest.fail):
+        pass
+
+
+def test_holder_that_renews_at_the_last_moment_keeps_the_lease(bucket: Bucket) -> None:
+    """A driver that replaces a version which is no longer there writes nothing."""
+    holder, other = Lease(bucket, "here"), Lease(bucket, "there")
+    assert holder.write(None)
+    _, seen = bucket.get_version(KEY)
+    holder.renew()
+    assert not other.write(seen)
+    assert not other.write(None)
+    holder.renew()
+    assert not holder.lost
+
+
+def test_lost_answers_lose_no_lease(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PUT that arrived although its answer did not is known as one's own; a deleted lease is lost."""
+    real = Bucket.put_if
+    monkeypatch.setattr(Bucket, "put_if", lambda *values: real(*values) and None)
+    lease = Lease(bucket, "here")
+    assert lease.write(None)
+    lease.renew()
+    monkeypatch.undo()
+    lease.renew()
+    assert not lease.lost
+    bucket.delete(KEY)
+    lease.renew()
+    assert lease.lost
 
 
 def test_several_at_the_same_moment(bucket: Bucket) -> None:
@@ -113,27 +107,22 @@ def test_several_at_the_same_moment(bucket: Bucket) -> None:
     threads = [threading.Thread(target=drive, args=(number,)) for number in range(5)]
     for thread in threads:
         thread.start()
-    until = time.monotonic() + 60
-    while refused[0] < 4 and time.monotonic() < until:
-        time.sleep(0.1)
+    wait_for("four to be refused", lambda: refused[0] == 4)
     done.set()
     for thread in threads:
         thread.join()
     assert (most[0], refused[0]) == (1, 4)
 
 
-def test_claim_outlives_a_server_that_is_away(s3: s3_server.S3, bucket: Bucket) -> None:
+def test_lease_outlives_a_server_that_is_away(s3: s3_server.S3, bucket: Bucket) -> None:
     """A cut line loses no lease: nobody took over, and it is renewed again."""
     with hold(bucket, "here", QUICK) as lease:
         s3.line.cut()
         time.sleep(2 * QUICK.renew)
         s3.line.mend()
         behind = s3.behind(bucket.uri.rpartition("/")[2])
-        before = behind.info(lease.key)
-        until = time.monotonic() + 30
-        while behind.info(lease.key) == before and time.monotonic() < until:
-            time.sleep(0.2)
-        assert behind.info(lease.key) != before
+        before = behind.get(KEY)
+        wait_for("a renewal", lambda: behind.get(KEY) != before)
         assert not lease.lost
 
 
@@ -147,14 +136,31 @@ def test_clock_that_jumps_decides_nothing(bucket: Bucket, monkeypatch: pytest.Mo
                 pass
 
 
-def test_nonsense_claim_is_no_holder(bucket: Bucket) -> None:
-    """What cannot be read counts as undecided until it is stale; then it goes."""
-    bucket.put("drivers/claim-zzz", b"[")
-    s3_server.age(f"{bucket.uri.rpartition('/')[2]}/drivers/claim-zzz", 10.0)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(hold(bucket, "here", QUICK))
-        assert len(bucket.list("drivers/")) == 1
+def test_nonsense_is_replaced_when_stale(bucket: Bucket) -> None:
+    """What cannot be read counts as held until it is stale."""
+    bucket.put(KEY, b"[")
+    with hold(bucket, "here", QUICK):
+        assert json.loads(bucket.get(KEY))["holds"]
 
 
-def _key(bucket: Bucket, lease: Lease) -> str:
-    return f"{bucket.uri.rpartition('/')[2]}/{lease.key}"
+def test_claims_of_earlier_versions(bucket: Bucket) -> None:
+    """A claim that a driver of an earlier version renews is respected; one of a dead driver is removed."""
+    claim = {"holds": True, "place": "elsewhere", "host": "old", "pid": 7, "started": "?", "command": "x"}
+    bucket.put(OLD_CLAIM, json.dumps(claim).encode())
+    renewed = threading.Timer(0.5, lambda: bucket.put(OLD_CLAIM, json.dumps({**claim, "pid": 8}).encode()))
+    renewed.start()
+    with pytest.raises(UserError, match="is in use by process 8 on old"), hold(bucket, "here", QUICK):
+        pass
+    with hold(bucket, "here", QUICK):
+        assert list(bucket.list("drivers/")) == [KEY]
+
+
+def test_server_without_conditions_is_refused(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that ignores If-None-Match would let two drivers work at once."""
+    bucket.check(writes=True)
+    real = Bucket.put_if
+    monkeypatch.setattr(
+        Bucket, "put_if", lambda self, key, content, _: self.put(key, content) or real(self, "x", b"", None)
+    )
+    with pytest.raises(UserError, match=r"has no conditional PUT \(If-None-Match\)"):
+        bucket.check(writes=True)

@@ -9,10 +9,12 @@ from support.services import s3_server
 from support.stubs.specs import spec
 from support.stubs.store import write_finished
 
+from dnw_core.errors import UserError
 from dnw_core.record import CHECKPOINT_FILE, HISTORY_FILE, PROGRESS_FILE, RECORD_FILE
 from pipelines.spec import TrialSpec
 from pipelines.storage.bucket.mirror import Mirror, MirrorStore
 from pipelines.storage.bucket.trials import BucketTrials, finished_prefix, name_of, parse_name, work_prefix
+from pipelines.storage.bucket_backend import BucketBackend
 from pipelines.store.folder import Store
 
 
@@ -147,12 +149,13 @@ def test_copy_shows_partial_and_failed(bucket_trials: BucketTrials, tmp_path: Pa
 
 
 def test_copy_follows_and_fetches_only_what_changed(
-    bucket_trials: BucketTrials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: s3_server.S3, bucket_trials: BucketTrials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second look reads nothing; what is gone from the bucket goes from the copy; no name leads out of it."""
+    """A second look reads nothing; what is gone from the bucket goes from the copy; marks of folders mean nothing."""
     one, two = spec(tmp_path / "copy"), spec(tmp_path / "copy", seed=1)
     bucket_trials.commit(one, _finished(tmp_path / "one", one))
-    bucket_trials.bucket.put("trials/../../x/0123456789/seed-0/trial.json", b"{}")
+    for mark in ("trials/", finished_prefix(one), work_prefix(one)):  # as pyarrow and consoles leave them
+        s3.put_raw(f"{tmp_path.name}/{mark}")
     mirror = Mirror(bucket_trials.bucket, tmp_path / "copy")
     mirror.pull()
     read: list[str] = []
@@ -168,6 +171,16 @@ def test_copy_follows_and_fetches_only_what_changed(
     bucket_trials.set_aside(one, work=False)
     mirror.pull()
     assert [state.kind for state in store.states([one, two])] == ["new", "done"]
+
+
+@pytest.mark.parametrize("key", ["trials/%2E%2E/%2E%2E/x/0123456789/seed-0/trial.json", "trials//x"])
+def test_name_that_is_not_a_path_is_refused(
+    s3: s3_server.S3, bucket_trials: BucketTrials, tmp_path: Path, key: str
+) -> None:
+    """No object's name leads out of the copy: one that might is named, and nothing is read."""
+    s3.put_raw(f"{tmp_path.name}/{key}")
+    with pytest.raises(UserError, match="an object there has a name that cannot be used, remove it: "):
+        BucketBackend(bucket_trials.bucket, tmp_path / "copy").reading().__enter__()
     assert [path.name for path in tmp_path.rglob("x")] == []
 
 

@@ -14,9 +14,9 @@ from pipelines.commands.report import server_command
 from pipelines.commands.reproduce_all import main
 from pipelines.commands.sync_mlflow import main as sync_main
 from pipelines.store.folder import Store
-from pipelines.tracking.addresses import sqlite_path, sqlite_uri
-from pipelines.tracking.server import artifact_root, default_uri, resolve_uri
-from pipelines.tracking.tracker import Tracker, check_reachable
+from pipelines.tracking.addresses import artifact_root, default_uri, resolve_uri, sqlite_path, sqlite_uri
+from pipelines.tracking.reachable import check_reachable
+from pipelines.tracking.tracker import Tracker
 from pipelines.trial.run import run_spec
 
 ODD = "job%2Fmain what?/r#1 a&b+c;d%20e ünï"

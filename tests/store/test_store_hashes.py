@@ -147,25 +147,3 @@ def test_a_writing_store_trusts_nothing(tmp_path: Path) -> None:
     """Asking for both is a programmer's mistake."""
     with pytest.raises(ValueError, match="believes no file unread"):
         Store.open(tmp_path, create=True, trust_unchanged=True)
-
-
-def test_a_look_at_many_large_trials_hashes_none(reads: Reads, tmp_path: Path) -> None:
-    """60 trials with checkpoints of 48 MB (holes in the disk): a look reads none of them."""
-    results = tmp_path / "results"
-    store = Store.open(results, create=True)
-    specs = [stub_spec(results, seed=seed) for seed in range(60)]
-    for spec in specs:
-        finish(store, spec)
-    store.states(specs)
-    for spec in specs:  # as if they had been that large when they were hashed
-        path = store.folder(spec) / CHECKPOINT_FILE
-        os.truncate(path, 48_000_000)
-    values = json.loads((results / KNOWN_HASHES_FILE).read_text())
-    for spec in specs:
-        path = store.folder(spec) / CHECKPOINT_FILE
-        values["files"][path.relative_to(results).as_posix()][0] = known_hashes._mark(path)
-    (results / KNOWN_HASHES_FILE).write_text(json.dumps(values))
-    reads.count = 0
-    states = Store.open(results, trust_unchanged=True).states(specs)
-    assert [state.kind for state in states] == ["done"] * 60
-    assert reads.count == 0

@@ -160,11 +160,11 @@ BAD_FILES = [
     ("recipe: {optimiser: {learning_rate: 0.1}}", "the key 'provenance' is missing"),
     (
         "recipe:\n  optimiser: {momentum: 0.5}",
-        "'optimiser.momentum' is no setting of the row's search space",
+        "'optimiser.momentum' is not in the row's search space",
     ),
     (
         "recipe:\n  optimiser: {learning_rat: 0.5}",
-        "'optimiser.learning_rat' is no setting of the row's search space; did you mean 'optimiser.learning_rate'?",
+        "'optimiser.learning_rat' is not in the row's search space; did you mean 'optimiser.learning_rate'?",
     ),
     ("recipe:\n  optimiser: {learning_rate: -1}", "optimiser.learning_rate: input should be greater than 0"),
     ("recipe: {", "not valid YAML"),

@@ -13,10 +13,10 @@ import pytest
 from support.stubs.specs import closed_address, report_row, spec
 
 from dnw_core.errors import UserError
-from pipelines.tracking.addresses import sqlite_uri
+from pipelines.tracking.addresses import artifact_root, resolve_uri, sqlite_uri
 from pipelines.tracking.background import BackgroundSync
-from pipelines.tracking.server import artifact_root, resolve_uri
-from pipelines.tracking.tracker import SyncOutcome, check_reachable
+from pipelines.tracking.reachable import check_reachable
+from pipelines.tracking.tracker import SyncOutcome
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_closed_server_is_one_line_at_once(tmp_path: Path) -> None:
 
 def test_mute_server_is_given_up(tmp_path: Path, mute_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that never answers is given up at the limit."""
-    monkeypatch.setattr("pipelines.tracking.server.REACH_SECONDS", 2.0)
+    monkeypatch.setattr("pipelines.tracking.reachable.REACH_SECONDS", 2.0)
     begun = time.monotonic()
     with pytest.raises(UserError, match="no answer within 2 s"):
         check_reachable(mute_server, tmp_path)
@@ -46,8 +46,8 @@ def test_mute_server_is_given_up(tmp_path: Path, mute_server: str, monkeypatch: 
 @pytest.mark.parametrize(
     ("uri", "part"),
     [
-        ("file:///tmp/mlruns", "given up plain folders"),
-        ("mlruns", "given up plain folders"),
+        ("file:///tmp/mlruns", "no longer supports plain folders"),
+        ("mlruns", "no longer supports plain folders"),
         ("htp://host:1", "unknown kind"),
         ("http://", "is not an address"),
         ("http://host:99999", "is not an address"),

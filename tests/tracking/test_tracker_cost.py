@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.stubs.specs import TRAIN, closed_address, report_row, spec
+from support.stubs.specs import TRAIN, report_row, spec
 
 from pipelines.store.folder import Store
 from pipelines.tracking import tracker as tracker_module
 from pipelines.tracking.content import Content, Point
-from pipelines.tracking.process import TrackerBeside
 from pipelines.tracking.runs import DIGEST, RowRuns, Written
 from pipelines.tracking.tracker import SyncOutcome, Tracker
 from pipelines.trial.run import run_spec
@@ -124,56 +119,3 @@ def test_long_runs_are_split_and_the_digest_comes_last(metrics: int, params: int
     assert sum(line[1] for line in client.logged) == metrics
     assert sum(line[2] for line in client.logged) == params
     assert [DIGEST in line[3] for line in client.logged] == [False] * (requests - 1) + [True]
-
-
-@pytest.fixture
-def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrackerBeside]:
-    """Return a tracker in a process of its own, at an address where nobody listens: it answers, and quickly."""
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    Store.open(tmp_path, create=True)
-    run_spec(spec(tmp_path, "ok", 0), train=TRAIN)
-    with TrackerBeside(closed_address(), tmp_path) as tracker:
-        yield tracker
-
-
-def test_the_tracker_works_in_another_process(beside: TrackerBeside) -> None:
-    """Its answer comes back, a process that was killed is replaced by the next sync, and none is left at the end."""
-    rows = [report_row(spec(beside.results_dir, "ok", 0))]
-    first = beside.sync(rows)
-    assert first.error is not None
-    assert "gone" not in first.error
-    assert beside.cpu_seconds > 0
-    process = beside._process
-    assert process is not None
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert "gone" not in str(beside.sync(rows).error)
-    second = beside._process
-    assert second is not None
-    assert second.pid != process.pid
-    beside.close()
-    assert second.poll() is not None
-
-
-def test_the_tracker_ends_with_the_driver(tmp_path: Path) -> None:
-    """When the pipe ends, as it does when a driver is killed, the process ends by itself."""
-    tracker = TrackerBeside(None, tmp_path)
-    tracker.prepare()
-    process = tracker._process
-    assert process is not None
-    assert process.stdin is not None
-    process.stdin.close()
-    until = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < until:
-        time.sleep(0.05)
-    assert process.poll() == 0
-    tracker.close()
-
-
-def test_a_process_that_dies_is_an_error_and_no_exception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tracker whose process cannot even begin says so in its outcome."""
-    monkeypatch.setattr("pipelines.tracking.process.sys.executable", "/bin/false")
-    with TrackerBeside(None, tmp_path) as tracker:
-        outcome = tracker.sync([])
-    assert outcome.error is not None
-    assert "its process is gone" in outcome.error

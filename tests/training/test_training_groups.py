@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -229,9 +228,7 @@ def test_a_single_worker_exchanges_nothing() -> None:
         (4, 8, "workers is 8.*choose 1, 2, 4"),
     ],
 )
-def test_workers_that_cannot_share_a_batch(
-    batch_norm_images: int | None, workers: int, message: str, tmp_path: Path
-) -> None:
+def test_workers_that_cannot_share_a_batch(batch_norm_images: int | None, workers: int, message: str) -> None:
     """The user's mistake, before anything is started; the line says what would do."""
     with pytest.raises(UserError, match=message):
         check_workers(recipe_of("graph", batch_norm_images=batch_norm_images), workers)

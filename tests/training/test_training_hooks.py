@@ -8,11 +8,10 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from support.stubs.tiny_trials import small_recipe, stop_after, train
+from support.stubs.tiny_trials import interrupt, small_recipe, train
 from torch import Tensor, nn
 
 from dnw_core.data.feeds.feed import Batch
-from dnw_core.errors import TrialStopped
 from dnw_core.training.engine.gradient_sum import GradientSum
 from dnw_core.training.engine.group import CPU, WorkerGroup
 from dnw_core.training.engine.optimiser import make_optimiser
@@ -118,9 +117,7 @@ def test_over_a_resume_rules_see_the_same_steps_and_momentum(tmp_path: Path, mon
 
     monkeypatch.setattr(TopEdges, "begin", lambda _, run: begun.append(run))
     monkeypatch.setattr(TopEdges, "before_step", before)
-    monkeypatch.setattr("dnw_core.training.session.SECONDS_BETWEEN_STOP_CHECKS", 0.0)
-    with pytest.raises(TrialStopped):
-        train(small_recipe(), tmp_path, should_stop=stop_after(3))
+    interrupt(small_recipe(), tmp_path, 3)
     train(small_recipe(), tmp_path)
     assert begun == [Run(2, 3)] * 2
     assert steps == [0, 1, 2, 3, 4, 5]

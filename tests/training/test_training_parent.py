@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from support.stubs.tiny_trials import small_recipe, train
+from support.stubs.tiny_trials import interrupt, small_recipe, train
 
 from dnw_core.config.base import fingerprint
 from dnw_core.config.recipe import Recipe
-from dnw_core.errors import TrialFailedError, TrialStopped
+from dnw_core.errors import TrialFailedError
 from dnw_core.files import sha256_of
 from dnw_core.models.build import build_wired
 from dnw_core.record import CHECKPOINT_FILE, LOG_FILE, RECORD_FILE, TrialRecord, sealed
@@ -80,11 +81,7 @@ def test_a_child_keeps_its_edges_and_tells_where_it_comes_from(parent: Path, tmp
     assert origin in (tmp_path / "whole" / LOG_FILE).read_text("utf-8")
     assert whole.cost is not None
     assert whole.cost.edges == 291
-    calls = iter([False, False, True])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dnw_core.training.session.SECONDS_BETWEEN_STOP_CHECKS", 0.0)
-        with pytest.raises(TrialStopped):
-            train(recipe, tmp_path / "broken", parent=parent, should_stop=lambda: next(calls))
+    interrupt(recipe, tmp_path / "broken", 2, parent=parent)
     shutil.rmtree(parent)
     broken = train(recipe, tmp_path / "broken", parent=parent)
     assert broken.provenance is not None
@@ -129,64 +126,28 @@ def test_a_ticket_from_other_initial_weights_is_refused(parent: Path, tmp_path: 
     train(child_recipe("fine-tune"), tmp_path / "tuned", parent=parent)  # which takes the final ones
 
 
-def no_file(parent: Path) -> None:
-    """The checkpoint is gone."""
-    (parent / CHECKPOINT_FILE).unlink()
-
-
-def no_record(parent: Path) -> None:
-    """The trial never ended."""
-    (parent / RECORD_FILE).unlink()
-
-
-def failed(parent: Path) -> None:
-    """It failed."""
-    rewrite(parent, {}, {"status": "failed"})
-
-
-def truncated(parent: Path) -> None:
-    """Half a file."""
-    path = parent / CHECKPOINT_FILE
+def truncate(path: Path) -> None:
+    """Leave a part of a file."""
     path.write_bytes(path.read_bytes()[:1000])
 
 
-def not_a_checkpoint(parent: Path) -> None:
-    """Something else, recorded as it is."""
-    rewrite(parent, {"version": 99})
+UNUSABLE: dict[str, Callable[[Path], object]] = {  # the message, and what was done to the parent's folder
+    "checkpoint.pt cannot be read": lambda parent: (parent / CHECKPOINT_FILE).unlink(),
+    "trial.json cannot be read .*; is it finished": lambda parent: (parent / RECORD_FILE).unlink(),
+    "its status is 'failed'": lambda parent: rewrite(parent, {}, {"status": "failed"}),
+    "truncated or altered": lambda parent: truncate(parent / CHECKPOINT_FILE),
+    "not a checkpoint of version 1": lambda parent: rewrite(parent, {"version": 99}),
+    "it belongs to recipe ffffffff": lambda parent: rewrite(parent, {"fingerprint": "ffffffff"}),
+    r"it is not finished \(epoch 1 of 2\)": lambda parent: rewrite(parent, {"epoch": 1}),
+    "with seed 7, needed is .* with seed 0": lambda parent: rewrite(parent, {}, {"seed": 7}),
+}
 
 
-def of_another_recipe(parent: Path) -> None:
-    """A checkpoint that says it belongs elsewhere."""
-    rewrite(parent, {"fingerprint": "ffffffff"})
-
-
-def half_trained(parent: Path) -> None:
-    """An epoch short."""
-    rewrite(parent, {"epoch": 1})
-
-
-def another_trial(parent: Path) -> None:
-    """Another seed's folder."""
-    rewrite(parent, {}, {"seed": 7})
-
-
-@pytest.mark.parametrize(
-    ("damage", "said"),
-    [
-        (no_file, "checkpoint.pt cannot be read"),
-        (no_record, "trial.json cannot be read .*; is it finished"),
-        (failed, "its status is 'failed'"),
-        (truncated, "truncated or altered"),
-        (not_a_checkpoint, "not a checkpoint of version 1"),
-        (of_another_recipe, "it belongs to recipe ffffffff"),
-        (half_trained, r"it is not finished \(epoch 1 of 2\)"),
-        (another_trial, "with seed 7, needed is .* with seed 0"),
-    ],
-)
-def test_an_unusable_parent_is_named(parent: Path, tmp_path: Path, damage: Any, said: str) -> None:
+@pytest.mark.parametrize("message", UNUSABLE)
+def test_an_unusable_parent_is_named(parent: Path, tmp_path: Path, message: str) -> None:
     """Missing, damaged, unfinished or another's: one sentence with the folder, and nothing is trained."""
-    damage(parent)
-    with pytest.raises(TrialFailedError, match=said) as raised:
+    UNUSABLE[message](parent)
+    with pytest.raises(TrialFailedError, match=message) as raised:
         train(child_recipe("fine-tune"), tmp_path / "child", parent=parent)
     assert str(parent) in str(raised.value)
     assert not (tmp_path / "child" / CHECKPOINT_FILE).exists()

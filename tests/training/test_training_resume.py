@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.stubs.tiny_trials import small_recipe, stop_after, train
+from support.stubs.tiny_trials import interrupt, small_recipe, stop_after, train
 
 from dnw_core.config.recipe import Recipe
 from dnw_core.errors import TrialStopped
 from dnw_core.models.build import build_wired
-from dnw_core.record import CHECKPOINT_FILE, HISTORY_FILE, LOG_FILE, WIRING_FILE, EpochMetrics
+from dnw_core.record import CHECKPOINT_FILE, HISTORY_FILE, LOG_FILE, PROGRESS_FILE, WIRING_FILE, EpochMetrics
 from dnw_core.training.engine.optimiser import make_optimiser
 from dnw_core.wiring.rule import attached_rules
 
@@ -138,6 +139,35 @@ def test_sigkill_in_the_middle_then_resumed(tmp_path: Path) -> None:
     assert_same_result(tmp_path / "whole", folder)
 
 
+def stopped(folder: Path, stop: int, epochs: int, **how: Any) -> None:
+    """Train to ``stop`` epochs, which leaves a checkpoint after so many ``epochs``."""
+    recipe = small_recipe(epochs=4, batch_norm_images=32, schedule={"kind": "cosine"})
+    with pytest.raises(TrialStopped):
+        train(recipe, folder, stop_after_epochs=stop, **how)
+    progress = json.loads((folder / PROGRESS_FILE).read_text("utf-8"))
+    assert (progress["saved"], progress["metrics"]["epoch"]) == (epochs, epochs - 1)
+
+
+def test_stopped_after_some_epochs_then_resumed(tmp_path: Path) -> None:
+    """A part of the full recipe, with its schedule and its bits; what is asked for again is not trained again.
+
+    The search for hyper-parameters rests on this.
+    """
+    recipe = small_recipe(epochs=4, batch_norm_images=32, schedule={"kind": "cosine"})
+    train(recipe, tmp_path / "whole")
+    lines: list[EpochMetrics] = []
+    for stop, epochs in ((2, 2), (2, 2), (1, 2), (3, 3)):
+        stopped(tmp_path / "parts", stop, epochs, on_epoch=lines.append)
+    train(recipe, tmp_path / "parts", stop_after_epochs=9, on_epoch=lines.append)
+    assert [line.epoch for line in lines] == [0, 1, 2, 3]
+    assert_same_result(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_two_workers_stop_after_some_epochs(tmp_path: Path) -> None:
+    """Both leave after the same epoch."""
+    stopped(tmp_path, 2, 2, workers=2)
+
+
 @pytest.mark.parametrize("kind", ["tiny-static", "tiny-continuous"])
 def test_finished_but_not_written_down(kind: str, tmp_path: Path) -> None:
     """Killed between the last checkpoint and the record: nothing is trained again, and the record is the same."""
@@ -156,8 +186,7 @@ def test_finished_but_not_written_down(kind: str, tmp_path: Path) -> None:
 def test_only_a_checkpoint_to_go_on_from_holds_the_momentum(tmp_path: Path) -> None:
     """In the middle of a trial momentum and the epoch's first edges are there; at its end nobody needs them."""
     recipe = small_recipe()
-    with pytest.raises(TrialStopped):
-        train(recipe, tmp_path, should_stop=stop_after(4))
+    interrupt(recipe, tmp_path, 4)
     middle = final_state(tmp_path)
     weights = sum(value.numel() for name, value in middle["model"].items() if value.is_floating_point())
     momenta = sum(entry["momentum_buffer"].numel() for entry in middle["optimiser"]["state"].values())
@@ -191,8 +220,7 @@ def test_a_finished_checkpoint_of_an_older_version_still_counts(tmp_path: Path) 
 def test_threads_of_the_start_are_kept_on_resume(tmp_path: Path) -> None:
     """Results depend on the number of threads, so a resumed trial keeps the one it began with."""
     recipe = small_recipe()
-    with pytest.raises(TrialStopped):
-        train(recipe, tmp_path / "trial", threads=2, should_stop=stop_after(1))
+    interrupt(recipe, tmp_path / "trial", 1, threads=2)
     record = train(recipe, tmp_path / "trial", threads=1)
     assert record.provenance is not None
     assert record.provenance.threads == 2

@@ -12,14 +12,14 @@ import pytest
 import torch
 from pyarrow import parquet
 from support.networks.worker_steps import feed_of, recipe_of
-from support.stubs.tiny_trials import small_recipe, stop_after, train
+from support.stubs.tiny_trials import interrupt, small_recipe, train
 from torch import Tensor, nn
 
 from dnw_core.config.recipe import Recipe
 from dnw_core.data.feeds.share import WHOLE
 from dnw_core.data.fit import check_counts, check_fit
 from dnw_core.data.formats.encoded import EncodedImages
-from dnw_core.errors import TrialStopped, UserError
+from dnw_core.errors import UserError
 from dnw_core.models.graph import Liveness
 from dnw_core.record import (
     CHECKPOINT_FILE,
@@ -102,10 +102,7 @@ def test_too_few_images_for_one_batch_are_refused_before_training(tmp_path: Path
 
 def test_what_was_written_before_top5_still_counts(tmp_path: Path) -> None:
     """A trial goes on: its finished epochs have none, in checkpoint and history; the others have. A record is read."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dnw_core.training.session.SECONDS_BETWEEN_STOP_CHECKS", 0.0)
-        with pytest.raises(TrialStopped):
-            train(small_recipe(), tmp_path, should_stop=stop_after(4))
+    interrupt(small_recipe(), tmp_path, 4)
     saved = torch.load(tmp_path / CHECKPOINT_FILE, weights_only=True)
     assert saved["history"][0].pop("test_top5_accuracy") >= saved["history"][0]["test_accuracy"]
     torch.save(saved, tmp_path / CHECKPOINT_FILE)

@@ -104,9 +104,9 @@ def test_a_child_gets_its_parents_folder(store: Store) -> None:
         ("failed", "blocked by stub/ok seed 0 (failed: the loss is nan)"),
         (
             "damaged",
-            "blocked by stub/ok seed 0 (its finished folder is not believed: checkpoint.pt: truncated or altered",
+            "blocked by stub/ok seed 0 (its finished folder failed verification: checkpoint.pt: truncated or altered",
         ),
-        ("another", "blocked by stub/ok seed 0 (its finished folder is not believed: trial.json: seed is 1, not 0"),
+        ("another", "blocked by stub/ok seed 0 (its finished folder failed verification: trial.json: seed is 1, not 0"),
     ],
 )
 def test_a_child_without_its_parent_is_blocked(store: Store, spoil: str, message: str) -> None:

@@ -18,10 +18,10 @@ import torch
 from dnw_core.errors import CheckpointRefusedError
 from dnw_core.files import open_plain, write_atomically
 from dnw_core.record import CHECKPOINT_FILE
+from dnw_core.record import PREVIOUS_FILE as PREVIOUS_FILE
 from dnw_core.task import TrialTask
 
 CHECKPOINT_VERSION = 1
-PREVIOUS_FILE = "checkpoint.previous.pt"
 REFUSED_SUFFIX = ".refused"
 
 _READ_BYTES = 1 << 20
@@ -45,7 +45,7 @@ def save_checkpoint(folder: Path, key: CheckpointKey, state: dict[str, Any]) -> 
     current, previous = folder / CHECKPOINT_FILE, folder / PREVIOUS_FILE
     values = {"version": CHECKPOINT_VERSION, "fingerprint": key.fingerprint, "seed": key.seed, **state}
     if current.exists():
-        # a hard link, so that a good checkpoint stands under CHECKPOINT_FILE at every moment
+        # a hard link, so that there is a good CHECKPOINT_FILE at every moment
         previous.unlink(missing_ok=True)
         os.link(current, previous)
     write_atomically(current, lambda temporary: _save(values, temporary))
@@ -55,7 +55,7 @@ def _save(values: dict[str, Any], path: Path) -> None:
     """Write the file.
 
     Raises:
-        OSError: why the system would not (no space left); torch alone would speak of an unexpected position.
+        OSError: the system's reason (no space left); torch alone would report an unexpected position.
     """
     with path.open("wb") as file:
         try:

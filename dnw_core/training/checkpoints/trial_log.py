@@ -6,7 +6,6 @@ import os
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TextIO
 
 from dnw_core.files import move_odd_files
@@ -46,19 +45,13 @@ class TrialLog:
         warnings.showwarning = show
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         warnings.showwarning = self._showwarning
         self._file.close()
 
 
 def _keep_inside(path: Path) -> list[str]:
-    """Move a log away that is a link, or has a second name elsewhere: what is appended would be written there.
-
-    Returns:
-        A sentence for each thing moved.
-    """
+    """Move a log away that is a link, or has a second name elsewhere, where lines would be written; say what moved."""
     moved = move_odd_files(path.parent, [path.name])
     if path.exists() and path.stat().st_nlink > 1:
         path.rename(path.with_name(f"{path.name}.linked"))

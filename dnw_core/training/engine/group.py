@@ -1,9 +1,9 @@
-"""The workers of a trial, and all that they tell each other.
+"""The workers of a trial, and all that they exchange.
 
 A worker computes its share of every batch (``WorkerShard``), and does every optimiser step itself, on the sum of all
-workers' gradients: the weights stay equal without ever being sent, and a checksum at each epoch's end proves it. What
-is exchanged goes through the default process group of ``torch.distributed``, which whoever started the processes has
-initialised. A process without peers is ``SINGLE``: nothing is exchanged then, and nothing waits.
+workers' gradients: the weights stay equal without ever being sent, and a checksum at each epoch's end proves it. All
+exchange goes through the default process group of ``torch.distributed``, which must be initialised. A process without
+peers is ``SINGLE``: it exchanges nothing and never waits.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from dnw_core.training.engine.state import TrainingState
 from dnw_core.training.engine.step import TrainingStep
 from dnw_core.wiring.rule import effective_weights
 
-# reading the loss waits for the device, so on a GPU it is looked at only now and then
+# reading the loss waits for the device, so on a GPU it is checked only now and then
 STEPS_BETWEEN_LOSS_CHECKS = 25
 TOP = 5
 
@@ -119,7 +119,7 @@ def evaluate(
     loss_sum, correct_sum, among_sum, count, odd_sum = sums.tolist()
     if not math.isfinite(loss_sum):
         raise NotFiniteError("the test loss is not finite")
-    if odd_sum:  # minus infinity for a class that is no image's own leaves the loss finite
+    if odd_sum:  # minus infinity for a class that no image has leaves the loss finite
         raise NotFiniteError("a test image's logits are not finite")
     return Evaluation(
         loss=loss_sum / count,

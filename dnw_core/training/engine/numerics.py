@@ -15,7 +15,7 @@ from dnw_core.config import Precision
 
 
 def set_numerics(precision: Precision, device: torch.device, threads: int) -> None:
-    """Set threads and the meaning of a float32 product, explicitly, whatever ran in this process before.
+    """Set threads and the precision of float32 products, regardless of what ran in this process before.
 
     On a CPU results depend on the number of threads, so it is recorded and kept on resume. PyTorch's own default
     lets cuDNN round float32 convolutions to TF32; ``fp32`` here means float32.

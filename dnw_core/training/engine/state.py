@@ -1,7 +1,7 @@
 """Everything that changes while a trial trains, to and from a checkpoint.
 
-Model, optimiser, position, the sums of the current epoch, history, and every random state. The data need none: what
-a batch looks like depends on (seed, epoch, step) alone, and so does the learning rate.
+Model, optimiser, position, the sums of the current epoch, history, and every random state. The data need none: a batch
+depends on (seed, epoch, step) alone, and so does the learning rate.
 
 The last checkpoint of a finished trial leaves the momentum out: nothing reads it again, and it is half of the file.
 """
@@ -15,6 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from dnw_core.record import EpochMetrics
+
+# plain values that a checkpoint gives back as they were
+_RESTORED = ("epoch", "step", "seconds", "epoch_seconds", "started_at", "initial_digest", "parent")
 
 
 @dataclass
@@ -67,36 +70,26 @@ class TrainingState:
         return {
             "model": self.model.state_dict(),
             **({} if finished else for_training),
-            "epoch": self.epoch,
-            "step": self.step,
+            **{name: getattr(self, name) for name in (*_RESTORED, "resumed", "threads", "workers")},
             "loss_sum": self.loss_sum,
             "correct": self.correct,
             "history": [line.model_dump() for line in self.history],
-            "seconds": self.seconds,
-            "epoch_seconds": self.epoch_seconds,
-            "resumed": self.resumed,
-            "started_at": self.started_at,
-            "threads": self.threads,
-            "workers": self.workers,
-            "initial_digest": self.initial_digest,
-            "parent": self.parent,
             "random": torch.get_rng_state(),
             "random_cuda": [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else [],
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Take over a checkpoint's state (``threads`` must have been set before anything was computed)."""
+        """Restore a checkpoint's state (``threads`` must have been set before anything was computed)."""
         self.model.load_state_dict(saved["model"])
         if "optimiser" in saved:  # not in a finished trial's last one
             self.optimiser.load_state_dict(saved["optimiser"])
-        self.epoch, self.step = saved["epoch"], saved["step"]
+        for name in _RESTORED:
+            setattr(self, name, saved.get(name))
+        self.resumed = saved["resumed"] + 1
         self.loss_sum = saved["loss_sum"].to(self.device)
         self.correct = saved["correct"].to(self.device)
         self.start_masks = {name: mask.to(self.device) for name, mask in saved.get("start_masks", {}).items()}
-        self.initial_digest, self.parent = saved.get("initial_digest"), saved.get("parent")
         self.history = [EpochMetrics.model_validate(line) for line in saved["history"]]
-        self.seconds, self.epoch_seconds = saved["seconds"], saved["epoch_seconds"]
-        self.started_at, self.resumed = saved["started_at"], saved["resumed"] + 1
         torch.set_rng_state(saved["random"])
         if self.device.type == "cuda" and saved["random_cuda"]:
             states = saved["random_cuda"]  # of the trial's own device; in older checkpoints of all that were visible

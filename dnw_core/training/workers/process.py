@@ -1,6 +1,6 @@
 """A worker process: ``python -m dnw_core.training.workers.process FD``, started by ``WorkerHandle`` only.
 
-FD is the process's end of its pipe. When the other end closes, because the trial's process has ended in whatever way,
+FD is the process's end of its pipe. When the other end closes, because the trial's process has ended,
 the worker ends itself and everything that it has started.
 """
 

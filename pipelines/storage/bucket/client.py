@@ -1,9 +1,10 @@
-"""A folder of a bucket (S3, or what speaks its protocol): objects by key, through pyarrow's file systems.
+"""A folder of a bucket (S3, or what speaks its protocol, or Google's): objects by key, through obstore.
 
-One PUT is atomic, and nothing else is: there is no rename, and no "only if it is not there yet". What is read or
-listed is what was last written. Every method raises OSError where the bucket cannot be reached or refuses;
-FileNotFoundError means that there is no such object. Keys go by the usual AWS ways (environment, files, the machine's
-role), never by an address or through Ray; where the server is goes along with this object to other machines.
+One PUT is atomic, and may depend on what it replaces (``put_if``); there is no rename. What is read or listed is what
+was last written. Every method raises OSError where the bucket cannot be reached or refuses; FileNotFoundError means
+that there is no such object. Keys come from where AWS's tools take them (environment, files, the machine's role), never
+from an address or through Ray; without any the bucket is asked unsigned, as one that everybody may read. Where the
+server is goes along with this object to other machines.
 """
 
 from __future__ import annotations
@@ -13,21 +14,24 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from dnw_core.errors import UserError
 
-CHUNK_BYTES = 8 * 2**20
-_CONNECT_SECONDS = 10.0
-_SILENT_SECONDS = 60.0
-_ATTEMPTS = 3
+if TYPE_CHECKING:
+    from obstore import ObjectMeta, PutMode, PutResult, UpdateVersion
+    from obstore.store import GCSStore, S3Store
+
+CHUNK_BYTES = 5 * 2**20  # S3's smallest part of an upload: what a slow line brings over within the time for an answer
+_CLIENT = {"connect_timeout": "10s", "read_timeout": "120s", "timeout": "1day", "allow_http": True}
+_RETRY = {"max_retries": 2, "retry_timeout": timedelta(seconds=60)}
+_KEYS_SECONDS = 300.0  # boto3 renews keys ten minutes before they expire
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(NamedTuple):
     """What a listing tells of an object."""
 
     size: int
@@ -49,15 +53,15 @@ class Bucket:
     def __init__(self, uri: str, endpoint: str | None = None, region: str | None = None) -> None:
         parts = urlsplit(uri)
         if parts.scheme not in ("s3", "gs"):
-            raise UserError(f"--results-dir {parts.scheme}://… is no bucket; give s3://BUCKET/FOLDER, or a folder")
+            raise UserError(f"--results-dir {parts.scheme}://… is not a bucket; give s3://BUCKET/FOLDER, or a folder")
         if "@" in parts.netloc:
             raise UserError("--results-dir holds a key; give it in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead")
         self.uri = uri.rstrip("/")
         self.name = parts.netloc
-        self._root = f"{parts.netloc}{parts.path.rstrip('/')}"
+        self._folder = f"{parts.path.strip('/')}/".lstrip("/")
         self._scheme = parts.scheme
         self._endpoint, self._region = endpoint, region
-        self._opened: Any = None
+        self._opened: S3Store | GCSStore | None = None
 
     @classmethod
     def of(cls, uri: str) -> Bucket:
@@ -73,7 +77,7 @@ class Bucket:
         return self.uri
 
     def check(self, *, writes: bool) -> None:
-        """Try the bucket: is it there, may we read and (``writes``) write?
+        """Try the bucket: is it there, may we read and (``writes``) write, and does it heed conditions?
 
         Raises:
             UserError: what is wrong, in one line.
@@ -83,125 +87,157 @@ class Bucket:
             if writes:
                 key = f"probe-{os.urandom(8).hex()}"
                 self.put(key, b"probe")
+                replaced = self.put_if(key, b"other", None)
                 self.delete(key)
+                if replaced is not None:
+                    raise OSError(_NO_CONDITIONS)
         except OSError as error:
             raise UserError(f"results in {self} cannot be used: {explain(error)}") from None
 
     def put(self, key: str, content: bytes) -> None:
         """Write one object, whole or not at all."""
-        with _os_errors(), self._system().open_output_stream(self._path(key)) as stream:
-            stream.write(content)
+        with self._store() as store:
+            store.put(self._folder + key, content)
+
+    def put_if(self, key: str, content: bytes, replaces: UpdateVersion | None) -> UpdateVersion | None:
+        """Write one object if it still is of version ``replaces`` (None: if it is not there).
+
+        Returns:
+            The new version, None if another one is there. That may be this very content, if an answer was lost.
+        """
+        mode: PutMode = replaces or "create"
+        with contextlib.suppress(FileExistsError, FileNotFoundError), self._store() as store:
+            return _version(store.put(self._folder + key, content, mode=mode, use_multipart=False))
+        return None
 
     def upload(self, key: str, path: Path) -> str:
-        """Write a file, however large, and return the SHA-256 of what was sent.
+        """Write a file, however large, and return the SHA-256 of what was sent."""
+        import obstore
 
-        A reading error in the middle may leave a shorter object: give it a name that tells its size.
-        """
         digest = hashlib.sha256()
-        with path.open("rb") as file, _os_errors(), self._system().open_output_stream(self._path(key)) as stream:
+        with (
+            path.open("rb") as file,
+            self._store() as store,
+            obstore.open_writer(store, self._folder + key, buffer_size=CHUNK_BYTES, max_concurrency=1) as writer,
+        ):
             while chunk := file.read(CHUNK_BYTES):
                 digest.update(chunk)
-                stream.write(chunk)
+                writer.write(chunk)
         return digest.hexdigest()
 
     def get(self, key: str) -> bytes:
         """Return an object's content."""
-        with _os_errors(), self._system().open_input_file(self._path(key)) as stream:
-            content: bytes = stream.read()
-            return content
+        return self.get_version(key)[0]
+
+    def get_version(self, key: str) -> tuple[bytes, UpdateVersion]:
+        """Return an object's content and version."""
+        with self._store() as store:
+            found = store.get(self._folder + key)
+            return bytes(found.bytes()), _version(found.meta)
 
     def download(self, key: str, path: Path) -> str:
         """Write an object's content into a file and return its SHA-256."""
         digest = hashlib.sha256()
-        with _os_errors(), self._system().open_input_file(self._path(key)) as stream, path.open("wb") as file:
-            while chunk := stream.read(CHUNK_BYTES):
-                digest.update(chunk)
-                file.write(chunk)
+        with self._store() as store:
+            stream = store.get(self._folder + key).stream(CHUNK_BYTES)
+            with path.open("wb") as file:
+                for chunk in stream:
+                    digest.update(chunk)
+                    file.write(chunk)
         return digest.hexdigest()
 
     def info(self, key: str) -> Stored | None:
         """Return what is known of an object, None if there is none."""
-        from pyarrow.fs import FileType
-
-        with _os_errors():
-            found = self._system().get_file_info(self._path(key))
-        return Stored(found.size, found.mtime_ns) if found.type == FileType.File else None
+        with contextlib.suppress(FileNotFoundError), self._store() as store:
+            return _stored(store.head(self._folder + key))
+        return None
 
     def list(self, prefix: str) -> dict[str, Stored]:
         """Return all objects below a folder (``trials/``) by key."""
-        from pyarrow.fs import FileSelector, FileType
-
-        with _os_errors():
-            where = FileSelector(self._path(prefix.rstrip("/")), recursive=True, allow_not_found=True)
-            found = self._system().get_file_info(where)
-            # of a bucket that is not there pyarrow lists nothing, without a word
-            if not found and self._system().get_file_info(self.name).type == FileType.NotFound:
-                raise OSError(f"there is no bucket {self.name}")
-        start = len(self._root) + 1
-        return {info.path[start:]: Stored(info.size, info.mtime_ns) for info in found if info.type == FileType.File}
+        with self._store() as store:
+            found = [meta for chunk in store.list(self._folder + prefix) for meta in chunk]
+        return {meta["path"].removeprefix(self._folder): _stored(meta) for meta in found}
 
     def copy(self, key: str, to: str) -> None:
         """Copy an object within the bucket."""
-        with _os_errors():
-            self._system().copy_file(self._path(key), self._path(to))
+        with self._store() as store:
+            store.copy(self._folder + key, self._folder + to)
 
     def delete(self, key: str) -> None:
         """Delete an object, if it is there."""
-        with contextlib.suppress(FileNotFoundError), _os_errors():
-            self._system().delete_file(self._path(key))
+        with contextlib.suppress(FileNotFoundError), self._store() as store:
+            store.delete(self._folder + key)
 
-    def _path(self, key: str) -> str:
-        return f"{self._root}/{key}" if key else self._root
+    @contextlib.contextmanager
+    def _store(self) -> Iterator[S3Store | GCSStore]:
+        """Yield the store; whatever it raises in the block is an OSError."""
+        from obstore import exceptions as of
 
-    def _system(self) -> Any:
-        if self._opened is None:
-            self._opened = self._open()
-        return self._opened
+        try:
+            self._opened = self._opened or self._open()
+            yield self._opened
+        except (of.BaseError, OSError, ValueError) as error:
+            text = " ".join(str(error).partition("Debug source:")[0].split())
+            if isinstance(error, of.AlreadyExistsError | of.PreconditionError):
+                raise FileExistsError(text) from None
+            if not isinstance(error, OSError) or "NoSuchBucket" in text:
+                raise OSError(text) from None
+            raise
 
-    def _open(self) -> Any:
-        from pyarrow import fs
+    def _open(self) -> S3Store | GCSStore:
+        from obstore.store import GCSStore, S3Store
 
+        options: dict[str, Any] = {"client_options": _CLIENT, "retry_config": _RETRY}
         if self._scheme == "gs":
-            return fs.GcsFileSystem()
-        options: dict[str, Any] = {}
+            return GCSStore(self.name, **options)
+        region = self._region
+        if not os.environ.get("AWS_ACCESS_KEY_ID"):
+            import boto3
+            from obstore.auth.boto3 import Boto3CredentialProvider
+
+            session = boto3.Session()
+            region = region or session.region_name
+            if session.get_credentials() is None:
+                options["skip_signature"] = True
+            else:
+                options["credential_provider"] = Boto3CredentialProvider(session, ttl=timedelta(seconds=_KEYS_SECONDS))
         if self._endpoint is not None:
-            server = urlsplit(self._endpoint if "://" in self._endpoint else f"https://{self._endpoint}")
-            options = {"scheme": server.scheme, "endpoint_override": f"{server.netloc}{server.path.rstrip('/')}"}
-        region = self._region or ("us-east-1" if self._endpoint else fs.resolve_s3_region(self.name))
-        return fs.S3FileSystem(
-            region=region,
-            background_writes=False,  # else a slow line holds a whole checkpoint in memory
-            allow_delayed_open=True,  # small objects are one request
-            connect_timeout=_CONNECT_SECONDS,
-            request_timeout=_SILENT_SECONDS,
-            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
-            **options,
-        )
+            options["aws_endpoint_url_s3"] = self._endpoint if "://" in self._endpoint else f"https://{self._endpoint}"
+        elif region is None:
+            from pyarrow.fs import resolve_s3_region
+
+            region = resolve_s3_region(self.name)
+        # one request an object: not every server can delete several at once
+        return S3Store(self.name, region=region or "us-east-1", disable_bulk_delete=True, **options)
+
+
+_NO_CONDITIONS = "the server ignores If-None-Match"
 
 
 def explain(error: OSError) -> str:
     """Return in a line why a bucket did not do what it was asked: in our words where we know the case."""
     text = " ".join(str(error).split())
-    if "NETWORK_CONNECTION" in text or "curlCode" in text:
+    if "HTTP error" in text or "NETWORK_CONNECTION" in text:  # the latter from pyarrow, asked for the region
         return "the server does not answer; is AWS_ENDPOINT_URL right, and is the server reachable from here?"
-    if "NO_SUCH_BUCKET" in text or "there is no bucket" in text:
+    if "NoSuchBucket" in text:
         return "there is no such bucket; make it first"
-    if re.search(r"ACCESS_DENIED|FORBIDDEN|HTTP status 403|INVALID_ACCESS_KEY|SIGNATURE|INVALID_CLIENT_TOKEN", text):
+    if _NO_CONDITIONS in text or "NotImplemented" in text:
+        return "the server has no conditional PUT (If-None-Match), which keeps two drivers apart; give another server"
+    if re.search(r"status code: 40[13]\b|ExpiredToken|InvalidToken", text):
         return (
             "access is denied; do AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or the machine's role) allow to list, "
             "read, write and delete there?"
         )
-    return text.partition(" (Request ID")[0][:300]
+    if "invalid path" in text:
+        return f"an object there has a name that cannot be used, remove it: {text[:200]}"
+    return " ".join(re.sub("<[^>]*>", " ", text).split())[:300]
 
 
-@contextlib.contextmanager
-def _os_errors() -> Iterator[None]:
-    """Have everything that pyarrow raises of a bucket be an OSError."""
-    import pyarrow as pa
+def _stored(meta: ObjectMeta) -> Stored:
+    return Stored(meta["size"], round(meta["last_modified"].timestamp() * 1000) * 1_000_000)
 
-    try:
-        yield
-    except pa.ArrowException as error:
-        if isinstance(error, OSError):
-            raise
-        raise OSError(" ".join(str(error).split())) from None
+
+def _version(found: PutResult | ObjectMeta) -> UpdateVersion:
+    """Return what changes with each PUT of other content; obstore takes no None in it."""
+    version: UpdateVersion = {"e_tag": found["e_tag"], "version": found["version"]}
+    return {name: value for name, value in version.items() if value is not None}  # type: ignore[return-value]

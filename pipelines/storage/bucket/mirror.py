@@ -1,10 +1,9 @@
 """A copy of the small files of a bucket in a folder of this machine: what plan, report and tracker read.
 
-Records, histories, wirings, logs and progress are copied, each only when it changed. Checkpoints are not: of a finished
-trial's it is known that an object lies there whose name carries the recorded SHA-256 (it was compared with what was
-sent when it was uploaded) and whose size is the one in its name. That is less than a folder's checkpoint is asked for,
-which is read; this one is read and hashed when a trial starts from it. Of an unfinished trial's checkpoint an empty
-file stands in the copy. The copy may be deleted at any time; nothing is trained in it.
+Records, histories, wirings, logs and progress are copied, each only when it changed. Checkpoints are not. A finished
+trial's checkpoint counts as verified if its object's name carries the recorded SHA-256 (compared with what was sent,
+at its upload) and its size is the one in its name; it is read and hashed only when a trial starts from it. For an
+unfinished trial's checkpoint the copy has an empty file. The copy may be deleted at any time; no trial trains in it.
 """
 
 from __future__ import annotations
@@ -19,15 +18,17 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from typing_extensions import override
+
 from dnw_core.errors import UserError
 from dnw_core.files import read_json
 from dnw_core.folders import default_cache_dir
 from dnw_core.record import CHECKPOINT_FILE, RECORD_FILE
 from pipelines.spec import TrialSpec
 from pipelines.storage.bucket.client import Bucket, Stored
-from pipelines.storage.bucket.trials import BucketTrials, checkpoints, files_of, finished_prefix, is_plain, work_prefix
-from pipelines.storage.transport import insist
-from pipelines.store import TRIALS, WORK_SUFFIX, KnownHashes, Store, check_name, refuse_links, work_folder
+from pipelines.storage.bucket.trials import BucketTrials, checkpoints, files_of, finished_prefix, work_prefix
+from pipelines.storage.transport import retry
+from pipelines.store import TRIALS, WORK_SUFFIX, KnownHashes, Store, check_name, is_plain, refuse_links, work_folder
 
 _MARK = ".mirror.json"  # in a trial's folder: what tells whether it changed, and its checkpoint's SHA-256
 _AT_ONCE = 8
@@ -51,11 +52,11 @@ class Mirror:
         self._known: dict[str, tuple[str, str]] = {}
 
     def checkpoint_sha256(self, folder: Path) -> str | None:
-        """Return the SHA-256 that the checkpoint's object has in its name, for a trial's folder in the copy."""
+        """Return the SHA-256 in the name of the checkpoint's object, for a trial's folder in the copy."""
         return self._mark_of(folder.relative_to(self.folder).as_posix())[1] or None
 
     def changed_here(self, folder: Path) -> None:
-        """Note that a trial's folder is no longer what was copied: the next look copies it anew."""
+        """Note that a trial's folder was changed here: the next ``pull`` copies it again."""
         self._known.pop(folder.relative_to(self.folder).as_posix(), None)
         (folder / _MARK).unlink(missing_ok=True)
 
@@ -132,7 +133,7 @@ class Mirror:
         self._known.pop(name, None)
         target = self.folder / name
         with contextlib.suppress(FileNotFoundError):
-            # under another name first, so that nobody reads half a trial
+            # under another name first, so that half a trial is never read
             aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
             target.rename(aside)
             shutil.rmtree(aside, ignore_errors=True)
@@ -144,10 +145,9 @@ class Mirror:
 
 
 def _by_trial(found: _Objects) -> dict[str, dict[str, Stored]]:
-    """Return the objects by the trial's folder; names that are no trial's, or that lead elsewhere, are passed over.
+    """Return the objects by the trial's folder, without names that do not belong to a trial.
 
-    A folder without a record is no finished trial: its files are waiting for their record, or were left by a process
-    that was lost.
+    A folder without a record is not a finished trial: its record is yet to come, or the process was lost before.
     """
     trials: dict[str, dict[str, Stored]] = {}
     for key, stored in found.items():
@@ -175,7 +175,7 @@ _PATIENCE_SECONDS = 300.0
 
 
 class MirrorStore(Store):
-    """See ``Store``; a trial is believed whose checkpoint lies in the bucket (see ``mirror``).
+    """The copy as a store, which verifies checkpoints by their objects (see above).
 
     Nothing is committed through it: trials commit in the bucket itself.
     """
@@ -194,32 +194,32 @@ class MirrorStore(Store):
         store._hashes = _MirrorHashes(mirror, trust=trust_unchanged)
         return store
 
+    @override
     def commit(self, spec: TrialSpec) -> bool:
-        """Refuse: no trial is trained in the copy."""
         raise AssertionError("trials commit in the bucket")
 
+    @override
     def record_failure(self, spec: TrialSpec, reason: str, log_tail: str | None = None) -> None:
-        """See ``Store.record_failure``."""
         super().record_failure(spec, reason, log_tail)
         self._mirror.changed_here(self.work_folder(spec))
         path = self.work_folder(spec) / RECORD_FILE
-        self._insist(lambda: self._trials.deliver(spec, RECORD_FILE, path), "recording a failure")
+        self._retry(lambda: self._trials.deliver(spec, RECORD_FILE, path), "recording a failure")
 
+    @override
     def clear_failure(self, spec: TrialSpec) -> None:
-        """See ``Store.clear_failure``."""
-        self._insist(lambda: self._trials.clear_failure(spec), "clearing a failure")
+        self._retry(lambda: self._trials.clear_failure(spec), "clearing a failure")
         super().clear_failure(spec)
         self._mirror.changed_here(self.work_folder(spec))
 
+    @override
     def set_aside(self, spec: TrialSpec, *, work: bool = False) -> Path | None:
-        """See ``Store.set_aside``. Returns where the copy went; in the bucket it is the like."""
-        self._insist(lambda: self._trials.set_aside(spec, work=work), "setting a trial aside")
+        self._retry(lambda: self._trials.set_aside(spec, work=work), "setting a trial aside")
         for folder in (self.folder(spec), work_folder(self.folder(spec))):
             self._mirror.changed_here(folder)
         return super().set_aside(spec, work=work)
 
-    def _insist(self, act: Callable[[], object], what: str) -> None:
-        insist(act, f"{what} in {self._trials}", _PATIENCE_SECONDS)
+    def _retry(self, act: Callable[[], object], what: str) -> None:
+        retry(act, f"{what} in {self._trials}", _PATIENCE_SECONDS)
 
 
 class _MirrorHashes(KnownHashes):
@@ -229,8 +229,8 @@ class _MirrorHashes(KnownHashes):
         super().__init__(mirror.folder, trust=trust)
         self._mirror = mirror
 
+    @override
     def sha256(self, path: Path) -> str:
-        """See ``KnownHashes.sha256``."""
         if path.name == CHECKPOINT_FILE and not path.exists():
             digest = self._mirror.checkpoint_sha256(path.parent)
             if digest is not None:

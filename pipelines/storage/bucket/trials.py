@@ -1,8 +1,8 @@
-"""Trials in a bucket: brought from there, delivered, committed by one PUT, set aside (names: ``bucket_layout``).
+"""Trials in a bucket: fetched, delivered, committed by one PUT, set aside.
 
-The PUT of ``trial.json``, after every file that it lists, makes a trial finished. Whoever commits looks first, and what
-is there and whole stands. Two that look at the same moment both write: the later record replaces the earlier one, and
-each lists files of its own names, so one whole result stands, never a mixture.
+The PUT of ``trial.json``, after every file that it lists, makes a trial finished. It is made on condition that there is
+none yet, so of several that commit the first one's result stays. Only a damaged result is replaced: each record lists
+files whose names tell size and SHA-256, so one whole result is there, never a mixture.
 """
 
 from __future__ import annotations
@@ -19,16 +19,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from typing_extensions import override
+
 from dnw_core.record import CHECKPOINT_FILE, RECORD_FILE
 from pipelines.spec import TrialSpec
 from pipelines.storage.bucket.client import Bucket, Stored
-from pipelines.store import SET_ASIDE, TRIALS, WORK_SUFFIX, VerificationError, read_own_record, verify_finished
+from pipelines.storage.transport import Transport
+from pipelines.store import (
+    SET_ASIDE,
+    TRIALS,
+    WORK_SUFFIX,
+    VerificationError,
+    is_plain,
+    read_own_record,
+    verify_finished,
+)
 
 _KEPT_CHECKPOINTS = 2  # the newest, and the one before it
 
 
-class BucketTrials:
-    """See ``Transport``.
+class BucketTrials(Transport):
+    """Trials in a bucket, reached from anywhere.
 
     Args:
         bucket: the results.
@@ -42,8 +53,8 @@ class BucketTrials:
     def __str__(self) -> str:
         return str(self.bucket)
 
+    @override
     def fetch(self, spec: TrialSpec, into: Path, *, work: bool) -> None:
-        """See ``Transport``."""
         prefix = work_prefix(spec) if work else finished_prefix(spec)
         found = self._listed(prefix)
         if work:
@@ -51,8 +62,8 @@ class BucketTrials:
         elif RECORD_FILE in found:
             self._fetch_finished(prefix, found, into)
 
+    @override
     def deliver(self, spec: TrialSpec, name: str, path: Path) -> None:
-        """See ``Transport``."""
         prefix = work_prefix(spec)
         if name != CHECKPOINT_FILE:
             self.bucket.put(prefix + name, path.read_bytes())
@@ -62,19 +73,21 @@ class BucketTrials:
         for named in before[_KEPT_CHECKPOINTS - 1 :]:
             self.bucket.delete(f"{prefix}{named}")
 
+    @override
     def commit(self, spec: TrialSpec, folder: Path) -> bool:
-        """See ``Transport``."""
         record = read_own_record(folder, spec)
         prefix = finished_prefix(spec)
-        if self._stands(spec):
+        if self._is_finished(spec):
             return False
         there = self._listed(prefix)
         whole = {name for name in there if (named := parse_name(name)) is not None and named.size == there[name].size}
         for name in record.files:
             self._upload(prefix, folder / name, whole)
-        if self._stands(spec):  # a checkpoint may have taken minutes
-            return False
-        self.bucket.put(prefix + RECORD_FILE, (folder / RECORD_FILE).read_bytes())
+        content = (folder / RECORD_FILE).read_bytes()
+        if self.bucket.put_if(prefix + RECORD_FILE, content, None) is None:  # a damaged one, or just committed
+            if self._is_finished(spec):
+                return False
+            self.bucket.put(prefix + RECORD_FILE, content)
         with contextlib.suppress(OSError):  # what is left there means nothing any more
             for name in self._listed(work_prefix(spec)):
                 self.bucket.delete(work_prefix(spec) + name)
@@ -96,27 +109,27 @@ class BucketTrials:
         """Forget a failure."""
         self.bucket.delete(work_prefix(spec) + RECORD_FILE)
 
+    @override
     def stop_wanted(self) -> bool:
-        """See ``Transport``."""
         return self.bucket.info(f"{self.run}stop") is not None
 
     def ask_to_stop(self) -> None:
         """Ask all trials of this run to stop."""
         self.bucket.put(f"{self.run}stop", b"stop\n")
 
-    def leave(self, name: str, word: str) -> None:
-        """See ``Transport``."""
-        self.bucket.put(f"{self.run}word-{name}", word.encode())
+    @override
+    def write_marker(self, name: str, text: str) -> None:
+        self.bucket.put(f"{self.run}word-{name}", text.encode())
 
-    def hear(self, name: str) -> str:
-        """See ``Transport``."""
+    @override
+    def read_marker(self, name: str) -> str:
         return self.bucket.get(f"{self.run}word-{name}").decode("utf-8", "replace")
 
     def _listed(self, prefix: str) -> dict[str, Stored]:
         found = self.bucket.list(prefix)
         return {name: stored for key, stored in found.items() if is_plain(name := key.removeprefix(prefix))}
 
-    def _stands(self, spec: TrialSpec) -> bool:
+    def _is_finished(self, spec: TrialSpec) -> bool:
         """Whether the bucket holds the finished trial, every byte of it verified."""
         if self.bucket.info(finished_prefix(spec) + RECORD_FILE) is None:
             return False
@@ -186,7 +199,6 @@ def run_folder() -> str:
 
 
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,80})\.(\d{1,15})\.([0-9a-f]{64})")
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 
 
 class Named(NamedTuple):
@@ -226,8 +238,3 @@ def parse_name(text: str) -> Named | None:
     """Return what a name tells, None if it is not one of these."""
     match = _NAMED.fullmatch(text)
     return Named(match[1], int(match[2]), match[3]) if match else None
-
-
-def is_plain(name: str) -> bool:
-    """Whether a name is that of a file right in a folder, and not hidden."""
-    return _PLAIN.fullmatch(name) is not None and ".." not in name

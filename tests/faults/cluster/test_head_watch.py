@@ -58,7 +58,7 @@ def test_a_head_that_answers_again_ends_nothing(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(head_watch, "patience", lambda: 3.0)
     monkeypatch.setattr(head_watch, "time", SimpleNamespace(monotonic=lambda: float(len(looks))))  # a look a second
     monkeypatch.setattr(head_watch, "_end", lambda *_: ended.append(len(looks)))
-    with head_watch.head_watch("127.0.0.1:1", ""):
+    with head_watch.head_watch("127.0.0.1:1", "the same command"):
         wait_for("all looks", lambda: len(looks) > len(answers))
     assert ended == [len(answers)]
 

@@ -135,10 +135,9 @@ def quicken(monkeypatch: pytest.MonkeyPatch, command: Command, *, figures: bool 
 
     monkeypatch.setattr(cli, "load_tables", lambda: TABLES)
     monkeypatch.setattr(pipelines.schedule, "run_schedule", command.schedule)
-    monkeypatch.setattr(pipelines.tracking.tracker, "check_reachable", lambda *_: None)
-    for tracker in (pipelines.tracking.tracker.Tracker, pipelines.tracking.process.TrackerBeside):
+    for tracker in (pipelines.tracking.tracker.Tracker, pipelines.tracking.process.TrackerProcess):
         monkeypatch.setattr(tracker, "sync", lambda self, rows: SimpleNamespace(error=None))
-    monkeypatch.setattr(pipelines.tracking.process.TrackerBeside, "prepare", lambda self: None)
+    monkeypatch.setattr(pipelines.tracking.process.TrackerProcess, "prepare", lambda self: None)
     monkeypatch.setattr(pipelines.counts.cache, "report_costs", lambda *_: None)
     if not figures:
         monkeypatch.setattr(reports.build, "table_pictures", lambda *_: [])

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipelines.storage.bucket.client import Bucket, Stored
 from pipelines.storage.bucket.trials import files_of
 
-# a killed process loses what the courier had not yet brought home: some of these epochs of tenths of a second
+# a killed process loses what was not yet uploaded: some of these epochs of tenths of a second
 EPOCHS_LOST = 6
 
 

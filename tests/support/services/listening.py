@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,17 +28,7 @@ class Listening(NamedTuple):
         return (mapped or address).is_loopback
 
 
-def marked_processes(mark: str) -> list[int]:
-    """Return the processes that were started with ``mark`` in their environment, however far down or let go."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if mark.encode() in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
-    return found
-
-
-def listening(processes: list[int]) -> set[Listening]:
+def listening(processes: Iterable[int]) -> set[Listening]:
     """Return the sockets that these processes listen on."""
     owners: dict[str, str] = {}
     for process in processes:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import socket
 import threading
+import urllib.request
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -91,6 +92,10 @@ class S3:
         """Return the same, reached while the line is cut."""
         return Bucket(f"s3://results/{folder}", self.direct, "us-east-1")
 
+    def put_raw(self, key: str) -> None:
+        """Make an empty object of a name that no client of ours would give it; the bucket itself for none."""
+        urllib.request.urlopen(urllib.request.Request(f"{self.direct}/results/{key}", b"", method="PUT"))  # noqa: S310
+
 
 def age(part: str, seconds: float) -> None:
     """Let the objects whose keys contain ``part`` have been written earlier, by the server's clock."""
@@ -116,8 +121,8 @@ def serve(host: str = "127.0.0.1") -> Iterator[S3]:
     Args:
         host: of the line to it: an address of this machine that those who use it reach.
     """
+    from moto.s3.responses import S3Response
     from moto.server import ThreadedMotoServer
-    from pyarrow import fs
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -129,10 +134,14 @@ def serve(host: str = "127.0.0.1") -> Iterator[S3]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in found.environment.items():
             patch.setenv(name, value)
-        system = fs.S3FileSystem(
-            endpoint_override=f"127.0.0.1:{port}", scheme="http", region="us-east-1", allow_bucket_creation=True
-        )
-        system.create_dir("results")
+        put, one_at_a_time = S3Response.put_object, threading.Lock()
+
+        def put_object(response: S3Response) -> object:
+            with one_at_a_time:  # moto looks at the conditions of a PUT and then writes
+                return put(response)
+
+        patch.setattr(S3Response, "put_object", put_object)
+        found.put_raw("")
         try:
             yield found
         finally:

@@ -45,20 +45,17 @@ class StubSchedule:
 
 def no_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the command's tracker do nothing; its process is not started."""
-    from pipelines.tracking.process import TrackerBeside
+    from pipelines.tracking.process import TrackerProcess
 
-    monkeypatch.setattr(TrackerBeside, "prepare", lambda self: None)
-    monkeypatch.setattr(TrackerBeside, "sync", lambda self, rows: SimpleNamespace(error=None))
+    monkeypatch.setattr(TrackerProcess, "prepare", lambda self: None)
+    monkeypatch.setattr(TrackerProcess, "sync", lambda self, rows: SimpleNamespace(error=None))
 
 
-def quick_command(monkeypatch: pytest.MonkeyPatch) -> StubSchedule:
-    """Replace Ray, MLflow and the report's drawing by quick ones."""
+def quick_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave MLflow, the counting of costs and the report's drawing out; the report is a list of rows."""
     import pipelines.counts
-    import pipelines.schedule
     import reports
 
-    stub = StubSchedule()
-    monkeypatch.setattr(pipelines.schedule, "run_schedule", stub.run)
     no_tracker(monkeypatch)
 
     def report(results_dir: Path, rows: list[dict[str, Any]], *, command: str, **_: Any) -> SimpleNamespace:
@@ -68,4 +65,13 @@ def quick_command(monkeypatch: pytest.MonkeyPatch) -> StubSchedule:
 
     monkeypatch.setattr(reports, "build_report", report)
     monkeypatch.setattr(pipelines.counts, "report_costs", lambda *_: None)
+
+
+def quick_command(monkeypatch: pytest.MonkeyPatch) -> StubSchedule:
+    """Replace Ray, MLflow and the report's drawing by quick ones."""
+    import pipelines.schedule
+
+    stub = StubSchedule()
+    monkeypatch.setattr(pipelines.schedule, "run_schedule", stub.run)
+    quick_report(monkeypatch)
     return stub

@@ -55,7 +55,7 @@ if __name__ == "__main__":
         return schedule.ScheduleOutcome(0, 0, len(specs), interrupted=stop.requested)
 
     tracker = contextlib.nullcontext(SimpleNamespace(sync=lambda rows: SimpleNamespace(error=None)))
-    pipelines.tracking.TrackerBeside = lambda *_: tracker  # type: ignore[assignment,misc]
+    pipelines.tracking.TrackerProcess = lambda *_: tracker  # type: ignore[assignment,misc]
     sync = contextlib.nullcontext(SimpleNamespace(finished=None))
     pipelines.tracking.BackgroundSync = lambda *_: sync  # type: ignore[assignment,misc]
     pipelines.counts.report_costs = lambda *_: None  # type: ignore[assignment]

@@ -12,14 +12,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from dnw_core.config.execution import Execution
 from dnw_core.config.recipe import Recipe
 from dnw_core.record import EpochMetrics, TrialRecord
 from dnw_core.task import Hooks, TrialTask
-from dnw_core.training import run_trial as run_for_real
-from dnw_core.training.session import SECONDS_BETWEEN_STOP_CHECKS
+from pipelines.trial.run import TRAIN, load_function
 from support.stubs import training as stub_training
 
 GIVE_UP_SECONDS = 120.0
@@ -30,17 +27,19 @@ def run_trial(task: TrialTask, hooks: Hooks) -> TrialRecord:
     row, folder = task.identity.row, task.folder
     kind, *rest = row.split("-")
     if row.endswith("-full") and _first_time(folder / "full"):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        raise RuntimeError("CUDA error: out of memory")  # torch has an error of its own, and takes seconds to load
     if kind == "meets":
         _meet(folder.parents[2] / f"met-{rest[0]}", int(rest[0]), row)
 
     def tell(line: EpochMetrics) -> None:
         if kind == "sigterm" and _first_time(folder / "told"):
+            from dnw_core.training.session import SECONDS_BETWEEN_STOP_CHECKS
+
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(1.2 * SECONDS_BETWEEN_STOP_CHECKS)  # so that the next step asks
         hooks.on_epoch(line)
 
-    train = run_for_real if kind == "sigterm" else stub_training.run_trial
+    train = load_function(TRAIN) if kind == "sigterm" else stub_training.run_trial
     return train(task, replace(hooks, on_epoch=tell))
 
 
@@ -52,7 +51,7 @@ def look_at_gpu() -> tuple[str, int]:
 def peak_bytes(recipe: Recipe, execution: Execution) -> int:
     """Measure 2 GiB; recipes of three epochs are too large to be measured."""
     if recipe.epochs == 3:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise RuntimeError("CUDA error: out of memory")
     return 2 * 2**30
 
 

@@ -1,27 +1,35 @@
 """Training for the search's tests: accuracy follows from the learning rate, and every epoch leaves a line.
 
-Like the real one it writes a checkpoint after each epoch and goes on from it; the line comes after the checkpoint.
+Like the real one it writes a checkpoint after each epoch and goes on from it.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import time
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from dnw_core.errors import TrialFailedError, TrialStopped
 from dnw_core.files import write_text
-from dnw_core.record import EpochMetrics, TrialRecord
+from dnw_core.record import CHECKPOINT_FILE, LOG_FILE, PROGRESS_FILE, EpochMetrics, TrialRecord
 from dnw_core.task import Hooks, TrialTask
+from pipelines.driver.lock import lock_owner
+from pipelines.hpo.plan import Search, find_row, plan_search
+from pipelines.plan.placement import Placement
+from pipelines.schedule.run import ScheduleOutcome
+from pipelines.spec import TrialSpec
+from pipelines.store.folder import Store
+from pipelines.trial.run import run_spec
 from support.stubs.training import epoch_line, write_result
+from tune_configs import load_tables
 
 TRAIN = "support.stubs.search:run_trial"
 BEST_RATE = 0.1
 FAILING_RATE = 1e-6
-EPOCH_SECONDS = 0.1
 TABLE = """\
 id: toy
 title: A table to search
@@ -75,32 +83,83 @@ def trained(search_dir: Path) -> Counter[tuple[str, int]]:
 
 
 def run_trial(task: TrialTask, hooks: Hooks) -> TrialRecord:
-    """Train, going on from the checkpoint."""
+    """Train, going on from the checkpoint, to the end or to ``execution.stop_after_epochs``."""
     recipe, folder, fingerprint = task.recipe, task.folder, task.identity.fingerprint
     assert recipe.data.validation_images == 64
     assert task.execution.checkpoint_minutes == 0
     if recipe.optimiser.learning_rate == FAILING_RATE:
         raise TrialFailedError("the loss is nan at epoch 0, step 3")
-    checkpoint = folder / "checkpoint.pt"
+    checkpoint = folder / CHECKPOINT_FILE
     lines = json.loads(checkpoint.read_text()) if checkpoint.exists() else []
     epochs = [EpochMetrics.model_validate(one) for one in lines]
-    with (folder / "log.txt").open("a") as log:
-        log.write(f"goes on from epoch {len(epochs)}\n")
-    for epoch in range(len(epochs), recipe.epochs):
-        time.sleep(EPOCH_SECONDS)
-        epochs.append(line(epoch, accuracy(recipe.optimiser.learning_rate, epoch)))
-        write_text(checkpoint, json.dumps([one.model_dump() for one in epochs]))
-        write_text(folder / "progress.json", json.dumps({"epoch": epoch + 1, "epochs": recipe.epochs, "metrics": None}))
+    (folder / LOG_FILE).touch()
+    for epoch in range(len(epochs), task.execution.stop_after_epochs or recipe.epochs):
+        epochs.append(epoch_line(epoch, 0, accuracy(recipe.optimiser.learning_rate, epoch)))
         ledger = folder.parents[4] / "trained"
         ledger.mkdir(exist_ok=True)
         with (ledger / fingerprint).open("a") as file:
             file.write(f"{fingerprint} {epoch}\n")
+        write_text(checkpoint, json.dumps([one.model_dump() for one in epochs]))
+        write_progress(folder, epochs[-1])
         hooks.on_epoch(epochs[-1])
-        if hooks.should_stop():
-            raise TrialStopped
+    if len(epochs) < recipe.epochs:
+        raise TrialStopped
     return write_result(task, epochs, datetime.now(UTC))
 
 
-def line(epoch: int, reached: float) -> EpochMetrics:
-    """One epoch (counted from 0) that reached an accuracy."""
-    return epoch_line(epoch, 0, reached, EPOCH_SECONDS)
+def write_progress(folder: Path, last: EpochMetrics, *, metrics: bool = True) -> None:
+    """Write a trial's progress after an epoch."""
+    done = last.epoch + 1
+    values = {"epoch": done, "saved": done, "metrics": last.model_dump() if metrics else None, "seconds": 0.1 * done}
+    write_text(folder / PROGRESS_FILE, json.dumps(values))
+
+
+class Killed(BaseException):
+    """The driver is killed."""
+
+
+class ScheduleHere:
+    """Trains in this process what ``run_schedule`` would train on Ray.
+
+    Attributes:
+        rounds: for each call, the learning rate of each trial and the epochs that it stops after (None: its end).
+        killed_after: epochs in all after which the driver dies; None: never.
+        interrupted_after: the same for Ctrl-C, which a trial leaves at an epoch's end.
+    """
+
+    def __init__(self) -> None:
+        self.rounds: list[list[tuple[float, int | None]]] = []
+        self.killed_after: int | None = None
+        self.interrupted_after: int | None = None
+
+    def __call__(self, specs: Sequence[TrialSpec], *, store: Store, **more: Any) -> ScheduleOutcome:
+        """See ``run_schedule``."""
+        assert lock_owner(store.results_dir) is not None, "nobody trains without the lock"
+        self.rounds.append([(one.recipe.optimiser.learning_rate, one.execution.stop_after_epochs) for one in specs])
+        try:
+            for spec in specs:
+                run_spec(spec, Hooks(on_epoch=lambda _: self._count(store)), train=run_trial)
+        except KeyboardInterrupt:
+            return ScheduleOutcome(0, 0, 0, interrupted=True)
+        return ScheduleOutcome(0, 0, 0, interrupted=False)
+
+    def _count(self, store: Store) -> None:
+        count = sum(trained(store.results_dir).values())
+        if count == self.killed_after:
+            raise Killed
+        if count == self.interrupted_after:
+            raise KeyboardInterrupt
+
+
+def reach(store: Store, spec: TrialSpec, epochs: int, score: float, *, metrics: bool = True) -> None:
+    """Leave a trial that was trained for so many epochs."""
+    work = store.work_folder(spec)
+    (work / CHECKPOINT_FILE).write_bytes(b"checkpoint")
+    write_progress(work, epoch_line(epochs - 1, 0, score), metrics=metrics)
+
+
+def planned(folder: Path, text: str = TABLE, trials: int | None = None) -> Search:
+    """The search of the test's row, with its tables and results in the folder."""
+    row = find_row(load_tables(write_tables(folder / "tables", text)), "toy/sought")
+    placement = Placement(checkpoint_minutes=0.0)
+    return plan_search(row, "smoke", seed=0, trials=trials, placement=placement, results_dir=folder / "results")

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dnw_core.config.base import fingerprint
 from dnw_core.config.execution import Execution
 from dnw_core.config.recipe import Recipe
+from dnw_core.errors import TrialStopped
 from dnw_core.record import EpochMetrics, TrialRecord
 from dnw_core.task import NO_HOOKS, Hooks, TrialIdentity, TrialTask
 
@@ -57,6 +60,14 @@ def task_of(
     return TrialTask(recipe, seed, execution or Execution(), folder, identity, parent)
 
 
+def interrupt(recipe: Recipe, folder: Path, calls: int, **options: Any) -> None:
+    """Train until ``should_stop`` has said no so many times, once a step; leave the checkpoint."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dnw_core.training.session.SECONDS_BETWEEN_STOP_CHECKS", 0.0)
+        with pytest.raises(TrialStopped):
+            train(recipe, folder, should_stop=stop_after(calls), **options)
+
+
 def train(
     recipe: Recipe,
     folder: Path,
@@ -65,6 +76,7 @@ def train(
     checkpoint_minutes: float = 5.0,
     threads: int = 1,
     workers: int = 1,
+    stop_after_epochs: int | None = None,
     parent: Path | None = None,
     on_epoch: Callable[[EpochMetrics], object] = NO_HOOKS.on_epoch,
     should_stop: Callable[[], bool] = NO_HOOKS.should_stop,
@@ -72,5 +84,7 @@ def train(
     """Run the trial in this process, or on workers that it starts."""
     from dnw_core.training import run_trial
 
-    execution = Execution(threads=threads, checkpoint_minutes=checkpoint_minutes, workers=workers)
+    execution = Execution(
+        threads=threads, checkpoint_minutes=checkpoint_minutes, workers=workers, stop_after_epochs=stop_after_epochs
+    )
     return run_trial(task_of(recipe, folder, seed, parent, execution), Hooks(on_epoch, should_stop))

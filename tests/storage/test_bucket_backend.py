@@ -15,19 +15,20 @@ from support.stubs.store import write_finished
 
 from dnw_core.errors import UserError
 from pipelines.commands.options import parse_options
-from pipelines.commands.reproduce_all import _home_of as home_of
+from pipelines.commands.reproduce_all import _home_of as backend_of
 from pipelines.driver.stopping import stop_request
 from pipelines.private_folder import private_folder
 from pipelines.spec import Resources
 from pipelines.storage.backends import DriverFolderBackend, SharedFolderBackend
 from pipelines.storage.bucket.client import Bucket
+from pipelines.storage.bucket.lease import KEY
 from pipelines.storage.bucket.trials import BucketTrials
 from pipelines.storage.bucket_backend import BucketBackend
 from pipelines.store.folder import Store
 
 
 @pytest.fixture
-def home(s3: s3_server.S3, tmp_path: Path) -> BucketBackend:
+def backend(s3: s3_server.S3, tmp_path: Path) -> BucketBackend:
     """An empty folder of the bucket and an empty copy."""
     return BucketBackend(s3.bucket(tmp_path.name), tmp_path / "copy")
 
@@ -86,15 +87,15 @@ def test_unusable_addresses_are_one_line(s3: s3_server.S3, tmp_path: Path) -> No
     """A bucket that is not there, a server that is not there, another kind of address, a key in the address."""
     with (
         pytest.raises(UserError, match="there is no such bucket"),
-        BucketBackend(Bucket("s3://nowhere/x", s3.endpoint, "us-east-1"), tmp_path / "copy").driving(_say),
+        BucketBackend(Bucket("s3://nowhere/x", s3.endpoint, "us-east-1"), tmp_path / "copy").exclusive(_say),
     ):
         pass
     with (
         pytest.raises(UserError, match="the server does not answer"),
-        BucketBackend(Bucket("s3://results/x", "http://127.0.0.1:1", "us-east-1"), tmp_path / "copy").looking(),
+        BucketBackend(Bucket("s3://results/x", "http://127.0.0.1:1", "us-east-1"), tmp_path / "copy").reading(),
     ):
         pass
-    with pytest.raises(UserError, match="is no bucket; give s3://BUCKET/FOLDER"):
+    with pytest.raises(UserError, match="is not a bucket; give s3://BUCKET/FOLDER"):
         Bucket("hdfs://host/x")
     with pytest.raises(UserError, match="holds a key") as caught:
         Bucket("s3://user:secret@results/x")
@@ -103,81 +104,79 @@ def test_unusable_addresses_are_one_line(s3: s3_server.S3, tmp_path: Path) -> No
 
 def test_options_name_the_home(tmp_path: Path) -> None:
     """Folder, folder of the head, bucket."""
-    assert type(home_of(parse_options(["--results-dir", str(tmp_path)]))) is SharedFolderBackend
+    assert type(backend_of(parse_options(["--results-dir", str(tmp_path)]))) is SharedFolderBackend
     head = ["--results-dir", str(tmp_path), "--cluster", "10.0.0.1:6379", "--store", "head"]
-    assert type(home_of(parse_options(head))) is DriverFolderBackend
-    assert type(home_of(parse_options(["--results-dir", "s3://results/x"]))) is BucketBackend
+    assert type(backend_of(parse_options(head))) is DriverFolderBackend
+    assert type(backend_of(parse_options(["--results-dir", "s3://results/x"]))) is BucketBackend
 
 
-def test_workers_on_several_machines_need_a_shared_folder(home: BucketBackend, tmp_path: Path) -> None:
+def test_workers_on_several_machines_need_a_shared_folder(backend: BucketBackend, tmp_path: Path) -> None:
     """Such a trial is refused with its row's name, in a bucket and in the head's folder; others are not."""
     one = spec(tmp_path, "wide")
     across = one.model_copy(update={"resources": Resources(cpus=4, workers=2, across_nodes=True)})
-    for place in (home, DriverFolderBackend(tmp_path)):
+    for place in (backend, DriverFolderBackend(tmp_path)):
         place.refuse([one])
         with pytest.raises(UserError, match="stub/wide needs workers on several machines"):
             place.refuse([one, across])
 
 
-def test_driver_finds_what_is_there_and_brings_the_report(home: BucketBackend, tmp_path: Path) -> None:
+def test_driver_finds_what_is_there_and_brings_the_report(backend: BucketBackend, tmp_path: Path) -> None:
     """A new copy has what the bucket has; the report goes to the bucket, nothing else of the copy does."""
     one = spec(tmp_path / "copy")
     write_finished(tmp_path / "made", one)
-    BucketTrials(home._bucket, "drivers/run-1/").commit(one, tmp_path / "made")
-    with home.driving(_say):
-        assert home.open_store(create=True).state(one).kind == "done"
+    BucketTrials(backend._bucket, "drivers/run-1/").commit(one, tmp_path / "made")
+    with backend.exclusive(_say):
+        assert backend.open_store(create=True).state(one).kind == "done"
         (tmp_path / "copy" / "results.md").write_text("the report")
         (tmp_path / "copy" / "costs.json").write_text("{}")
-        home.publish()
-        assert home._bucket.get("results.md") == b"the report"
-        assert set(home._bucket.list("")) - set(home._bucket.list("trials/")) - set(home._bucket.list("drivers/")) == {
-            "results.md",
-            "store.json",
-        }
-    assert not home._bucket.list("drivers/")
+        backend.publish()
+        assert backend._bucket.get("results.md") == b"the report"
+        kept = {key for key in backend._bucket.list("") if not key.startswith(("trials/", "drivers/"))}
+        assert kept == {"results.md", "store.json"}
+    assert list(backend._bucket.list("drivers/")) == [KEY]  # released
 
 
-def test_second_driver_with_a_copy_of_its_own_is_refused(home: BucketBackend, tmp_path: Path) -> None:
+def test_second_driver_with_a_copy_of_its_own_is_refused(backend: BucketBackend, tmp_path: Path) -> None:
     """Elsewhere, and on the same machine with the same copy: one works, the other is told who."""
-    other = BucketBackend(home._bucket, tmp_path / "another")
-    with home.driving(_say):
-        with pytest.raises(UserError, match=r"s3://.* is in use by process"), other.driving(_say):
+    other = BucketBackend(backend._bucket, tmp_path / "another")
+    with backend.exclusive(_say):
+        with pytest.raises(UserError, match=r"s3://.* is in use by process"), other.exclusive(_say):
             pass
-        with pytest.raises(UserError, match=r"copy is in use by process"), home.driving(_say):
+        with pytest.raises(UserError, match=r"copy is in use by process"), backend.exclusive(_say):
             pass
 
 
-def test_request_to_stop_reaches_trials_and_a_lost_lease_is_one(home: BucketBackend, tmp_path: Path) -> None:
+def test_request_to_stop_reaches_trials_and_a_lost_lease_is_one(backend: BucketBackend, tmp_path: Path) -> None:
     """What Ctrl-C asks is seen through the bucket, and nothing of it stays; who lost the bucket stops, too."""
-    with home.driving(_say), stop_request(tmp_path / "copy") as stop:
-        with home.depot(stop):
-            assert not home._trials.stop_wanted()
+    with backend.exclusive(_say), stop_request(tmp_path / "copy") as stop:
+        with backend.staging(stop):
+            assert not backend._trials.stop_wanted()
             stop.request()
-            while not home._trials.stop_wanted():
+            while not backend._trials.stop_wanted():
                 pass
-        assert not home._bucket.list(home._trials.run)
-    with home.driving(_say), stop_request(tmp_path / "copy") as stop, home.depot(stop):
-        assert home._lease is not None
-        home._bucket.delete(home._lease.key)
-        home._lease._renew()
+        assert not backend._bucket.list(backend._trials.run)
+    with backend.exclusive(_say), stop_request(tmp_path / "copy") as stop, backend.staging(stop):
+        assert backend._lease is not None
+        backend._bucket.delete(KEY)
+        backend._lease.renew()
         assert stop.requested
 
 
-def test_copy_of_the_objects_is_no_results_folder(home: BucketBackend, tmp_path: Path) -> None:
+def test_copy_of_the_objects_is_no_results_folder(backend: BucketBackend, tmp_path: Path) -> None:
     """A folder into which somebody copied the bucket's objects is refused rather than trained anew."""
-    with home.driving(_say):
+    with backend.exclusive(_say):
         pass
     (tmp_path / "synced").mkdir()
-    (tmp_path / "synced" / "store.json").write_bytes(home._bucket.get("store.json"))
+    (tmp_path / "synced" / "store.json").write_bytes(backend._bucket.get("store.json"))
     with pytest.raises(UserError, match="give the bucket with --results-dir"):
         Store.open(tmp_path / "synced")
 
 
-def test_bucket_with_something_else_is_refused(home: BucketBackend) -> None:
+def test_bucket_with_something_else_is_refused(backend: BucketBackend) -> None:
     """A plain results folder that was copied into a bucket, and a later layout, are not written to."""
     for content, words in (({"schema": 1}, "holds something else"), ({"schema": 99, "layout": "bucket"}, "newer")):
-        home._bucket.put("store.json", json.dumps(content).encode())
-        with pytest.raises(UserError, match=words), home.driving(_say):
+        backend._bucket.put("store.json", json.dumps(content).encode())
+        with pytest.raises(UserError, match=words), backend.exclusive(_say):
             pass
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import threading
-import time
 from pathlib import Path
 
 import pytest
+from support.faults.processes import wait_for
 from support.services import s3_server
 from support.stubs.specs import TRAIN, spec
 from support.stubs.store import write_finished
@@ -18,7 +18,7 @@ from pipelines.spec import TrialSpec
 from pipelines.storage.bucket.mirror import Mirror, MirrorStore
 from pipelines.storage.bucket.trials import BucketTrials, finished_prefix, work_prefix
 from pipelines.storage.staging import NodeUnusableError, RemoteStaging
-from pipelines.storage.transport import StorageUnreachableError, insist
+from pipelines.storage.transport import StorageUnreachableError, retry
 from pipelines.trial.run import run_spec
 
 
@@ -83,7 +83,7 @@ def test_checkpoints_are_carried_while_it_trains(bucket_trials: BucketTrials, tm
     with RemoteStaging(bucket_trials).open(one) as (here, _):
         work = next(here.results_dir.glob("trials/stub/ok/*")) / "seed-0.work"
         (work / CHECKPOINT_FILE).write_bytes(b"epoch 1")
-        _until(lambda: any(CHECKPOINT_FILE in key for key in bucket_trials.bucket.list(work_prefix(one))))
+        wait_for("a checkpoint in the bucket", lambda: CHECKPOINT_FILE in str(bucket_trials.bucket.list("trials/")))
 
 
 def test_trains_on_while_the_server_is_away(s3: s3_server.S3, bucket_trials: BucketTrials, tmp_path: Path) -> None:
@@ -120,25 +120,17 @@ def test_late_loser_changes_nothing(bucket_trials: BucketTrials, tmp_path: Path)
 
 def test_probe_of_a_machine(s3: s3_server.S3, bucket_trials: BucketTrials) -> None:
     """A machine reads the driver's word and its answer arrives; one that does not reach the bucket says so."""
-    depot = RemoteStaging(bucket_trials)
-    depot.leave("word")
-    assert depot.probe("word", "node1") == ""
-    assert depot.heard("word", "node1")
-    assert not depot.heard("word", "node2")
-    assert "does not see what the driver wrote" in depot.probe("another", "node1")
+    staging = RemoteStaging(bucket_trials)
+    staging.write_marker("word")
+    assert staging.probe("word", "node1") == ""
+    assert staging.answered("word", "node1")
+    assert not staging.answered("word", "node2")
+    assert "does not see what the driver wrote" in staging.probe("another", "node1")
     s3.line.cut()
     try:
-        assert "the server does not answer" in depot.probe("word", "node1")
+        assert "the server does not answer" in staging.probe("word", "node1")
     finally:
         s3.line.mend()
-
-
-def _until(happens: object, limit: float = 30.0) -> None:
-    assert callable(happens)
-    end = time.monotonic() + limit
-    while not happens():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def test_a_full_disk_is_not_waited_for() -> None:
@@ -150,8 +142,8 @@ def test_a_full_disk_is_not_waited_for() -> None:
         raise next(answers)
 
     with pytest.raises(OSError, match="No space left"):
-        insist(act, "reading", 60.0, pauses.append)
+        retry(act, "reading", 60.0, pauses.append)
     assert pauses == [0.5, 1.0]
     answers = iter([OSError("away")])
     with pytest.raises(StorageUnreachableError, match="reading did not succeed within 0 s: away"):
-        insist(act, "reading", 0.0, pauses.append)
+        retry(act, "reading", 0.0, pauses.append)
