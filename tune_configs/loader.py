@@ -48,7 +48,7 @@ def load_tables(folder: Path | None = None) -> dict[str, Table]:
             raise UserError(f"{path.name}: id is {text.head.id!r}; it must be the file's name, {path.stem!r}")
         texts[text.head.id] = text
     if not texts:
-        raise UserError(f"{folder}: no table (*.yaml) stands here")
+        raise UserError(f"{folder}: there is no table (*.yaml) here")
     return _build_tables(texts)
 
 

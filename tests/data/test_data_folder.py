@@ -88,11 +88,11 @@ def loops(root: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (loops, "cat/(one|two) cannot be read: it is a link to a folder that it lies in"),
+        (loops, "cat/(one|two) cannot be read: it is a link to a folder that holds it"),
         (rename, r"train and val have different classes \(only in train: dog; only in val: fox\)"),
         (empty, "classes without an image: train/emu"),
-        (no_classes, "train holds no folder of a class"),
-        (archive, "no images: train/cat/more.tar; remove them"),
+        (no_classes, "train has no class folder"),
+        (archive, "not images: train/cat/more.tar; remove them"),
         (dangling, "away.JPEG cannot be read"),
     ],
 )

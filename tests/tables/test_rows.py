@@ -7,6 +7,8 @@ from support.fingerprints import PAPER_FINGERPRINTS
 from support.networks.row_facts import (
     ROWS,
     START_DENSE,
+    STARTS_COMPLETE,
+    block_edges,
     classifier_edges,
     graph_edges,
     resnet50_macs,
@@ -121,6 +123,8 @@ def test_row_builds_to_its_published_size(name: str) -> None:
         cost = network.cost(masks)
         if name in PAPER_FINGERPRINTS:  # what the facts know nothing of has no published size
             check_size(row, recipe, cost)
+            if recipe.network.kind == "graph-mobilenet" and name not in STARTS_COMPLETE:
+                assert [int(masks[f"block-{index}"].sum()) for index in range(5)] == block_edges(row)
         assert cost.live_edges <= cost.edges
         assert (cost.live_edges > 0) == bool(graphs)
         assert cost.live_macs <= cost.macs <= cost.dense_macs

@@ -1,4 +1,4 @@
-"""One test generated per row: it trains, and no setting of it is unread. Near twins share it."""
+"""One test generated per kind of row: it trains, and no setting of it is unread."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 from support.fingerprints import PAPER_FINGERPRINTS
-from support.networks.row_facts import ROWS, block_edges, name_of
+from support.networks.row_facts import ROWS, block_edges
+from support.row_kinds import one_of_each_kind
 
 from dnw_core.config.base import Config, fingerprint
 from dnw_core.config.execution import Execution
 from dnw_core.config.recipe import DataConfig, Recipe
 from dnw_core.record import WIRING_FILE, TrialRecord
 from dnw_core.task import TrialIdentity, TrialTask
-from tune_configs import Row
+from tune_configs import Row, load_tables
 
 # networks that take long, as thin ones: .ci/run trains each row's real one at smoke scale
 SMALLER: dict[str, dict[str, Any]] = {"resnet50": {"width_multiplier": 0.125}, "wide-resnet": {"depth": 10, "widen": 1}}
@@ -22,23 +23,7 @@ SMALLER: dict[str, dict[str, Any]] = {"resnet50": {"width_multiplier": 0.125}, "
 STREAMED_SETTINGS = ("crop", "color_jitter", "pixels", "content")
 
 
-def told_apart(row: Row) -> str:
-    """What is tested once: the row itself, but in the tables of sparse training its recipe whatever the density.
-
-    Rows of another paper's networks count once under either recipe.
-    """
-    if row.id.endswith("-dnw-recipe"):
-        return name_of(row).removesuffix("-dnw-recipe")
-    if not row.table.startswith("sparse-"):
-        return name_of(row)
-    settings = row.recipe_at("smoke").model_dump()
-    for name in ("density", "backward_density", "initial_threshold"):
-        settings["wiring"].pop(name, None)
-    return f"{row.table} {settings}"
-
-
-TRAINED = list({told_apart(row): name for name, row in reversed(ROWS.items())}.values())[::-1]
-"""Names of the rows that are trained: the first of each that are told apart."""
+TRAINED = [f"{row.table}/{row.id}" for row in one_of_each_kind(load_tables().values())]
 
 
 def shortened(recipe: Recipe) -> Recipe:

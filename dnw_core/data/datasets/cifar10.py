@@ -46,17 +46,7 @@ def load(execution: Execution) -> ImageDataset:
     source = _find_or_download(execution)
     key = f"cifar10-v{CACHE_VERSION}-{source.checksum()[:16]}"
     train, test = cached_splits(key, IDENTITY, lambda: _decode(source), execution)
-    return ImageDataset(
-        name="cifar10",
-        train_images=train.images,
-        train_labels=train.labels,
-        test_images=test.images,
-        test_labels=test.labels,
-        classes=CLASSES,
-        mean=MEAN,
-        std=STD,
-        checksum=IDENTITY.checksum,
-    )
+    return ImageDataset("cifar10", *train, *test, CLASSES, MEAN, STD, IDENTITY.checksum)
 
 
 def _find_or_download(execution: Execution) -> Source:

@@ -64,17 +64,7 @@ def load(execution: Execution) -> ImageDataset:
             )
         split.images.flags.writeable = False
         split.labels.flags.writeable = False
-    return ImageDataset(
-        name="digits",
-        train_images=train.images,
-        train_labels=train.labels,
-        test_images=test.images,
-        test_labels=test.labels,
-        classes=CLASSES,
-        mean=MEAN,
-        std=STD,
-        checksum=IDENTITY.checksum,
-    )
+    return ImageDataset("digits", *train, *test, CLASSES, MEAN, STD, IDENTITY.checksum)
 
 
 def _package_folder() -> Path:

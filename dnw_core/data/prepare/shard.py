@@ -75,7 +75,7 @@ def make_shard(preparation: Preparation, plan: ShardPlan, progress: Callable[[in
 
 
 def read_prepared(preparation: Preparation, plan: ShardPlan, row: int) -> bytes:
-    """Return the JPEG file that stands in the shard for its image ``row``.
+    """Return the JPEG file that the shard holds for its image ``row``.
 
     Raises:
         ValueError: if the image cannot be used; says why in a few words.

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
+from typing_extensions import override
+
 from dnw_core.errors import DataBrokenError, DataMissingError, UserError
 from dnw_core.folders import default_data_dir
 
@@ -41,17 +43,17 @@ class Location(Protocol):
 
 
 @dataclass(frozen=True)
-class LocalLocation:
+class LocalLocation(Location):
     """A folder of this machine."""
 
     path: Path
 
+    @override
     def below(self, name: str) -> LocalLocation:
-        """See Location."""
         return LocalLocation(self.path / name)
 
+    @override
     def sizes(self) -> dict[str, int]:
-        """See Location."""
         try:
             with os.scandir(self.path) as entries:
                 return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
@@ -60,13 +62,13 @@ class LocalLocation:
         except OSError as error:
             raise DataMissingError(f"{self.path} may not be read: {error.strerror or error}") from None
 
+    @override
     def read(self, name: str) -> bytes:
-        """See Location."""
         with _broken(self, name):
             return (self.path / name).read_bytes()
 
+    @override
     def open(self, name: str) -> BinaryIO:
-        """See Location."""
         return (self.path / name).open("rb")
 
     def __str__(self) -> str:
@@ -74,20 +76,20 @@ class LocalLocation:
 
 
 @dataclass(frozen=True)
-class RemoteLocation:
+class RemoteLocation(Location):
     """A folder behind a URI: a pyarrow file system, and the path there."""
 
     uri: str
     system: Any
     path: str
 
+    @override
     def below(self, name: str) -> RemoteLocation:
-        """See Location."""
         before, question, options = self.uri.partition("?")
         return RemoteLocation(f"{before.rstrip('/')}/{name}{question}{options}", self.system, f"{self.path}/{name}")
 
+    @override
     def sizes(self) -> dict[str, int]:
-        """See Location."""
         from pyarrow.fs import FileSelector, FileType
 
         try:
@@ -96,14 +98,14 @@ class RemoteLocation:
             raise DataMissingError(f"{self} cannot be looked into: {_one_line(error)}") from None
         return {info.base_name: info.size for info in found if info.type == FileType.File}
 
+    @override
     def read(self, name: str) -> bytes:
-        """See Location."""
         with _broken(self, name), self.system.open_input_file(f"{self.path}/{name}") as file:
             content: bytes = file.read()
             return content
 
+    @override
     def open(self, name: str) -> Any:
-        """See Location."""
         return self.system.open_input_file(f"{self.path}/{name}")
 
     def __str__(self) -> str:

@@ -1,6 +1,6 @@
 """Images in Parquet shards, prepared (with a manifest) or from elsewhere, copied once into a local packed file.
 
-Shards are no format to draw single images from, and may lie far away: all of them are read once, in order, and their
+Shards are not a format to draw single images from, and may be remote: all of them are read once, in order, and their
 image files put one after the other into the cache (``packed``). Prepared shards are held against the manifest's
 checksums, since every image in them was decoded when they were made; of others every image is decoded while copying.
 """
@@ -99,7 +99,7 @@ class ShardSource:
                 splits = read_packed(path)  # another process may have been faster
                 if splits is None:
                     with folder_errors(folder, "a copy of the images"):
-                        if locked:  # nobody else is writing: what killed processes left can go
+                        if locked:  # no other process is writing: leftovers of killed ones can go
                             for left in folder.glob(f"{key}.*.tmp"):
                                 left.unlink(missing_ok=True)
                         self._check_room(folder)
@@ -138,7 +138,7 @@ class ShardSource:
         classes = len(self.classes())
         expected = {shard.name: shard for shard in self.manifest.shards} if self.manifest is not None else {}
         bad: dict[str, str] = {}
-        seen: dict[tuple[str, bool], str] = {}  # by digest and split: finds a file that lies there twice
+        seen: dict[tuple[str, bool], str] = {}  # by digest and split: finds a file that is there twice
         writers = {name: writer for names, writer in ((self.train, train), (self.test, test)) for name in names}
         for name, content in _read_ahead(self.location, [*self.train, *self.test]):
             where = f"{self.location}/{name}"

@@ -95,7 +95,7 @@ class StreamedFeed:
 
         Raises:
             ValueError: at once, if ``batch_size`` or ``start_step`` is out of range.
-            DataBrokenError: while it is read, if a file is no longer as it was when it was checked.
+            DataBrokenError: while it is read, if a file has changed since it was checked.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
