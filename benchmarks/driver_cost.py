@@ -36,7 +36,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipelines.commands.reproduction import row_command
-from pipelines.plan.data_checks import make_room
+from pipelines.plan.data_checks import prepare_store
 from pipelines.plan.placement import Placement
 from pipelines.plan.planner import Plan, PlannedRow, make_plan, plan_rows
 from pipelines.plan.reported_rows import report_rows
@@ -88,7 +88,7 @@ class Measured:
 
 def choose_rows(tables: dict[str, Table], trials: int, seeds: int) -> list[PlannedRow]:
     """Return rows with so many trials together: those that need no other row, then variants of them."""
-    rows = [row for row in select_rows(tables) if row.needs is None and row.not_reproducible is None]
+    rows = [row for row in select_rows(tables) if row.parent_row is None and row.not_reproducible is None]
     planned: list[PlannedRow] = []
     number = 0
     while seeds * len(planned) < trials:
@@ -108,14 +108,12 @@ def run(trials: int, seeds: int, results: Path) -> Measured:
         store = Store.open(results, create=True)
         plan = _plan(rows, store)
         entries = _entries(plan, tables, store)
-        make_room(plan, store, print)
+        prepare_store(plan, store, print)
     specs = [trial.spec for trial in plan.to_run()]
     assert len(specs) == trials, f"{len(specs)} trials instead of {trials}"
     with TrackerProcess(None, results) as tracker:
         with measured.counting("schedule"), BackgroundSync(tracker, entries, limit=3600) as sync:
-            outcome = schedule.run_schedule(
-                specs, plan=plan, store=store, show="plain", on_finished=sync.finished, train=TRAIN
-            )
+            outcome = schedule.run_schedule(specs, plan=plan, store=store, on_finished=sync.finished, train=TRAIN)
         assert outcome.done == trials, f"not all trials were done: {outcome}"
         with measured.counting("track"):
             synced = tracker.sync(entries)

@@ -29,7 +29,8 @@ from benchmarks.plain_mobilenet import PlainGraphMobileNet
 from dnw_core.config.recipe import Recipe
 from dnw_core.models.build import build_wired
 from dnw_core.models.mobilenet.graph_mobilenet import GraphMobileNet
-from dnw_core.wiring.rule import attached_rules, effective_weights
+from dnw_core.wiring.attach import attached_rules
+from dnw_core.wiring.rule import effective_weights
 
 # network and wiring of a row, and the pixels a side it is compared at: ResNet-50 in float64 takes long at more
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {

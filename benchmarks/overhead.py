@@ -109,7 +109,7 @@ def run_scheduled(specs: Sequence[TrialSpec], store: Store) -> None:
         for spec in specs[:1]
     ]
     with BackgroundSync(tracker, rows) as sync:
-        outcome = schedule.run_schedule(specs, store=store, show="none", on_finished=sync.finished, train=TRAIN)
+        outcome = schedule.run_schedule(specs, store=store, on_finished=sync.finished, train=TRAIN)
     error = tracker.sync(rows).error
     assert outcome.done == len(specs), f"not all trials were done: {outcome}"
     assert error is None, f"the tracker failed: {error}"

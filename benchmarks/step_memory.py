@@ -18,9 +18,9 @@ from torch.nn.functional import cross_entropy
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from dnw_core.config import RULES
 from dnw_core.config.residual_networks import ResNet50Config
 from dnw_core.library.attaching import sparsify
-from dnw_core.library.settings import registered
 from dnw_core.models.build import build_network
 from dnw_core.wiring.hooks import Wiring
 from dnw_core.wiring.rule import Run, effective_weights
@@ -48,7 +48,7 @@ def peak_of(rule: str, batch_size: int, steps: int) -> int:
     start = memory_bytes("VmRSS")
     network = build_network(ResNet50Config(kind="resnet50"), seed=0)
     if rule != DENSE:
-        density = DENSITY if "density" in registered()[rule].model_fields else None
+        density = DENSITY if "density" in RULES[rule].model_fields else None
         sparsify(network, rule, density, **SETTINGS.get(rule, {}))
     optimiser = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
     wiring = Wiring(network, optimiser)
@@ -84,7 +84,7 @@ def compare(rules: list[str], batch_size: int, steps: int) -> dict[str, float]:
 
 def main() -> int:
     """Compare every rule at the first batch size, and top edges at the others."""
-    able = [rule for rule, settings in registered().items() if not settings.needs_parent]
+    able = [rule for rule, settings in RULES.items() if not settings.needs_parent]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rules", nargs="+", default=able, choices=able)
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[8, 32])

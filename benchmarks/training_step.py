@@ -34,7 +34,8 @@ from dnw_core.models.tiny.base import TinyNetwork
 from dnw_core.training.engine.numerics import autocast, set_numerics
 from dnw_core.training.engine.optimiser import make_optimiser
 from dnw_core.training.engine.step import TrainingStep
-from dnw_core.wiring.rule import attached_rules, effective_weights
+from dnw_core.wiring.attach import attached_rules
+from dnw_core.wiring.rule import effective_weights
 
 # network -> its row's wiring, and the batch of its recipe
 KINDS: dict[str, tuple[dict[str, float], int]] = {

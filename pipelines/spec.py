@@ -1,4 +1,4 @@
-"""One trial to be run: what goes from the planner to the scheduler and to the process that trains.
+"""One trial to run, as the planner hands it to the scheduler and to the process that trains.
 
 Plain, picklable, JSON-able and free of torch, ray and mlflow.
 """
@@ -16,16 +16,16 @@ from dnw_core.config import Config, Execution, Recipe
 
 
 class Resources(Config):
-    """What a trial asks of the machine it runs on: cores and GPUs of all its workers together."""
+    """What a trial requests of its machine: cores and GPUs of all its workers together."""
 
     cpus: float = Field(default=1.0, gt=0)
     gpus: float = Field(default=0.0, ge=0)
     workers: int = Field(default=1, ge=1)
-    across_nodes: bool = Field(default=False, description="no machine takes all workers: each asks for its share")
+    across_nodes: bool = Field(default=False, description="no machine fits all workers: each requests its share")
 
     @property
     def share(self) -> Resources:
-        """What one worker asks for."""
+        """What one worker requests."""
         return Resources(cpus=self.cpus / self.workers, gpus=self.gpus / self.workers)
 
 
@@ -52,6 +52,16 @@ class TrialSpec(Config):
     parent: ParentTrial | None = None  # must be done before this one starts
 
     @property
+    def row_key(self) -> RowKey:
+        """Table and row."""
+        return self.table, self.row
+
+    @property
+    def row_name(self) -> str:
+        """``table/row``."""
+        return f"{self.table}/{self.row}"
+
+    @property
     def last_epoch(self) -> int:
         """Epochs after which the trial ends, or stops with a checkpoint (``Execution.stop_after_epochs``)."""
         return min(self.execution.stop_after_epochs or self.recipe.epochs, self.recipe.epochs)
@@ -68,6 +78,9 @@ class TrialSpec(Config):
         """``table/row/fingerprint/seed-N``: the trial's name everywhere, and its folder in the store."""
         return f"{self.table}/{self.row}/{self.fingerprint}/seed-{self.seed}"
 
+
+RowKey = tuple[str, str]
+"""Table and row."""
 
 Room = tuple[float, float]
 """CPUs and GPUs of all machines together."""
@@ -90,7 +103,7 @@ def parse_node_type(text: str) -> NodeType:
         except ValueError:
             number = math.nan
         if not equals or name not in ("CPU", "GPU") or name in found or not 0 <= number < math.inf:
-            raise argparse.ArgumentTypeError(f"{text!r} is no machine; give CPU=NUMBER or CPU=NUMBER,GPU=NUMBER")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a machine; give CPU=NUMBER or CPU=NUMBER,GPU=NUMBER")
         found[name] = number
     if not found.get("CPU"):
         raise argparse.ArgumentTypeError(f"{text!r} has no CPU; give CPU=NUMBER or CPU=NUMBER,GPU=NUMBER")

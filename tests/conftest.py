@@ -128,10 +128,10 @@ def bucket_trials(s3: s3_server.S3, tmp_path: Path) -> BucketTrials:
 
 
 @pytest.fixture
-def quick_hearts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hearts beat and are looked at many times a second."""
+def quick_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heartbeats are written and read many times a second."""
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.05)
-    monkeypatch.setattr(heartbeat, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(heartbeat, "_POLL_SECONDS", 0.02)
     monkeypatch.setattr(status, "_POLL_SECONDS", 0.01)
     monkeypatch.setattr(stop_command, "_POLL_SECONDS", 0.02)
 

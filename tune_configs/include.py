@@ -91,7 +91,7 @@ def read_include(located: Located, folder: Path, space: Iterable[str], subject: 
 
     Args:
         located: the entry of the row; its value is a path relative to ``folder``.
-        folder: where the table file lies.
+        folder: the folder of the table file.
         space: the settings that the row's search varies.
         subject: the row, for errors.
 
@@ -126,7 +126,7 @@ def read_include(located: Located, folder: Path, space: Iterable[str], subject: 
 
 
 def parse_found(text: str, name: str, subject: str = "") -> tuple[FoundFile, Located]:
-    """Parse the text of such a file; ``name`` stands in errors.
+    """Parse the text of such a file; ``name`` is used in errors.
 
     Raises:
         UserError: naming file, line and what would be right.

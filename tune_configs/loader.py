@@ -145,7 +145,7 @@ def _build_row(text: _TableText, row_id: str, need: Need | None, parent: Row | N
         search=_check_search(search, recipes, row_id),
         included=next((file.name for file in reversed(included) if file is not None), None),
         not_reproducible=body.not_reproducible,
-        needs=need.name if need is not None else None,
+        parent_row=need.name if need is not None else None,
     )
 
 

@@ -195,7 +195,7 @@ class Row:
     search: SearchSettings | None = None
     included: str | None = None  # the file whose values the recipe takes; a note says what they are
     not_reproducible: str | None = None  # why; such a row has no recipes
-    needs: str | None = None  # ``table/row`` of the parent, whose recipe at the same scale is ``recipe.parent``
+    parent_row: str | None = None  # ``table/row`` of the parent, whose recipe at the same scale is ``recipe.parent``
 
     def recipe_at(self, scale: Scale) -> Recipe:
         """Return the recipe at a scale."""

@@ -16,9 +16,10 @@ from dnw_core.config.rule_base import Density, Fraction, LayeredConfig, RuleConf
 class SparseMomentumConfig(LayeredConfig):
     """Sparse Networks from Scratch: at every epoch's end drop small weights, regrow by momentum (facts 4.3)."""
 
-    settled_layers: ClassVar[bool] = False
+    fixed_layer_sizes: ClassVar[bool] = False
     needs_momentum: ClassVar[bool] = True
     rule: Literal["sparse-momentum"]
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.sparse_momentum:SparseMomentum"
     drop_fraction: Fraction = Field(default=0.5, description="share of a weight's edges dropped at the first step")
     last_drop_fraction: Fraction = Field(default=0.005, description="at the last step; in between half a cosine")
 
@@ -35,18 +36,21 @@ class SetConfig(DropAndGrowConfig):
     """SET: drop the smallest magnitudes, grow at random (facts 6)."""
 
     rule: Literal["set"]
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.drop_and_grow:SparseEvolutionaryTraining"
 
 
 class RigLConfig(DropAndGrowConfig):
     """RigL: drop the smallest magnitudes, grow where the gradient is largest (facts 6)."""
 
     rule: Literal["rigl"]
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.drop_and_grow:RigL"
 
 
 class GradualPruningConfig(LayeredConfig):
     """GMP: from the complete graph down to k edges by magnitude, on a cubic schedule (facts 6)."""
 
     rule: Literal["gradual-pruning"]
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.gradual_pruning:GradualMagnitudePruning"
     prune_start: Fraction = Field(default=0.05, description="share of the run after which pruning begins")
     prune_end: Fraction = Field(default=0.7, description="share of the run after which k edges are left")
     updates: int = Field(default=100, gt=0, description="times that edges are selected anew in between")
@@ -62,15 +66,17 @@ class GradualPruningConfig(LayeredConfig):
 class SnipConfig(SparseConfig):
     """SNIP: one mask from the first batch, by |weight x gradient| over all weights together (facts 6)."""
 
-    settled_layers: ClassVar[bool] = False
+    fixed_layer_sizes: ClassVar[bool] = False
     rule: Literal["snip"]
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.snip:Snip"
 
 
 class SoftThresholdConfig(RuleConfig):
     """STR: sign(w) max(|w| - sigmoid(s), 0), s learned for each weight; the count comes out of training (facts 6)."""
 
-    settled_layers: ClassVar[bool] = False
+    fixed_layer_sizes: ClassVar[bool] = False
     rule: Literal["soft-threshold"]
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.soft_threshold:SoftThresholdReparameterization"
     initial_threshold: float = Field(
         default=-3200.0, description="s at the start; weight decay draws it to zero, where half of the range is cut"
     )
@@ -79,8 +85,9 @@ class SoftThresholdConfig(RuleConfig):
 class AcDcConfig(SparseConfig):
     """AC/DC: dense and sparse phases in turn, the edges by magnitude over all weights together (facts 6)."""
 
-    settled_layers: ClassVar[bool] = False
+    fixed_layer_sizes: ClassVar[bool] = False
     rule: Literal["ac-dc"]
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.ac_dc:AcDc"
     warmup_share: Fraction = Field(default=0.1, description="share of the epochs before the first sparse phase")
     phase_share: float = Field(default=0.05, gt=0, le=1, description="share of the epochs that each phase takes")
     last_sparse_share: Fraction = Field(default=0.15, description="share of the epochs of the last, sparse phase")
@@ -98,6 +105,7 @@ class EdgePopupConfig(SparseConfig):
     """Edge-popup: weights stay as they were drawn, scores are learned and the k largest are edges (facts 6)."""
 
     rule: Literal["edge-popup"]
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.edge_popup:EdgePopup"
     frozen_weights: Literal["drawn", "signed-constant"] = Field(
         default="drawn",
         description="drawn: as the network initialises them; signed-constant: their signs times sqrt(2 / fan-in)",
@@ -108,6 +116,7 @@ class TopKastConfig(LayeredConfig):
     """Top-KAST: the k largest magnitudes in the forward pass, a gradient for a larger set (facts 6)."""
 
     rule: Literal["top-kast"]
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.top_kast:TopKast"
     backward_density: Density = Field(description="fraction of the slots that get a gradient; at least density")
     exploration_decay: float = Field(
         default=1e-4,

@@ -1,23 +1,15 @@
-"""Settings of the networks, and the line that registers each of them (free of torch)."""
+"""Settings of the networks of nodes and edges, and of MobileNetV1 (free of torch)."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field, ValidationInfo, model_validator
+from typing_extensions import override
 
 from dnw_core.config.base import TO_BE_TRAINED
 from dnw_core.config.budget import GraphSize, WidthLaw
 from dnw_core.config.network_base import ImageNetworkConfig
-from dnw_core.config.ordinary_networks import (
-    LightDenseNetConfig,
-    LightXceptionConfig,
-    MnasNetSmallConfig,
-    MobileNetV2Config,
-    ShuffleNetV1Config,
-    ShuffleNetV2Config,
-)
-from dnw_core.config.residual_networks import ResNet50Config, WideResNetConfig
 from dnw_core.config.rule_base import Variant
 
 
@@ -43,8 +35,8 @@ class TinyConfig(ImageNetworkConfig):
             raise ValueError(f"image_size is {self.image_size}; it must be a multiple of 4 and at least 32")
         return self
 
+    @override
     def graph_sizes(self) -> list[GraphSize]:
-        """The one graph."""
         return [GraphSize("graph", self.nodes**2)]
 
 
@@ -52,6 +44,7 @@ class TinyStaticConfig(TinyConfig):
     """Feed-forward: blocks of nodes in order, each feeding all later ones (facts 1.5)."""
 
     kind: Literal["tiny-static"]
+    implementation: ClassVar[str] = "dnw_core.models.tiny.static:TinyStatic"
     block_nodes: int = Field(default=192, gt=0, description="nodes of a block after the input block")
 
 
@@ -59,6 +52,7 @@ class TinyDiscreteConfig(TinyConfig):
     """Discrete time: the same graph applied several times (facts 1.3)."""
 
     kind: Literal["tiny-discrete"]
+    implementation: ClassVar[str] = "dnw_core.models.tiny.discrete:TinyDiscrete"
     steps: int = Field(default=5, gt=0, description="applications of the graph")
 
 
@@ -66,6 +60,7 @@ class TinyContinuousConfig(TinyConfig):
     """Continuous time: dZ/dt is the graph's output, integrated from 0 to 1 by dopri5 (facts 1.4)."""
 
     kind: Literal["tiny-continuous"]
+    implementation: ClassVar[str] = "dnw_core.models.tiny.continuous:TinyContinuous"
     rtol: float = Field(default=1e-3, gt=0)
     atol: float = Field(default=1e-3, gt=0)
     ode_start: Variant = Field(
@@ -125,11 +120,13 @@ class GraphMobileNetConfig(ImageNetworkConfig):
     """MobileNetV1 as five blocks of nodes at full width, with edges between any two groups of a block (facts 2.1)."""
 
     kind: Literal["graph-mobilenet"]
+    implementation: ClassVar[str] = "dnw_core.models.mobilenet.graph_mobilenet:GraphMobileNet"
     classifier: Literal["linear", "edges"] = Field(
         default="linear",
         description="linear: dense with a bias; edges: a graph of its own without one, as in the paper's Small rows",
     )
 
+    @override
     def graph_sizes(self) -> list[GraphSize]:
         """The five blocks, and the classifier where it holds edges."""
         sizes = [
@@ -168,8 +165,9 @@ MOBILENET_V1_LAYERS = (
 class MobileNetV1Config(ImageNetworkConfig):
     """The ordinary MobileNetV1, every channel count scaled and rounded down (facts 4.1)."""
 
-    norms_counted: ClassVar[bool] = True
+    cost_includes_norms: ClassVar[bool] = True
     kind: Literal["mobilenet-v1"]
+    implementation: ClassVar[str] = "dnw_core.models.mobilenet.mobilenet_v1:MobileNetV1"
     width_multiplier: float = Field(default=1.0, gt=0, le=4)
     dense_layers: int = Field(
         default=0, ge=0, lt=13, description="first pointwise layers that are no graphs: no rule makes them sparse"
@@ -192,45 +190,10 @@ class MobileNetV1Config(ImageNetworkConfig):
             for layer in MOBILENET_V1_LAYERS
         ]
 
+    @override
     def graph_sizes(self) -> list[GraphSize]:
-        """The pointwise convolutions."""
         return [
             GraphSize(f"pointwise-{index}", layer.inputs * layer.outputs)
             for index, layer in enumerate(self.layers())
             if index >= self.dense_layers
         ]
-
-
-NetworkConfig = Annotated[
-    TinyStaticConfig
-    | TinyDiscreteConfig
-    | TinyContinuousConfig
-    | GraphMobileNetConfig
-    | MobileNetV1Config
-    | MobileNetV2Config
-    | LightDenseNetConfig
-    | LightXceptionConfig
-    | ShuffleNetV1Config
-    | ShuffleNetV2Config
-    | MnasNetSmallConfig
-    | ResNet50Config
-    | WideResNetConfig,
-    Field(discriminator="kind"),
-]
-
-# network kind -> where its class stands; a new network adds its configuration to the union and a line here
-NETWORK_CLASSES: dict[str, str] = {
-    "tiny-static": "dnw_core.models.tiny.static:TinyStatic",
-    "tiny-discrete": "dnw_core.models.tiny.discrete:TinyDiscrete",
-    "tiny-continuous": "dnw_core.models.tiny.continuous:TinyContinuous",
-    "graph-mobilenet": "dnw_core.models.mobilenet.graph_mobilenet:GraphMobileNet",
-    "mobilenet-v1": "dnw_core.models.mobilenet.mobilenet_v1:MobileNetV1",
-    "mobilenet-v2": "dnw_core.models.ordinary.mobilenet_v2:MobileNetV2",
-    "light-densenet": "dnw_core.models.ordinary.light_densenet:LightDenseNet",
-    "light-xception": "dnw_core.models.ordinary.light_xception:LightXception",
-    "shufflenet-v1": "dnw_core.models.ordinary.pytorchcv_networks:ShuffleNetV1",
-    "shufflenet-v2": "dnw_core.models.ordinary.pytorchcv_networks:ShuffleNetV2",
-    "mnasnet-small": "dnw_core.models.ordinary.pytorchcv_networks:MnasNetSmall",
-    "resnet50": "dnw_core.models.residual.resnet50:ResNet50",
-    "wide-resnet": "dnw_core.models.residual.wide_resnet:WideResNet",
-}

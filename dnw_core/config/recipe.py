@@ -10,8 +10,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from dnw_core.config.base import Config
-from dnw_core.config.networks import NetworkConfig
-from dnw_core.config.rules import WiringConfig
+from dnw_core.config.registered import NetworkConfig, WiringConfig
 
 DatasetName = Literal["cifar10", "digits", "imagenet", "image-folder"]
 STREAMED: tuple[DatasetName, ...] = ("imagenet", "image-folder")  # too large for memory, images of any size

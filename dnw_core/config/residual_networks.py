@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field, model_validator
+from typing_extensions import override
 
 from dnw_core.config.budget import GraphSize
 from dnw_core.config.network_base import ImageNetworkConfig
@@ -68,7 +69,7 @@ class ResidualConfig(ImageNetworkConfig):
         pooled: whether 3x3 max-pooling of stride two follows the stem.
     """
 
-    counts_suffice: ClassVar[bool] = True
+    cost_needs_counts_only: ClassVar[bool] = True
     pooled: ClassVar[bool]
     dense_layers: int = Field(
         default=0, ge=0, le=1, description="first weights that are no graphs: no rule makes them sparse"
@@ -97,8 +98,8 @@ class ResidualConfig(ImageNetworkConfig):
         """All weights, in the order of the forward pass."""
         return [self.stem(), *(layer for block in self.blocks() for layer in block.layers), self.read_out()]
 
+    @override
     def graph_sizes(self) -> list[GraphSize]:
-        """All weights but the dense layers."""
         return [GraphSize(layer.name, layer.weights) for layer in self.layers()[self.dense_layers :]]
 
 
@@ -120,6 +121,7 @@ class ResNet50Config(ResidualConfig):
 
     pooled: ClassVar[bool] = True
     kind: Literal["resnet50"]
+    implementation: ClassVar[str] = "dnw_core.models.residual.resnet50:ResNet50"
     classes: int = Field(default=1000, gt=1)
     image_size: int = Field(default=224, ge=32, description="pixels a side; the network halves it five times")
     width_multiplier: float = Field(default=1.0, gt=0, le=1, description="every channel count scaled, rounded down")
@@ -141,10 +143,12 @@ class ResNet50Config(ResidualConfig):
         """Return how many of ``full`` channels the width leaves."""
         return int(self.width_multiplier * full)
 
+    @override
     def stem(self) -> KernelLayer:
         """7x7 of stride two."""
         return KernelLayer("conv1", 3, self.channels(STEM_CHANNELS), 7, 2, self.image_size)
 
+    @override
     def stages(self) -> list[list[BlockLayers]]:
         """Four stages of bottleneck blocks; the first block of each has a convolution on its shortcut."""
         inputs, side = self.stem().outputs, -(-self.stem().side // 2)
@@ -172,6 +176,7 @@ class WideResNetConfig(ResidualConfig):
 
     pooled: ClassVar[bool] = False
     kind: Literal["wide-resnet"]
+    implementation: ClassVar[str] = "dnw_core.models.residual.wide_resnet:WideResNet"
     image_size: int = Field(default=32, ge=4, description="pixels a side; the network halves it twice")
     depth: int = Field(default=22, ge=10, description="layers: 6 n + 4, with n blocks in each of the three groups")
     widen: int = Field(default=2, gt=0, description="k: the groups have 16 k, 32 k and 64 k channels")
@@ -183,10 +188,12 @@ class WideResNetConfig(ResidualConfig):
             raise ValueError(f"depth is {self.depth}; it must be 6 n + 4, such as {below} or {below + 6}")
         return self
 
+    @override
     def stem(self) -> KernelLayer:
         """3x3 of stride one."""
         return KernelLayer("conv1", 3, WIDE_STEM_CHANNELS, 3, 1, self.image_size)
 
+    @override
     def stages(self) -> list[list[BlockLayers]]:
         """Three groups of blocks of two 3x3 convolutions; a shortcut has a convolution where the shape changes."""
         inputs, side = WIDE_STEM_CHANNELS, self.image_size

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
+from typing_extensions import override
 
 from dnw_core.config.base import Config
 from dnw_core.config.budget import EdgeBudget
@@ -28,19 +29,24 @@ class RuleConfig(Config):
     """What the settings of every rule have in common.
 
     Attributes:
+        rule: the name in YAML and on the command line, a ``Literal`` field of each registered class.
+        implementation: the rule's class, as ``package.module:Name``; a settings class that has one is registered.
         needs_parent: whether the rule takes something from a finished trial of another row.
         starts_from: the weights that training starts from: drawn from the seed, or the parent trial's last ones.
-        trained_edges: whether training decides which edges the network ends with, here or in the parent's trial;
+        edges_learned: whether training decides which edges the network ends with, here or in the parent's trial;
             else the seed alone does, and the network's cost is known before anything is trained.
         needs_momentum: whether the rule reads the optimiser's momentum.
-        settled_layers: whether the settings say how many edges each weight ends with; else training divides them.
+        fixed_layer_sizes: whether the settings say how many edges each weight ends with; else training divides them.
     """
 
+    if TYPE_CHECKING:
+        rule: str
+    implementation: ClassVar[str]
     needs_parent: ClassVar[bool] = False
     starts_from: ClassVar[StartsFrom] = "seed"
-    trained_edges: ClassVar[bool] = True
+    edges_learned: ClassVar[bool] = True
     needs_momentum: ClassVar[bool] = False
-    settled_layers: ClassVar[bool] = True
+    fixed_layer_sizes: ClassVar[bool] = True
 
     @property
     def budget(self) -> EdgeBudget | None:
@@ -61,8 +67,8 @@ class SparseConfig(RuleConfig):
         return self
 
     @property
+    @override
     def budget(self) -> EdgeBudget:
-        """How many edges are kept."""
         return EdgeBudget(self.density, self.width)
 
 

@@ -1,26 +1,14 @@
-"""Settings of the wiring rules, and the line that registers each of them.
+"""Settings of the wiring rules of the paper (free of torch); those of later methods are in ``later_rules``.
 
-Free of torch, so that a plan can be validated without loading it. A rule's class stands in its own file
-and is imported when it is built. The settings of methods later than the paper's stand in ``later_config``.
+A plan is validated without loading torch: a rule's class is imported when it is built.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from dnw_core.config.later_rules import (
-    AcDcConfig,
-    EdgePopupConfig,
-    GradualPruningConfig,
-    RigLConfig,
-    SetConfig,
-    SnipConfig,
-    SoftThresholdConfig,
-    SparseMomentumConfig,
-    TopKastConfig,
-)
 from dnw_core.config.rule_base import (
     Fraction,
     LayeredConfig,
@@ -35,21 +23,24 @@ from dnw_core.config.rule_base import (
 class CompleteConfig(RuleConfig):
     """The dense graph: every usable slot is an edge."""
 
-    trained_edges: ClassVar[bool] = False
+    edges_learned: ClassVar[bool] = False
     rule: Literal["complete"]
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.fixed:Complete"
 
 
 class TopEdgesConfig(RankedConfig):
     """DNW: the k edges of largest magnitude, straight-through gradient to all (facts 1.1)."""
 
     rule: Literal["top-edges"]
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.top_edges:DiscoveringNeuralWirings"
 
 
 class FixedRandomConfig(LayeredConfig):
     """Random graph: k edges drawn once, the mask never changes (facts 1.6)."""
 
-    trained_edges: ClassVar[bool] = False
+    edges_learned: ClassVar[bool] = False
     rule: Literal["fixed-random"]
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.fixed:RandomGraph"
     eligible_slots: Variant = Field(
         default="reference",
         description="Q2: draw from the slots that the released code leaves eligible, or from the usable ones",
@@ -59,8 +50,9 @@ class FixedRandomConfig(LayeredConfig):
 class ConstantFanConfig(RuleConfig):
     """Fixed random edges, the same number at every neuron of a weight's smaller side: X-Nets (facts 4.2)."""
 
-    trained_edges: ClassVar[bool] = False
+    edges_learned: ClassVar[bool] = False
     rule: Literal["constant-fan"]
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.fixed:ExpanderGraph"
     factor: int = Field(gt=0, description="a neuron of the smaller side has 1/factor of the larger as partners")
 
 
@@ -68,12 +60,14 @@ class NoUpdateConfig(RankedConfig):
     """The k edges of largest magnitude, but only these get a gradient (facts 4.1)."""
 
     rule: Literal["no-update"]
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.top_edges:NoUpdateRule"
 
 
 class TargetedDropoutConfig(RankedConfig):
     """All but the k largest magnitudes are dropped at random in training, and always in evaluation (facts Q4, Q5)."""
 
     rule: Literal["targeted-dropout"]
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.targeted_dropout:TargetedDropout"
     drop_probability: Fraction = Field(default=0.95, description="rho: chance that a targeted edge is off in a step")
     weight_sign: Variant = Field(
         default="reference",
@@ -85,6 +79,7 @@ class L1AnnealConfig(SparseConfig):
     """From the complete graph down to k edges by magnitude, with an L1 penalty on the edges (facts 4.1)."""
 
     rule: Literal["l1-anneal"]
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.l1_anneal:L1Anneal"
     l1_weight: float = Field(default=1e-5, ge=0, description="factor of the sum of |w| over the edges in the loss")
     anneal_start: Fraction = Field(default=0.0, description="share of the epochs after which pruning begins")
     anneal_end: Fraction = Field(default=0.5, description="share of the epochs after which k edges are left")
@@ -102,6 +97,7 @@ class LotteryTicketConfig(RankedConfig):
 
     needs_parent: ClassVar[bool] = True
     rule: Literal["lottery-ticket"]
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.inherited:LotteryTicket"
 
 
 class FineTuneConfig(RankedConfig):
@@ -110,48 +106,4 @@ class FineTuneConfig(RankedConfig):
     needs_parent: ClassVar[bool] = True
     starts_from: ClassVar[StartsFrom] = "parent"
     rule: Literal["fine-tune"]
-
-
-WiringConfig = Annotated[
-    CompleteConfig
-    | TopEdgesConfig
-    | FixedRandomConfig
-    | ConstantFanConfig
-    | NoUpdateConfig
-    | TargetedDropoutConfig
-    | L1AnnealConfig
-    | LotteryTicketConfig
-    | FineTuneConfig
-    | SparseMomentumConfig
-    | SetConfig
-    | RigLConfig
-    | GradualPruningConfig
-    | SnipConfig
-    | SoftThresholdConfig
-    | AcDcConfig
-    | EdgePopupConfig
-    | TopKastConfig,
-    Field(discriminator="rule"),
-]
-
-# rule name -> where its class stands; a new rule adds its configuration to the union above and a line here
-RULE_CLASSES: dict[str, str] = {
-    "complete": "dnw_core.wiring.rules.fixed:Complete",
-    "top-edges": "dnw_core.wiring.rules.top_edges:TopEdges",
-    "fixed-random": "dnw_core.wiring.rules.fixed:FixedRandom",
-    "constant-fan": "dnw_core.wiring.rules.fixed:ConstantFan",
-    "no-update": "dnw_core.wiring.rules.top_edges:NoUpdate",
-    "targeted-dropout": "dnw_core.wiring.rules.targeted_dropout:TargetedDropout",
-    "l1-anneal": "dnw_core.wiring.rules.l1_anneal:L1Anneal",
-    "lottery-ticket": "dnw_core.wiring.rules.inherited:LotteryTicket",
-    "fine-tune": "dnw_core.wiring.rules.inherited:FineTune",
-    "sparse-momentum": "dnw_core.wiring.rules.sparse_momentum:SparseMomentum",
-    "set": "dnw_core.wiring.rules.drop_and_grow:Set",
-    "rigl": "dnw_core.wiring.rules.drop_and_grow:RigL",
-    "gradual-pruning": "dnw_core.wiring.rules.gradual_pruning:GradualPruning",
-    "snip": "dnw_core.wiring.rules.snip:Snip",
-    "soft-threshold": "dnw_core.wiring.rules.soft_threshold:SoftThreshold",
-    "ac-dc": "dnw_core.wiring.rules.ac_dc:AcDc",
-    "edge-popup": "dnw_core.wiring.rules.edge_popup:EdgePopup",
-    "top-kast": "dnw_core.wiring.rules.top_kast:TopKast",
-}
+    implementation: ClassVar[str] = "dnw_core.wiring.rules.inherited:FineTune"

@@ -15,16 +15,3 @@ from dnw_core.data.registry import (
     open_dataset,
 )
 from dnw_core.data.sources.base import Content, ImageDataset
-
-__all__ = [
-    "DATASETS",
-    "RESIDENT_DATASETS",
-    "STREAMED_DATASETS",
-    "Content",
-    "EncodedImages",
-    "ImageDataset",
-    "check_dataset",
-    "check_fit",
-    "load_dataset",
-    "open_dataset",
-]

@@ -14,12 +14,12 @@ from dnw_core.config import Layers, RuleConfig
 from dnw_core.errors import UserError
 from dnw_core.library.chains import own_class, take_off
 from dnw_core.library.settings import ChosenRule, choose_rule
-from dnw_core.library.skipping import Skip
 from dnw_core.library.starting import Start, choose_start
 from dnw_core.library.table import LayerTable, layer_table
-from dnw_core.library.targets import Target, find_targets
+from dnw_core.library.targets import Skip, Target, find_targets
+from dnw_core.wiring.attach import attach, attached_rules, generator_for
 from dnw_core.wiring.layers import settle
-from dnw_core.wiring.rule import AttachedRule, WiringRule, attach, attached_rules, generator_for
+from dnw_core.wiring.rule import AttachedRule, WiringRule
 from dnw_core.wiring.slots import Slots
 
 
@@ -61,7 +61,7 @@ def sparsify(
     # tensors that are made in inference mode cannot be trained with
     with torch.inference_mode(False):
         rules = _build(chosen, targets, seed)
-        pool = 1 + max((place.rule.pool for place in attached_rules(module)), default=-1)
+        pool = 1 + max((here.rule.pool for here in attached_rules(module)), default=-1)
         for built in rules:
             built.pool = pool
         choose_start(module, chosen.name, targets, rules, start)
@@ -101,9 +101,9 @@ def _single_precision() -> Iterator[None]:
 @contextmanager
 def _all_or_nothing(targets: Sequence[Target], rules: Sequence[WiringRule]) -> Iterator[None]:
     """After an error within this context the weights are what they were, without the rules."""
-    # only ``adopt`` may write to a weight; a copy of every weight would be a waste for all other rules
+    # only ``on_attach`` may write to a weight; a copy of every weight would be a waste for all other rules
     before = [
-        target.weight.detach().clone() if type(rule).adopt is not WiringRule.adopt else None
+        target.weight.detach().clone() if type(rule).on_attach is not WiringRule.on_attach else None
         for target, rule in zip(targets, rules, strict=True)
     ]
     try:

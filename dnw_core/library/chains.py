@@ -14,48 +14,39 @@ from dnw_core.wiring.rule import AttachedRule
 from dnw_core.wiring.sharded import refuse_sharded
 
 
-def chain_of(place: AttachedRule) -> parametrize.ParametrizationList:
-    """All parametrisations of the weight, in the order in which they are applied."""
-    chains = place.module.parametrizations
-    assert isinstance(chains, nn.ModuleDict)
-    chain = chains[place.weight_name]
-    assert isinstance(chain, parametrize.ParametrizationList)
-    return chain
-
-
-def laid_over(place: AttachedRule) -> list[str]:
+def laid_over(here: AttachedRule) -> list[str]:
     """Names of the classes of what was registered after the rule and is applied to what it returns."""
-    return [type(child).__name__ for child in list(chain_of(place).children())[1:]]
+    return [type(child).__name__ for child in list(here.chain.children())[1:]]
 
 
-def refuse_buried(place: AttachedRule) -> None:
+def refuse_buried(here: AttachedRule) -> None:
     """Check that the rule is applied to the weight itself, as ``sparsify`` sees to.
 
     Raises:
         UserError: if another parametrisation lies under it: its edges are then not those of what the layer is given.
     """
-    under = next(iter(chain_of(place).children()))
-    if under is not place.rule:
+    under = next(iter(here.chain.children()))
+    if under is not here.rule:
         raise UserError(
-            f"{place.name}: the rule lies over {type(under).__name__}, so it does not see the weight; take both off "
+            f"{here.name}: the rule lies over {type(under).__name__}, so it does not see the weight; take both off "
             "(torch.nn.utils.parametrize.remove_parametrizations), and lay the other one over the rule if need be"
         )
 
 
-def refuse_unremovable(place: AttachedRule) -> None:
+def refuse_unremovable(here: AttachedRule) -> None:
     """Check that the rule can be taken off.
 
     Raises:
         UserError: if something lies under it, it was not attached by us, the weight is sharded, or the layer's class
             was changed since.
     """
-    refuse_buried(place)
-    if not hasattr(place.rule, "origin"):
-        raise UserError(f"{place.name}: the rule was registered by hand and not by sparsify, so there is no way back")
-    refuse_sharded(place.weight, place.name)
-    if place.weight_name not in vars(type(place.module)):
+    refuse_buried(here)
+    if not hasattr(here.rule, "origin"):
+        raise UserError(f"{here.name}: the rule was registered by hand and not by sparsify, so there is no way back")
+    refuse_sharded(here.weight, here.name)
+    if here.weight_name not in vars(type(here.module)):
         raise UserError(
-            f"{place.name}: the layer's class was changed to {type(place.module).__name__} after the rule was "
+            f"{here.name}: the layer's class was changed to {type(here.module).__name__} after the rule was "
             "attached; undo that first"
         )
 
@@ -73,17 +64,17 @@ def own_class(module: nn.Module) -> None:
         module.__class__ = make(shared.__name__, shared.__bases__, body)
 
 
-def take_off(place: AttachedRule) -> None:
+def take_off(here: AttachedRule) -> None:
     """Take the rule alone off; the weight keeps its values and trains as it did before the rule came."""
-    weight, origin, chain = place.weight, place.rule.origin, chain_of(place)
+    weight, origin, chain = here.weight, here.rule.origin, here.chain
     weight.requires_grad_(origin.trainable)
     if len(chain) > 1:
         del chain[0]
         return
-    own_class(place.module)
-    parametrize.remove_parametrizations(place.module, place.weight_name, leave_parametrized=False)
+    own_class(here.module)
+    parametrize.remove_parametrizations(here.module, here.weight_name, leave_parametrized=False)
     # the weight came back as the last of the parameters: those that stood behind it follow
-    parameters = place.module._parameters
+    parameters = here.module._parameters
     for name in list(parameters)[origin.position : -1]:
         parameters[name] = parameters.pop(name)
 
@@ -101,9 +92,9 @@ def evaluating(chain: nn.Module) -> Iterator[None]:
             link.training = mode
 
 
-def effective_in_evaluation(place: AttachedRule) -> Tensor:
+def effective_in_evaluation(here: AttachedRule) -> Tensor:
     """What the layer multiplies with in evaluation, all parametrisations included."""
-    chain = chain_of(place)
+    chain = here.chain
     with evaluating(chain):
         effective: Tensor = chain()
     return effective

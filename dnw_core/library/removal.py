@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from dnw_core.library.chains import evaluating, refuse_unremovable, take_off
-from dnw_core.wiring.rule import AttachedRule, attached_rules
+from dnw_core.wiring.attach import attached_rules
 
 
 def remove_rules(module: nn.Module) -> None:
@@ -21,27 +21,17 @@ def remove_rules(module: nn.Module) -> None:
     Raises:
         UserError: if a rule lies over another parametrisation, or a weight was sharded; nothing is changed then.
     """
-    places = _last_first(module)
-    for place in reversed(places):
-        refuse_unremovable(place)
+    # the last first, so that each weight can return to its position among its module's parameters
+    attached = list(attached_rules(module))[::-1]
+    for here in reversed(attached):
+        refuse_unremovable(here)
         # once for nothing: what a rule may have to object to, it says before the first one is off
-        with evaluating(place.rule):
-            place.rule(place.weight)
-    for place in places:
-        with evaluating(place.rule):
-            weight = place.weight
-            effective = place.rule(weight)
+        with evaluating(here.rule):
+            here.rule(here.weight)
+    for here in attached:
+        with evaluating(here.rule):
+            weight = here.weight
+            effective = here.rule(weight)
             if effective is not weight:
                 weight.copy_(effective)
-        take_off(place)
-
-
-def undo_attaching(module: nn.Module) -> None:
-    """Take all wiring rules off and leave the dense weights, and other parametrisations, as they are."""
-    for place in _last_first(module):
-        take_off(place)
-
-
-def _last_first(module: nn.Module) -> list[AttachedRule]:
-    """The attached rules in reverse, so that each weight can return to its place among its module's parameters."""
-    return list(attached_rules(module))[::-1]
+        take_off(here)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
+from numbers import Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
-from dnw_core.config import RULE_CLASSES, Layers, RuleConfig, WiringConfig
+from dnw_core.config import RULES, Layers, RuleConfig, name_of
 from dnw_core.errors import UserError
-from dnw_core.library.density import as_written, checked_density, instead_of_sparsity
 from dnw_core.library.names import ALIASES, own_name
 from dnw_core.nearest import did_you_mean
 from dnw_core.registry import load_class
@@ -63,32 +67,21 @@ def choose_rule(
     return chosen
 
 
-def registered() -> dict[str, type[RuleConfig]]:
-    """The settings of every registered rule by its name."""
-    return {_literal(kind): kind for kind in get_args(get_args(WiringConfig)[0])}
-
-
-def _literal(kind: type[RuleConfig]) -> str:
-    name: str = get_args(kind.model_fields["rule"].annotation)[0]
-    return name
-
-
 def _from_name(name: str) -> tuple[str, RuleBuilder, type[RuleConfig]]:
-    known = registered()
-    own = own_name(name, known)
+    own = own_name(name, RULES)
     if own is None:
-        alike = did_you_mean(name, (*known, *ALIASES))
-        raise UserError(f"there is no wiring rule {name!r}{alike} (known: {', '.join(known)})")
-    return own, load_class(RULE_CLASSES[own]), known[own]
+        alike = did_you_mean(name, (*RULES, *ALIASES))
+        raise UserError(f"there is no wiring rule {name!r}{alike} (known: {', '.join(RULES)})")
+    return own, load_class(RULES[own].implementation), RULES[own]
 
 
 def _from_settings(settings: RuleConfig) -> ChosenRule:
-    name = next((name for name, kind in registered().items() if type(settings) is kind), None)
+    name = next((name for name, kind in RULES.items() if type(settings) is kind), None)
     if name is None:
         raise UserError(
             f"{type(settings).__name__} are no settings of a registered rule; give the rule's class instead"
         )
-    return ChosenRule(name, load_class(RULE_CLASSES[name]), settings)
+    return ChosenRule(name, load_class(settings.implementation), settings)
 
 
 def _from_class(build: Any) -> tuple[str, RuleBuilder, type[RuleConfig]]:
@@ -120,7 +113,7 @@ def _make_settings(
             raise UserError(f"rule {name!r} has no setting {key!r}{did_you_mean(key, open_names)} ({known})")
     values = {key: as_written(value) for key, value in settings.items()}
     if "rule" in fields and get_origin(fields["rule"].annotation) is Literal:
-        values["rule"] = _literal(kind)
+        values["rule"] = name_of(kind, "rule")
     if "density" in fields:
         values["density"] = checked_density(name, density)
     elif density is not None:
@@ -130,7 +123,7 @@ def _make_settings(
     if "layers" in fields:
         values["layers"] = layers
     elif layers != "uniform":
-        able = ", ".join(known for known, other in registered().items() if "layers" in other.model_fields)
+        able = ", ".join(known for known, other in RULES.items() if "layers" in other.model_fields)
         raise UserError(f"rule {name!r} has no layers {layers!r}; rules that have: {able}")
     try:
         return kind(**values)
@@ -145,3 +138,41 @@ def _sentence(error: ValidationError) -> str:
         return f"needs the setting {where!r}"
     message = first["msg"].removeprefix("Value error, ")
     return f"refuses {where}={first['input']!r}: {message}" if where else f"refuses its settings: {message}"
+
+
+def checked_density(rule: str, density: Any) -> float:
+    """Return the density as a plain float.
+
+    Raises:
+        UserError: if there is none, or it is no number above 0 and at most 1.
+    """
+    if density is None:
+        raise UserError(f"rule {rule!r} needs a density: the fraction of the weights that is kept")
+    if isinstance(density, Tensor):
+        raise UserError(
+            "density is a Tensor; give a plain number (its item()): the fraction of the weights that is kept"
+        )
+    value = float(as_written(density)) if isinstance(density, Real) and not isinstance(density, bool) else math.nan
+    if not 0 < value <= 1:
+        raise UserError(
+            f"density is {density!r}; it is the fraction of the weights that is kept, above 0 and at most 1"
+        )
+    return value
+
+
+def as_written(value: Any) -> Any:
+    """Return a NumPy number as the plain one that it was written as, anything else as it is.
+
+    ``np.float32(0.1)`` is 0.1, which was meant, and not the 0.10000000149 that it holds.
+    """
+    if isinstance(value, np.floating):
+        return float(str(value))
+    return value.item() if isinstance(value, np.integer | np.bool_) else value
+
+
+def instead_of_sparsity(sparsity: Any) -> str:
+    """Return the end of a sentence for a user who gave the fraction that is taken away."""
+    given = as_written(sparsity)
+    if isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given < 1:
+        return f"density is 1 - sparsity: {float(1 - Fraction(repr(given))):.12g}"
+    return "give density, which is 1 - sparsity"

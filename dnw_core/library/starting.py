@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from dnw_core.errors import UserError
 from dnw_core.library.targets import Target
 from dnw_core.wiring.rule import WiringRule
-from dnw_core.wiring.rules.fixed import ConstantFan, FixedRandom
-from dnw_core.wiring.rules.stored_mask import MovingEdges
+from dnw_core.wiring.rules.fixed import ExpanderGraph, RandomGraph
+from dnw_core.wiring.rules.stored_mask import DynamicSparseRule
 from dnw_core.wiring.selection import largest_magnitudes
 
 Start = Literal["drawn", "largest"]
@@ -41,8 +41,8 @@ def choose_start(
     """
     if start is not None and start not in get_args(Start):
         raise UserError(f"start is {start!r}; it is one of: {', '.join(get_args(Start))}")
-    fan = any(isinstance(rule, ConstantFan) for rule in rules)
-    draws = fan or any(isinstance(rule, FixedRandom | MovingEdges) for rule in rules)
+    fan = any(isinstance(rule, ExpanderGraph) for rule in rules)
+    draws = fan or any(isinstance(rule, RandomGraph | DynamicSparseRule) for rule in rules)
     if start is not None and not draws:
         raise UserError(f"rule {name!r} draws no edges, so there is no start to choose; leave start out")
     if start == "largest":
@@ -59,7 +59,7 @@ def choose_start(
 
 def _start_from_largest(rule: WiringRule, weight: Tensor) -> None:
     mask = largest_magnitudes(weight, rule.kept_edges, rule.slots.usable)
-    (rule.present if isinstance(rule, MovingEdges) else rule.get_buffer("mask")).copy_(mask)
+    (rule.present if isinstance(rule, DynamicSparseRule) else rule.get_buffer("mask")).copy_(mask)
     assert rule.edges(weight).equal(mask), f"{type(rule).__name__} does not begin with the edges that it was given"
 
 

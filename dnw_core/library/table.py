@@ -74,12 +74,12 @@ def layer_table(network: nn.Module) -> LayerTable:
         UserError: if another parametrisation lies under a rule, or lies over it and fills what it leaves empty.
     """
     wiring = Wiring(network)
-    for place in wiring.places:
-        refuse_buried(place)
+    for here in wiring.attached:
+        refuse_buried(here)
     edges = wiring.edges()
-    rows = tuple(_row(place, int(edges[place.name].count_nonzero())) for place in wiring.places)
-    hooks = tuple(dict.fromkeys(hook for place in wiring.places for hook in hooks_of(type(place.rule))))
-    goal = sum(place.rule.kept_edges for place in wiring.places)
+    rows = tuple(_row(here, int(edges[here.name].count_nonzero())) for here in wiring.attached)
+    hooks = tuple(dict.fromkeys(hook for here in wiring.attached for hook in hooks_of(type(here.rule))))
+    goal = sum(here.rule.kept_edges for here in wiring.attached)
     # a rule without a budget has every slot as its goal, which it may never mean to reach
     settled = goal in (sum(row.kept for row in rows), sum(row.slots for row in rows))
     return LayerTable(rows, hooks, None if settled else goal)
@@ -87,28 +87,20 @@ def layer_table(network: nn.Module) -> LayerTable:
 
 def hooks_of(rule: type[WiringRule]) -> list[str]:
     """Return the methods of ``Wiring`` through which a rule of this class acts, in the order in which they come."""
-    moments = {
-        "begin": ("begin",),
-        "before_step": ("before_step", "before_step_together"),
-        "after_step": ("after_step", "after_step_together"),
-        "after_epoch": ("after_epoch", "after_epoch_together"),
-    }
-    return [
-        moment
-        for moment, methods in moments.items()
-        if any(getattr(rule, method).__qualname__ != f"WiringRule.{method}" for method in methods)
-    ]
+    begins = rule.needs_run or rule.begin is not WiringRule.begin
+    acts = [moment for moment in ("before_step", "after_step", "after_epoch") if rule.acts_at(moment)]
+    return ["begin", *acts] if begins else acts
 
 
 def _percent(density: float) -> str:
     return "–" if math.isnan(density) else f"{density:.2%}"
 
 
-def _row(place: AttachedRule, kept: int) -> LayerRow:
-    shape = tuple(place.weight.shape)
-    over = laid_over(place)
-    if over and int(effective_in_evaluation(place).count_nonzero()) > kept:
+def _row(here: AttachedRule, kept: int) -> LayerRow:
+    shape = tuple(here.weight.shape)
+    over = laid_over(here)
+    if over and int(effective_in_evaluation(here).count_nonzero()) > kept:
         raise UserError(
-            f"{place.name}: {', '.join(over)} lies over the rule and fills what it leaves empty; take that off"
+            f"{here.name}: {', '.join(over)} lies over the rule and fills what it leaves empty; take that off"
         )
-    return LayerRow(place.name, shape, math.prod(shape), kept)
+    return LayerRow(here.name, shape, math.prod(shape), kept)

@@ -7,12 +7,13 @@ from typing import cast
 import torch
 from torch import nn
 
-from dnw_core.config import NETWORK_CLASSES, RULE_CLASSES, NetworkConfig, WiringConfig
+from dnw_core.config import NetworkConfig, WiringConfig
 from dnw_core.models.graph import Graph, GraphNetwork
 from dnw_core.registry import load_class
 from dnw_core.seeds import derive_seed
+from dnw_core.wiring.attach import attach, generator_for
 from dnw_core.wiring.layers import settle
-from dnw_core.wiring.rule import WiringRule, attach, generator_for
+from dnw_core.wiring.rule import WiringRule
 from dnw_core.wiring.slots import Slots
 
 
@@ -20,13 +21,13 @@ def build_network(config: NetworkConfig, seed: int) -> nn.Module:
     """Return the network, initialised on the CPU from ``seed`` alone; no random state outside is touched."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
-        network: nn.Module = load_class(NETWORK_CLASSES[config.kind])(config)
+        network: nn.Module = load_class(config.implementation)(config)
     return network
 
 
 def build_rule(config: WiringConfig, slots: Slots, seed: int, name: str) -> WiringRule:
     """Return the rule for one weight; what it draws depends on ``seed`` and ``name`` alone."""
-    rule: WiringRule = load_class(RULE_CLASSES[config.rule])(config, slots, generator_for(seed, name))
+    rule: WiringRule = load_class(config.implementation)(config, slots, generator_for(seed, name))
     return rule
 
 

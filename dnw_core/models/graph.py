@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dnw_core.record import Cost
-from dnw_core.wiring.rule import attached_rules
+from dnw_core.wiring.attach import attached_rules
 from dnw_core.wiring.slots import Slots
 
 

@@ -156,7 +156,7 @@ class Session:
         Raises:
             TrialFailedError: on every worker, if not.
         """
-        rules = [buffer for place in self.training_step.wiring.places for buffer in place.rule.buffers()]
+        rules = [buffer for place in self.training_step.wiring.attached for buffer in place.rule.buffers()]
         if not self.group.all_equal([*self.network.parameters(), *rules]):
             raise TrialFailedError(
                 f"the weights of the {self.group.workers} workers have drifted apart (epoch {self.state.epoch})"

@@ -74,7 +74,7 @@ def start_or_resume(
 
 def kept_edges(wiring: Wiring, graphs: list[Graph]) -> dict[str, Tensor]:
     """Kept edges by graph name; asserts the promised counts, those of several weights together too."""
-    names = {(id(place.module), place.weight_name): place.name for place in wiring.places}
+    names = {(id(place.module), place.weight_name): place.name for place in wiring.attached}
     edges = wiring.edges()
     # copies: a rule may answer with the mask that it goes on to change
     return {graph.name: edges[names[id(graph.module), graph.weight_name]].clone() for graph in graphs}

@@ -25,8 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from dnw_core.errors import UserError
+from dnw_core.wiring.attach import attached_rules
 from dnw_core.wiring.needs import check_optimiser, refuse_missing_momentum, warn_of_no_gradient
-from dnw_core.wiring.rule import AttachedRule, Run, WiringRule, attached_rules
+from dnw_core.wiring.rule import AttachedRule, Run, WiringRule
 from dnw_core.wiring.sharded import refuse_sharded
 
 
@@ -39,7 +40,7 @@ class Wiring:
     """
 
     def __init__(self, network: nn.Module, optimiser: torch.optim.Optimizer | None = None) -> None:
-        self.places = list(attached_rules(network, optimiser))
+        self.attached = list(attached_rules(network, optimiser))
         self.network, self.optimiser = network, optimiser
         self._checked = False
         self._told = False
@@ -52,7 +53,7 @@ class Wiring:
                 attached or taken off since the ``Wiring`` was made, or the edges are those of a state with another
                 number of them.
         """
-        if [place.rule for place in self.places] != [place.rule for place in attached_rules(self.network)]:
+        if [here.rule for here in self.attached] != [here.rule for here in attached_rules(self.network)]:
             raise UserError(
                 "rules were attached or taken off after this Wiring was made, so make a new one: Wiring(...)"
             )
@@ -62,8 +63,8 @@ class Wiring:
 
     def announce(self, run: Run) -> None:
         """Tell the rules how long the run is, where no optimiser is there (yet)."""
-        for place in self.places:
-            place.rule.begin(run)
+        for here in self.attached:
+            here.rule.begin(run)
 
     @torch.no_grad()
     def before_step(self, step: int) -> None:
@@ -77,15 +78,15 @@ class Wiring:
         """
         self._check()
         if not self._told:
-            self._told = warn_of_no_gradient(self.places)
-        deciding = [place for place in self.places if place.rule.decides_at(step)]
+            self._told = warn_of_no_gradient(self.attached)
+        deciding = [here for here in self.attached if here.rule.decides_at(step)]
         void = bool(deciding) and not self._gradients_are_finite()
-        for place in self.places:
-            if not (void and place in deciding):
-                place.rule.before_step(place, step)
-        for kind, places in self._pools():
-            if not (void and any(place.rule.decides_at(step) for place in places)):
-                kind.before_step_together(places, step)
+        for here in self.attached:
+            if not (void and here in deciding):
+                here.rule.before_step(here, step)
+        for kind, attached in self._pools():
+            if not (void and any(here.rule.decides_at(step) for here in attached)):
+                kind.pool_before_step(attached, step)
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
@@ -94,19 +95,19 @@ class Wiring:
         Raises:
             UserError: if a rule needs a momentum, and after this step the optimiser keeps none.
         """
-        refuse_missing_momentum(self.places)
-        for place in self.places:
-            place.rule.after_step(place, step)
-        for kind, places in self._pools():
-            kind.after_step_together(places, step)
+        refuse_missing_momentum(self.attached)
+        for here in self.attached:
+            here.rule.after_step(here, step)
+        for kind, attached in self._pools():
+            kind.pool_after_step(attached, step)
 
     @torch.no_grad()
     def after_epoch(self, epoch: int) -> None:
         """At the end of epoch ``epoch``, before anything is evaluated."""
-        for place in self.places:
-            place.rule.after_epoch(place, epoch)
-        for kind, places in self._pools():
-            kind.after_epoch_together(places, epoch)
+        for here in self.attached:
+            here.rule.after_epoch(here, epoch)
+        for kind, attached in self._pools():
+            kind.pool_after_epoch(attached, epoch)
 
     def edges(self) -> dict[str, Tensor]:
         """Return the current edges by the weights' names in the network.
@@ -114,27 +115,27 @@ class Wiring:
         Raises:
             AssertionError: if a rule, or all rules of a class together, break their promise of a count.
         """
-        found = {place.name: place.edges() for place in self.places}
-        for kind, places in self._pools():
-            promised = kind.promised_together([place.rule for place in places])
+        found = {here.name: here.edges() for here in self.attached}
+        for kind, attached in self._pools():
+            promised = kind.pool_promised_edges([here.rule for here in attached])
             if promised is not None:
-                edges = sum(int(found[place.name].count_nonzero()) for place in places)
+                edges = sum(int(found[here.name].count_nonzero()) for here in attached)
                 assert edges == promised, f"{edges} edges in all, {promised} promised by {kind.__name__}"
         return found
 
     def _check(self) -> None:
-        for place in self.places:
-            refuse_sharded(place.weight, place.name)
+        for here in self.attached:
+            refuse_sharded(here.weight, here.name)
         if not self._checked:
-            for kind, places in self._pools():
-                check_optimiser(kind, places, self.optimiser)
+            for kind, attached in self._pools():
+                check_optimiser(kind, attached, self.optimiser)
             self._checked = True
 
     def _refuse_other_counts(self) -> None:
         """``load_state_dict`` sees one weight at a time; a promise over all of them is looked at here."""
-        for kind, places in self._pools():
-            promised = kind.promised_together([place.rule for place in places])
-            present = sum(place.rule.promised_edges or 0 for place in places)
+        for kind, attached in self._pools():
+            promised = kind.pool_promised_edges([here.rule for here in attached])
+            present = sum(here.rule.promised_edges or 0 for here in attached)
             if promised is not None and present != promised:
                 raise UserError(
                     f"the weights with {kind.__name__} have {present:,} edges in all, and {promised:,} are promised; "
@@ -142,16 +143,16 @@ class Wiring:
                 )
 
     def _gradients_are_finite(self) -> bool:
-        trained = [place.weight for place in self.places]
+        trained = [here.weight for here in self.attached]
         if self.optimiser is not None:
             trained += [one for group in self.optimiser.param_groups for one in group["params"]]
         return all(_is_finite(one.grad) for one in trained if one.grad is not None)
 
     def _pools(self) -> Iterator[tuple[type[WiringRule], list[AttachedRule]]]:
         """The rules that act together: of one class, and attached by one call of ``sparsify``."""
-        pools = dict.fromkeys((type(place.rule), place.rule.pool) for place in self.places)
+        pools = dict.fromkeys((type(here.rule), here.rule.pool) for here in self.attached)
         for kind, pool in pools:
-            yield kind, [one for one in self.places if type(one.rule) is kind and one.rule.pool == pool]
+            yield kind, [one for one in self.attached if type(one.rule) is kind and one.rule.pool == pool]
 
 
 def _is_finite(gradient: Tensor) -> bool:

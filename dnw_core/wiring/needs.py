@@ -13,7 +13,7 @@ from dnw_core.wiring.rule import AttachedRule, WiringRule
 
 
 def check_optimiser(
-    kind: type[WiringRule], places: Sequence[AttachedRule], optimiser: torch.optim.Optimizer | None
+    kind: type[WiringRule], attached: Sequence[AttachedRule], optimiser: torch.optim.Optimizer | None
 ) -> None:
     """See that the rules of one class can act with this optimiser.
 
@@ -30,53 +30,53 @@ def check_optimiser(
     if kind.reads_momentum:
         refuse_without_momentum(optimiser, name)
     decay = {id(one): group.get("weight_decay", 0.0) for group in optimiser.param_groups for one in group["params"]}
-    for place in places:
-        if kind.changes_optimiser and place.weight.requires_grad and id(place.weight) not in decay:
+    for here in attached:
+        if kind.changes_optimiser and here.weight.requires_grad and id(here.weight) not in decay:
             warnings.warn(
-                f"the optimiser does not train {place.name}, so {name} finds nothing of it there; where several "
+                f"the optimiser does not train {here.name}, so {name} finds nothing of it there; where several "
                 "optimisers train a network, give each a Wiring of its part, or else freeze the weight",
                 stacklevel=4,
             )
-        for own_name, own in place.rule.named_parameters(recurse=False):
+        for own_name, own in here.rule.named_parameters(recurse=False):
             if own.requires_grad:
-                _warn_of_parameter(place, own_name, decay.get(id(own)))
+                _warn_of_parameter(here, own_name, decay.get(id(own)))
 
 
-def _warn_of_parameter(place: AttachedRule, name: str, decay: float | None) -> None:
+def _warn_of_parameter(here: AttachedRule, name: str, decay: float | None) -> None:
     """Warn of a rule's own parameter that is not trained (None) or not decayed as the rule wants it."""
-    rule = type(place.rule).__name__
+    rule = type(here.rule).__name__
     if decay is None:
         warnings.warn(
-            f"the optimiser does not train {place.name}'s {name}, by which {rule} decides its edges; make the "
+            f"the optimiser does not train {here.name}'s {name}, by which {rule} decides its edges; make the "
             "optimiser after sparsify",
             stacklevel=5,
         )
-    elif name in place.rule.decayed_parameters and not decay:
+    elif name in here.rule.decayed_parameters and not decay:
         warnings.warn(
-            f"{place.name}'s {name} has no weight decay, which alone makes {rule} sparse; put it into a parameter "
+            f"{here.name}'s {name} has no weight decay, which alone makes {rule} sparse; put it into a parameter "
             "group with weight decay",
             stacklevel=5,
         )
 
 
-def refuse_missing_momentum(places: Sequence[AttachedRule]) -> None:
+def refuse_missing_momentum(attached: Sequence[AttachedRule]) -> None:
     """See after a step that an optimiser has a momentum of what it has trained, where a rule reads it.
 
     Raises:
         UserError: naming the rule.
     """
-    for place in places:
-        if not place.rule.reads_momentum or place.optimiser is None or place.gradient is None:
+    for here in attached:
+        if not here.rule.reads_momentum or here.optimiser is None or here.gradient is None:
             continue
         # without any state the step may be one that a GradScaler passed over
-        if place.optimiser.state.get(place.weight) and place.momentum is None:
-            raise UserError(no_momentum(type(place.rule).__name__))
+        if here.optimiser.state.get(here.weight) and here.momentum is None:
+            raise UserError(no_momentum(type(here.rule).__name__))
 
 
-def warn_of_no_gradient(places: Sequence[AttachedRule]) -> bool:
+def warn_of_no_gradient(attached: Sequence[AttachedRule]) -> bool:
     """Warn if rules act on gradients and not one is there; return whether that was so."""
-    acting = [place for place in places if _acts_on_gradients(type(place.rule)) and place.weight.requires_grad]
-    if not acting or any(place.gradient is not None for place in acting):
+    acting = [here for here in attached if here.rule.acts_at("before_step") and here.weight.requires_grad]
+    if not acting or any(here.gradient is not None for here in acting):
         return False
     warnings.warn(
         f"before_step finds no gradient, and {type(acting[0].rule).__name__} acts on gradients; call it between "
@@ -84,8 +84,3 @@ def warn_of_no_gradient(places: Sequence[AttachedRule]) -> bool:
         stacklevel=5,
     )
     return True
-
-
-def _acts_on_gradients(kind: type[WiringRule]) -> bool:
-    names = ("before_step", "before_step_together")
-    return any(getattr(kind, name).__qualname__ != f"WiringRule.{name}" for name in names)

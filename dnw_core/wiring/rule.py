@@ -1,19 +1,20 @@
 """The contract of a wiring rule: how a dense weight becomes the effective one.
 
-A rule is attached to any weight of any ``nn.Module`` through ``torch.nn.utils.parametrize``; the module then
-reads the effective weight under the weight's own name, and the dense one stays the trained parameter. A rule
+A rule is attached to any weight of any ``nn.Module`` through ``torch.nn.utils.parametrize`` (``attach``); the module
+then reads the effective weight under the weight's own name, and the dense one stays the trained parameter. A rule
 
 * gives the effective weight (``forward``), with whatever gradient it promises,
 * tells its current edges (``edges``) and how many it promises (``promised_edges``),
-* is told which weight it is attached to (``adopt``), how long the run is (``begin``) and, if it needs one, what its
-  parent trial found (``inherit``),
-* may act between the gradients and the optimiser's step, after the step, and at an epoch's end, alone
-  (``before_step``, ``after_step``, ``after_epoch``) or for all of its class and call at once (``..._together``),
+* learns which weight it is attached to (``on_attach``), how long the run is (``begin``) and, if it needs one, the
+  final weight of its parent trial (``load_parent_weight``),
+* may act between the gradients and the optimiser's step, after the step, and at an epoch's end, for one weight
+  (``before_step``, ``after_step``, ``after_epoch``) or for its whole pool (``pool_before_step``, ...): the rules of one
+  class that one call of ``sparsify`` attached,
 * keeps everything it must remember in buffers, so that ``state_dict`` carries it into the checkpoint, masks in those of
   ``masks.KeepsMasks``; what it trains itself is a parameter.
 
-What a layer multiplies with has no more edges than promised at any moment, whoever moved the weight: ``forward`` masks
-it, and trusts no weight to be zero.
+A layer never multiplies with more edges than promised, whatever moved the weight: ``forward`` masks the weight and
+does not rely on zeros in it.
 
 ``hooks.Wiring`` calls the rules of a network at these moments. Within ``effective_weights()`` the effective weight is
 computed once, however often the graph is applied.
@@ -22,17 +23,17 @@ computed once, however often the graph is applied.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from typing_extensions import override
 
 from dnw_core.config import EdgeBudget
 from dnw_core.errors import UserError
-from dnw_core.seeds import derive_seed
 from dnw_core.wiring.masks import KeepsMasks, mask_buffer
 from dnw_core.wiring.momenta import keep_resting, l2_decay, momentum_of
 from dnw_core.wiring.once import effective_weights, once
@@ -40,16 +41,7 @@ from dnw_core.wiring.run import Run
 from dnw_core.wiring.sharded import refuse_sharded
 from dnw_core.wiring.slots import Slots
 
-__all__ = [
-    "AttachedRule",
-    "Origin",
-    "Run",
-    "WiringRule",
-    "attach",
-    "attached_rules",
-    "effective_weights",
-    "mask_buffer",
-]
+__all__ = ["AttachedRule", "Origin", "Run", "WiringRule", "effective_weights", "mask_buffer"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +49,7 @@ class Origin:
     """How a weight was before a rule was attached to it, for the way back.
 
     Attributes:
-        position: among its module's parameters, which is its place in ``state_dict``.
+        position: index among its module's parameters, which is its position in ``state_dict``.
         trainable: whether it asked for a gradient.
     """
 
@@ -66,7 +58,7 @@ class Origin:
 
 
 class WiringRule(KeepsMasks, ABC):
-    """Turns a dense weight into the effective one. Subclasses are registered in ``wiring.config``.
+    """Turns a dense weight into the effective one. The settings class of a registered rule names it.
 
     Args:
         slots: what the network says of the weight.
@@ -78,17 +70,22 @@ class WiringRule(KeepsMasks, ABC):
 
     origin: Origin  # known once it is attached
     pool: int = 0  # rules of one class that share their edges: those that one call of sparsify attached
+    needs_run: ClassVar[bool] = False  # its schedule depends on the length of the run
     reads_momentum: ClassVar[bool] = False  # it cannot act at all where the optimiser keeps none
     changes_optimiser: ClassVar[bool] = False  # it reads or resets what the optimiser keeps of the weight
     decayed_parameters: ClassVar[tuple[str, ...]] = ()  # its own that weight decay must draw, or nothing happens
+    usable: Tensor | None = mask_buffer("usable")  # slots that the forward pass reads; None for all
 
     def __init__(self, slots: Slots, budget: EdgeBudget | None) -> None:
         super().__init__()
         self.slots = slots
+        self.run: Run | None = None
         if slots.kept is not None:
             self.kept_edges = slots.kept
         else:
             self.kept_edges = slots.usable_count if budget is None else budget.edges(slots.numel, slots.law)
+        # follows from the network alone, so it need not be in the checkpoint
+        self.register_mask("usable", slots.usable, count="usable_count", persistent=False)
 
     def refuse_too_few_usable(self) -> None:
         """For rules whose edges are all usable slots.
@@ -96,10 +93,10 @@ class WiringRule(KeepsMasks, ABC):
         Raises:
             ValueError: if fewer slots are usable than edges are to be kept.
         """
-        usable = self.slots.usable_count
-        if usable < self.kept_edges:
-            raise ValueError(f"{self.kept_edges} edges are to be kept, but only {usable} slots are usable")
+        if self.usable_count < self.kept_edges:
+            raise ValueError(f"{self.kept_edges} edges are to be kept, but only {self.usable_count} slots are usable")
 
+    @override
     def __call__(self, weight: Tensor) -> Tensor:
         """Return the effective weight; within ``effective_weights()`` it is computed once.
 
@@ -109,6 +106,16 @@ class WiringRule(KeepsMasks, ABC):
         if not torch.compiler.is_compiling():
             refuse_sharded(weight, f"a weight with the rule {type(self).__name__}")
         return once(self, super().__call__, weight)
+
+    def known_run(self) -> Run:
+        """Return how long the run is, of which the schedules of rules are shares.
+
+        Raises:
+            RuntimeError: if ``begin`` was never called.
+        """
+        if self.run is None:
+            raise RuntimeError(f"{type(self).__name__} does not know how long the run is: call begin(run) first")
+        return self.run
 
     @property
     def usable_count(self) -> int:
@@ -129,23 +136,25 @@ class WiringRule(KeepsMasks, ABC):
         """Return the boolean mask of the edges that ``forward`` keeps for this dense weight (in evaluation)."""
 
     @classmethod
-    def promised_together(cls, rules: Sequence[WiringRule]) -> int | None:
-        """How many edges the rules of this class, on all weights of a network, have at this moment together.
+    def pool_promised_edges(cls, rules: Sequence[WiringRule]) -> int | None:
+        """How many edges the rules of a pool have at this moment in all.
 
         For rules that move edges from one weight to another. Default: None, no promise beyond each rule's own.
         """
         return None
 
-    def adopt(self, weight: nn.Parameter) -> None:
+    def on_attach(self, weight: nn.Parameter) -> None:
         """Learn which weight the rule is attached to, as it is attached: its values, once, and its gradient.
 
         A rule that never trains the weight sets ``weight.requires_grad_(False)`` here. Default: nothing.
         """
 
     def begin(self, run: Run) -> None:
-        """Learn how long the run is, before the first step or on resume. Default: nothing."""
+        """Learn how long the run is, before the first step or on resume."""
+        self.run = run
+        self.resumed()
 
-    def inherit(self, parent_weight: Tensor) -> None:
+    def load_parent_weight(self, parent_weight: Tensor) -> None:
         """Take what the rule needs from the parent trial's final dense weight (same shape), once, at the start.
 
         Called for rules whose settings say ``needs_parent``. Default: nothing.
@@ -173,21 +182,26 @@ class WiringRule(KeepsMasks, ABC):
         """Act at the end of epoch ``epoch`` (counted from 0). Default: nothing."""
 
     @classmethod
-    def before_step_together(cls, places: Sequence[AttachedRule], step: int) -> None:
-        """As ``before_step``, once for all weights that have a rule of this class and pool. Default: nothing."""
+    def pool_before_step(cls, attached: Sequence[AttachedRule], step: int) -> None:
+        """As ``before_step``, once for all weights of a pool. Default: nothing."""
 
     @classmethod
-    def after_step_together(cls, places: Sequence[AttachedRule], step: int) -> None:
-        """As ``after_step``, once for all weights that have a rule of this class and pool. Default: nothing."""
+    def pool_after_step(cls, attached: Sequence[AttachedRule], step: int) -> None:
+        """As ``after_step``, once for all weights of a pool. Default: nothing."""
 
     @classmethod
-    def after_epoch_together(cls, places: Sequence[AttachedRule], epoch: int) -> None:
-        """As ``after_epoch``, once for all weights that have a rule of this class and pool. Default: nothing."""
+    def pool_after_epoch(cls, attached: Sequence[AttachedRule], epoch: int) -> None:
+        """As ``after_epoch``, once for all weights of a pool. Default: nothing."""
+
+    @classmethod
+    def acts_at(cls, moment: str) -> bool:
+        """Whether the class acts at a moment: "before_step", "after_step" or "after_epoch", by itself or as a pool."""
+        return any(getattr(cls, name).__qualname__ != f"WiringRule.{name}" for name in (moment, f"pool_{moment}"))
 
 
 @dataclass(frozen=True)
 class AttachedRule:
-    """A rule where it is attached."""
+    """A rule and the weight that it is attached to."""
 
     name: str  # dotted name of the weight in the model, e.g. "edges.weight"
     rule: WiringRule
@@ -196,17 +210,28 @@ class AttachedRule:
     optimiser: torch.optim.Optimizer | None = None
 
     @property
-    def weight(self) -> nn.Parameter:
-        """The dense, trained weight.
+    def chain(self) -> parametrize.ParametrizationList:
+        """All parametrisations of the weight, in the order in which they are applied.
 
         Raises:
             UserError: if the rule has been taken off since.
         """
         if not parametrize.is_parametrized(self.module, self.weight_name):
             raise UserError(f"the rule of {self.name} has been taken off; make a new Wiring, or call its hooks no more")
-        parametrizations = self.module.parametrizations
-        assert isinstance(parametrizations, nn.ModuleDict)
-        weight = parametrizations[self.weight_name].original
+        chains = self.module.parametrizations
+        assert isinstance(chains, nn.ModuleDict)
+        chain = chains[self.weight_name]
+        assert isinstance(chain, parametrize.ParametrizationList)
+        return chain
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The dense, trained weight.
+
+        Raises:
+            UserError: as ``chain``.
+        """
+        weight = self.chain.original
         assert isinstance(weight, nn.Parameter)
         return weight
 
@@ -246,43 +271,3 @@ class AttachedRule:
             found = int(mask.sum())
             assert found == promised, f"{self.name}: {found} edges, {promised} promised by {type(self.rule).__name__}"
         return mask
-
-
-def generator_for(seed: int, name: str) -> torch.Generator:
-    """Return what the rule of the weight ``name`` draws from; it depends on these two alone."""
-    return torch.Generator().manual_seed(derive_seed(seed, f"wiring {name}"))
-
-
-def attach(module: nn.Module, weight_name: str, rule: WiringRule) -> None:
-    """Attach ``rule`` to ``module``'s parameter ``weight_name``.
-
-    Raises:
-        ValueError: if there is no such parameter, it has a rule already, or its shape is not the rule's.
-    """
-    if parametrize.is_parametrized(module, weight_name):
-        raise ValueError(f"{type(module).__name__}.{weight_name} has a wiring rule already; a weight takes one")
-    weight = dict(module.named_parameters(recurse=False)).get(weight_name)
-    if weight is None:
-        known = ", ".join(name for name, _ in module.named_parameters(recurse=False)) or "none"
-        raise ValueError(f"{type(module).__name__} has no parameter '{weight_name}' (its parameters: {known})")
-    if tuple(weight.shape) != tuple(rule.slots.shape):
-        raise ValueError(f"the rule is for shape {tuple(rule.slots.shape)}, {weight_name} has {tuple(weight.shape)}")
-    rule.origin = Origin(list(module._parameters).index(weight_name), weight.requires_grad)
-    # unsafe=True only skips a trial call of forward; the checks above are stricter for our purpose
-    parametrize.register_parametrization(module, weight_name, rule, unsafe=True)
-    rule.adopt(weight)
-
-
-def attached_rules(model: nn.Module, optimiser: torch.optim.Optimizer | None = None) -> Iterator[AttachedRule]:
-    """Yield every attached rule, in the order of the model's modules; with the optimiser that trains it, if given."""
-    for module_name, module in model.named_modules():
-        if not parametrize.is_parametrized(module):
-            continue
-        parametrizations = module.parametrizations
-        assert isinstance(parametrizations, nn.ModuleDict)
-        for weight_name, chain in parametrizations.items():
-            assert isinstance(chain, nn.Module)
-            for rule in chain.children():
-                if isinstance(rule, WiringRule):
-                    full = f"{module_name}.{weight_name}" if module_name else weight_name
-                    yield AttachedRule(full, rule, module, weight_name, optimiser)

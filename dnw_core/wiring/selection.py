@@ -82,6 +82,27 @@ def largest_magnitudes(weight: Tensor, k: int, among: Tensor | None = None) -> T
     return top_k_mask(scores, k)
 
 
+def random_mask(shape: tuple[int, ...], k: int, generator: torch.Generator, among: Tensor | None = None) -> Tensor:
+    """Return a boolean mask of exactly ``k`` entries, drawn uniformly.
+
+    Args:
+        shape: of the mask.
+        k: entries to draw.
+        generator: gives the randomness; the mask is on its device.
+        among: boolean, of the same shape: the entries to draw from; None for all.
+
+    Raises:
+        ValueError: if these are fewer than ``k``.
+    """
+    scores = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
+    if among is not None:
+        slots_to_draw_from = int(among.count_nonzero())
+        if slots_to_draw_from < k:
+            raise ValueError(f"{k} edges are to be drawn from {slots_to_draw_from} slots")
+        scores = scores.masked_fill(~among, -1.0)
+    return top_k_mask(scores, k)
+
+
 # a prime, so that the sample visits every column of a matrix rather than a few of them
 SAMPLE_STRIDE = 61
 MARGIN_DEVIATIONS = 4.0

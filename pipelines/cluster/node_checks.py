@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from dnw_core.config import Execution
 from dnw_core.errors import DataMissingError, UserError
@@ -23,20 +22,18 @@ DataNeed = tuple[str, str]
 """A data set, and the execution settings as JSON that say where it is."""
 
 
-class NodeAnswers(NamedTuple):
-    """What the nodes answered: which run without token authentication, and which data sets no node has, and why."""
-
-    unguarded: list[str]
-    missing: dict[str, str]
-
-
-def check_nodes(specs: Sequence[TrialSpec], nodes: Sequence[Node], probe: VisibilityProbe) -> NodeAnswers:
+def check_nodes(
+    specs: Sequence[TrialSpec], nodes: Sequence[Node], probe: VisibilityProbe
+) -> tuple[list[str], dict[str, str]]:
     """Ask every node that can get a trial whether it sees the same results folder, the data and the code.
 
     Args:
         specs: the trials to come.
         nodes: the cluster's nodes.
         probe: what the nodes must see; its marker has been written.
+
+    Returns:
+        The nodes that run without token authentication, and the data sets that no node has, and why.
 
     Raises:
         UserError: names a node and what is wrong with it, such as a data set that other nodes have.
@@ -68,7 +65,7 @@ def check_nodes(specs: Sequence[TrialSpec], nodes: Sequence[Node], probe: Visibi
             unguarded.append(node.name)
         for dataset, why in missing.items():
             lacking.setdefault(dataset, {})[node.name] = why
-    return NodeAnswers(unguarded, missing_everywhere(lacking, asked))
+    return unguarded, missing_everywhere(lacking, asked)
 
 
 def missing_everywhere(

@@ -1,1 +1,1 @@
-"""What a user types: one module a command, its options, and what it prints."""
+"""The commands that a user types: one module each, with its options and its output."""

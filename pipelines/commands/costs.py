@@ -1,4 +1,4 @@
-"""Prints what every row's network costs, beside the published numbers: ``python pipelines/costs.py --help``.
+"""Prints the cost of every row's network beside the published numbers: ``python pipelines/costs.py --help``.
 
 Parameters and multiply-adds at paper scale, without training and without data.
 """
@@ -53,7 +53,7 @@ def _run(options: CostOptions) -> int:
     rows = select_rows(tables, only=options.only, table_ids=options.tables)
     trained = _trained(options.results_dir) if options.results_dir is not None else None
 
-    # before torch is loaded: beside a training, threads that wait for each other cost more than they save
+    # before torch is loaded: beside a training, several threads cost more than they save
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from pipelines.counts import count_rows
 
@@ -104,7 +104,7 @@ def _parse(argv: Sequence[str]) -> CostOptions:
     return CostOptions(**vars(parser.parse(argv, "name rows with --only, tables with --table")))
 
 
-_COUNTS = (("parameters", 3), ("macs", 2))  # with the digits after the point that are shown, in millions
+_COUNTS = (("parameters", 3), ("macs", 2))  # and the decimals shown, in millions
 _NOTHING = "–"
 
 LEGEND = """\
@@ -127,7 +127,7 @@ def table_lines(table: Table, lines: Sequence[CostLine]) -> list[str]:
 
 
 def summary_line(lines: Sequence[CostLine]) -> str:
-    """Return how many printed counts agree."""
+    """Return how many published counts agree."""
     found = [text for line in lines for text in (line.parameters_agreement, line.macs_agreement) if text is not None]
     agree = sum(text.startswith("agrees") for text in found)
     differ = sum(text.startswith("differs") for text in found)

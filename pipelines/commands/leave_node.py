@@ -1,8 +1,8 @@
-"""Clears this machine for its end: ``python pipelines/leave_node.py --help``.
+"""Clears this machine before it is taken away: ``python pipelines/leave_node.py --help``.
 
 Run on a machine of a cluster that is about to be taken away (a Kubernetes ``preStop`` hook, the trap of a SLURM job):
-Ray is told to place nothing here any more, and every trial of this machine is asked to write its checkpoint and leave,
-so that it goes on elsewhere and nothing is lost.
+Ray places nothing more here, and every trial of this machine is asked to write its checkpoint and leave, so that it
+resumes elsewhere and nothing is lost.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _POLL_SECONDS = 0.2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 1 if a trial is still here when the time is over."""
+    """Run the command and return its exit code: 1 if a trial is still here after the time."""
     return run(_run, argv, "stopped; trials that were asked to leave still do")
 
 
@@ -45,7 +45,7 @@ def make_parser() -> CommandParser:
         "--address",
         default="auto",
         metavar="ADDRESS",
-        help="the Ray cluster's HOST:PORT (default: RAY_ADDRESS or the cluster that this machine is in)",
+        help="the Ray cluster's HOST:PORT (default: RAY_ADDRESS or this machine's cluster)",
     )
     parser.add_argument(
         "--seconds",
@@ -58,25 +58,25 @@ def make_parser() -> CommandParser:
 
 
 def leave(cluster: str, seconds: float) -> int:
-    """Clear this machine; trials are asked to leave even where the cluster does not answer.
+    """Clear this machine; trials are asked to leave even if the cluster does not answer.
 
     Raises:
-        UserError: if Ray cannot be told.
+        UserError: if Ray does not take the request.
     """
     begun = time.monotonic()
-    trouble: UserError | None = None
+    refusal: UserError | None = None
     try:
         drain(cluster, seconds)
     except UserError as error:
-        trouble = error
+        refusal = error
     left = clear(seconds - (time.monotonic() - begun))
-    if trouble is not None:
-        raise trouble
+    if refusal is not None:
+        raise refusal
     return NOT_ALL_DONE if left else ALL_DONE
 
 
 def clear(seconds: float, processes: Callable[[], list[int]] = trial_processes) -> list[int]:
-    """Ask every trial of this machine to leave, wait until they have, and return those that have not."""
+    """Ask every trial of this machine to leave, wait for them, and return the processes that have not left."""
     asked = processes()
     for process in asked:
         with contextlib.suppress(OSError):  # it has ended
@@ -91,7 +91,7 @@ def clear(seconds: float, processes: Callable[[], list[int]] = trial_processes) 
 
 
 def drain(cluster: str, seconds: float) -> None:
-    """Let Ray place nothing on this machine any more.
+    """Ask Ray to place nothing more on this machine.
 
     Raises:
         UserError: if there is no cluster, it does not answer, or it refuses.
@@ -106,8 +106,8 @@ def drain(cluster: str, seconds: float) -> None:
         try:
             node = ray.get_runtime_context().get_node_id()
             taken, why = drain_node(address, node, seconds)
-        except Exception as error:  # gRPC's own have no name that lasts
-            raise UserError(f"Ray at {address} could not be told ({type(error).__name__}: {error})") from None
+        except Exception as error:  # gRPC's exceptions have no stable name
+            raise UserError(f"Ray at {address} did not take the request ({type(error).__name__}: {error})") from None
         finally:
             ray.shutdown()
     if not taken:

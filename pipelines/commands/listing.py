@@ -1,4 +1,4 @@
-"""What ``--list``, ``--plan`` and ``--status`` print. Plain text: it is read by eyes, grep and tests."""
+"""The output of ``--list``, ``--plan`` and ``--status``: plain text, for eyes and grep."""
 
 from __future__ import annotations
 
@@ -29,12 +29,11 @@ def list_lines(tables: dict[str, Table], rows: Sequence[Row]) -> list[str]:
 
 def _remark(row: Row) -> str:
     if row.not_reproducible is not None:
-        return not_reproducible_text(row)
-    return f"needs {row.needs}" if row.needs else ""
+        return _not_reproducible(row)
+    return f"needs {row.parent_row}" if row.parent_row else ""
 
 
-def not_reproducible_text(row: Row) -> str:
-    """Return ``not reproducible: architecture unpublished``."""
+def _not_reproducible(row: Row) -> str:
     return f"not reproducible: {row.not_reproducible}"
 
 
@@ -56,19 +55,19 @@ def published_text(published: Published) -> str:
 
 
 def plan_lines(plan: Plan, at_once: int | None, others: Sequence[str] = ()) -> list[str]:
-    """Return what would be trained, what is there, and how long it takes.
+    """Return what would be trained, what is done, and how long it takes.
 
     Args:
         plan: the plan.
-        at_once: trials that fit on this machine together; None if that is not known.
-        others: lines about what is there and belongs to no row (``leftovers``).
+        at_once: trials that this machine runs at once; None if unknown.
+        others: lines about results that belong to no row (``leftovers``).
     """
     cells = [("row", "fingerprint", "seeds", "state", "epochs left", "time")]
     for row in _in_place(plan):
         if isinstance(row, Row):
-            cells.append((f"{row.table}/{row.id}", "", "", not_reproducible_text(row), "", ""))
+            cells.append((f"{row.table}/{row.id}", "", "", _not_reproducible(row), "", ""))
             continue
-        trials = plan.of(row)
+        trials = plan.trials_of(row)
         seconds = sum(trial.estimated_seconds for trial in trials)
         epochs = sum(trial.epochs_left for trial in trials)
         time = duration(seconds) if epochs else ""
@@ -88,7 +87,7 @@ def total_line(plan: Plan, at_once: int | None) -> str:
     if not runs:
         return text
     seconds = sum(trial.estimated_seconds for trial in runs)
-    source = "from finished trials" if plan.measured else "a rough guess until trials of each kind have finished"
+    source = "from finished trials" if plan.measured else "a rough guess until a trial of each kind has finished"
     text += f", {sum(trial.epochs_left for trial in runs)} epochs, about {duration(seconds)} one after another"
     if at_once is not None and at_once > 1:
         longest = max(_chain_seconds(runs))
@@ -97,7 +96,7 @@ def total_line(plan: Plan, at_once: int | None) -> str:
 
 
 def _without_data(plan: Plan) -> str:
-    """Return how much waits for its data; nothing where all are there."""
+    """Return how many trials lack their data; an empty text without any."""
     trials = plan.without_data()
     if not trials:
         return ""
@@ -105,25 +104,25 @@ def _without_data(plan: Plan) -> str:
     return f"{len(trials)} without their data (about {duration(seconds)} one after another), "
 
 
-def status_lines(plan: Plan, store: Store, driver: Sequence[str] = ()) -> list[str]:
-    """Return how far each row is, and who works on it (``status.driver_lines``)."""
+def status_lines(plan: Plan, store: Store, driver: Sequence[str]) -> list[str]:
+    """Return the progress of each row, after the lines about the driver (``driver_lines``)."""
     cells = [("row", "seeds done", "state", "accuracy %", "now")]
     for row in _in_place(plan):
         if isinstance(row, Row):
-            cells.append((f"{row.table}/{row.id}", "", not_reproducible_text(row), "", ""))
+            cells.append((f"{row.table}/{row.id}", "", _not_reproducible(row), "", ""))
             continue
-        trials = plan.of(row)
+        trials = plan.trials_of(row)
         done = [trial.stored.record for trial in trials if trial.state == "done"]
         scores = [100 * record.last.test_accuracy for record in done if record is not None and record.last is not None]
         mean = f"{sum(scores) / len(scores):.2f}" if scores else ""
         now = ", ".join(text for trial in trials if (text := _progress(trial, store)))
         cells.append((row.name, f"{len(done)}/{len(trials)}", _counts(trials), mean, now))
-    who, *more = driver or ["no driver is at work on this folder"]
+    who, *more = driver
     return [f"scale {plan.scale}; {who}", *more, *columns(cells), *_details(plan.trials)]
 
 
 def _in_place(plan: Plan) -> list[PlannedRow | Row]:
-    """Return the planned rows, each row that cannot be trained in its place of the table, or at the end."""
+    """Return the planned rows, with each row that is not reproducible in its place of the table, or at the end."""
     waiting = list(plan.not_reproducible)
     placed: list[PlannedRow | Row] = []
     for planned in plan.rows:
@@ -139,7 +138,7 @@ def _in_place(plan: Plan) -> list[PlannedRow | Row]:
 
 
 def _chain_seconds(runs: Sequence[PlannedTrial]) -> list[float]:
-    """Return each trial's time with that of all trials that it waits for."""
+    """Return the seconds of each trial and of all trials that it waits for."""
     by_id = {trial.spec.trial_id: trial for trial in runs}
 
     def chain(trial: PlannedTrial) -> float:
@@ -150,23 +149,23 @@ def _chain_seconds(runs: Sequence[PlannedTrial]) -> list[float]:
 
 
 def _chains(plan: Plan) -> list[str]:
-    """Return a line for each row that starts from another one's trials, and for each that is there for others only."""
+    """Return a line for each row that starts from another row's trials, and for each row that others require."""
     running = {trial.spec.trial_id for trial in plan.to_run()}
     lines = []
     for row in plan.rows:
-        trials = plan.of(row)
-        pulling = list(dict.fromkeys(name for trial in trials for name in trial.pulled_by))
-        if pulling:
-            seeds = ", ".join(str(trial.spec.seed) for trial in trials if trial.pulled_by)
-            lines.append(f"  {row.name} seed {seeds}: pulled in by {', '.join(pulling)}")
+        trials = plan.trials_of(row)
+        requiring = list(dict.fromkeys(name for trial in trials for name in trial.required_by))
+        if requiring:
+            seeds = ", ".join(str(trial.spec.seed) for trial in trials if trial.required_by)
+            lines.append(f"  {row.name} seed {seeds}: required by {', '.join(requiring)}")
         if row.parent is not None:
             states: dict[str, list[str]] = {}
             for trial in trials:
-                if trial.runs:
+                if trial.will_run:
                     text = "is trained first" if trial.spec.parent_id in running else "is done"
                     states.setdefault(text, []).append(str(trial.spec.seed))
-            told = "; ".join(f"seed {', '.join(seeds)} {text}" for text, seeds in states.items())
-            lines.append(f"  {row.name} needs {row.parent.name}" + (f": {told}" if told else ""))
+            when = "; ".join(f"seed {', '.join(seeds)} {text}" for text, seeds in states.items())
+            lines.append(f"  {row.name} needs {row.parent.name}" + (f": {when}" if when else ""))
     return lines
 
 
@@ -176,13 +175,11 @@ def _counts(trials: Iterable[PlannedTrial]) -> str:
 
 
 def _details(trials: Sequence[PlannedTrial]) -> list[str]:
-    """Return a line for each thing worth saying, once for all the seeds it is said of."""
+    """Return a line for each trial's detail, one for all seeds that share it."""
     seeds: dict[tuple[str, str, str], list[int]] = {}
     for trial in trials:
         if trial.detail:
-            seeds.setdefault((f"{trial.spec.table}/{trial.spec.row}", trial.state, trial.detail), []).append(
-                trial.spec.seed
-            )
+            seeds.setdefault((trial.spec.row_name, trial.state, trial.detail), []).append(trial.spec.seed)
     missing = {detail for _, state, detail in seeds if state == "data missing"}
     lines = [
         f"  {name} seed {', '.join(map(str, which))}: {detail if state == 'blocked' else f'{state}: {detail}'}"

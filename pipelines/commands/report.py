@@ -1,4 +1,4 @@
-"""How a run of the command ends: the report, a few lines, and the exit code."""
+"""The end of a command: the report, a few lines, and the exit code."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def write_report(
     tables: dict[str, Table],
     store: Store,
     options: Options,
-    words: Sequence[str],
+    argv: Sequence[str],
 ) -> None:
     """Write the report of the rows.
 
     Raises:
-        UserError: if there are no results, or no report can be written there.
+        UserError: if there are no results, or the report cannot be written.
     """
     from pipelines.counts import report_costs
     from reports import build_report
@@ -38,7 +38,7 @@ def write_report(
     if not options.results_dir.is_dir():
         raise UserError(f"there is no results folder {options.results_dir}; train first, or give --results-dir")
     costs = report_costs(tables, rows, store, say)
-    command = shlex.join(["python", COMMAND, *words])
+    command = shlex.join(["python", COMMAND, *argv])
     others = leftover_entries(find_leftovers(store, tables, plan, whole_tables=True))
     try:
         paths = build_report(
@@ -49,16 +49,16 @@ def write_report(
     say(f"report: {_short(paths.markdown)}")
 
 
-def publish(home: ResultsBackend) -> None:
-    """Bring a report home that was asked for by itself; who may only read there has it here all the same."""
+def publish(backend: ResultsBackend) -> None:
+    """Upload the report of ``--report-only``; without the right to write, it is on this machine only."""
     try:
-        home.publish()
+        backend.publish()
     except UserError as error:
-        say(f"warning: the report is not in {home} ({error})")
+        say(f"warning: the report is not in {backend} ({error})")
 
 
 def finish(plan: Plan, options: Options) -> int:
-    """Say how it ended and return the exit code."""
+    """Print the outcome and return the exit code."""
     failed = [trial for trial in plan.trials if trial.state == "failed"]
     missing = [trial for trial in plan.trials if trial.state not in ("done", "failed")]
     for trial in failed[:_MOST_FAILURES]:
@@ -69,7 +69,7 @@ def finish(plan: Plan, options: Options) -> int:
     done = len(plan.trials) - len(failed) - len(missing)
     without_data = len(plan.without_data())
     counts = [f"{len(blocked)} of them blocked"] if blocked else []
-    counts += [f"{without_data} of them for want of data"] if without_data else []
+    counts += [f"{without_data} of them without data"] if without_data else []
     of_these = f" ({', '.join(counts)})" if counts else ""
     say(f"{done} of {len(plan.trials)} trials done, {len(failed)} failed, {len(missing)} missing{of_these}")
     if failed or blocked:
@@ -83,8 +83,8 @@ def finish(plan: Plan, options: Options) -> int:
 def server_command(database: Path) -> str:
     """Return the command that shows a tracker's runs.
 
-    Given an address with quotes, MLflow's server makes folders of the name with its quotes; started beside the file it
-    needs none.
+    MLflow's server mishandles a quoted address: it makes folders named with the quotes. Started beside the file, it
+    needs no quotes.
     """
     uri, plain = sqlite_uri(database), f"sqlite:///{database.absolute()}"
     start = f"--backend-store-uri {shlex.quote(uri if uri == plain else f'sqlite:///{database.name}')}"

@@ -1,4 +1,4 @@
-"""Command lines to print: to make a row again, to go on after Ctrl-C, to look at a run and to end it."""
+"""Command lines to print: to reproduce a row, to resume after Ctrl-C, to see a run's progress and to stop it."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from tune_configs import Scale
 def row_command(
     row: PlannedRow, seeds: Sequence[int], scale: Scale, data_dir: str | None = None, download: bool = False
 ) -> str:
-    """Return the command that trains one row again with these seeds."""
-    words = ["python", COMMAND, "--scale", scale, "--only", f"{row.table.id}/{row.row.id}"]
-    words += ["--seeds", seeds_text(seeds)]
+    """Return the command that reproduces one row with these seeds."""
+    command = ["python", COMMAND, "--scale", scale, "--only", f"{row.table.id}/{row.row.id}"]
+    command += ["--seeds", seeds_text(seeds)]
     for setting in split_variant(row.id)[1]:
-        words += ["--set", setting]
-    if row.recipe.data.dataset != "digits":  # which needs no folder
-        words += ["--data-dir", str(data_dir)] if data_dir else []
-        words += ["--download"] if download else []
-    return shlex.join(words)
+        command += ["--set", setting]
+    if row.recipe.data.dataset != "digits":  # digits need no folder
+        command += ["--data-dir", str(data_dir)] if data_dir else []
+        command += ["--download"] if download else []
+    return shlex.join(command)
 
 
 def resume_command(argv: Sequence[str]) -> str:
-    """Return the command that goes on with an interrupted run.
+    """Return the command that resumes an interrupted run.
 
-    ``--mode force`` is left out: what it set aside is gone from its place, and what it trained since is kept.
+    ``--mode force`` is left out: its old results are set aside already, and what it trained since is kept.
     """
     return shlex.join(["python", COMMAND, *_without_force(argv)])
 
 
 def status_command(argv: Sequence[str]) -> str:
-    """Return the command that says how far the trials of a command are."""
+    """Return the command that shows the progress of a command's trials."""
     return shlex.join(["python", COMMAND, *(word for word in _without_force(argv) if word != "--detach"), "--status"])
 
 
 def stop_command(results: str) -> str:
-    """Return the command that ends the run at work on the results, a folder or its URI."""
+    """Return the command that stops the run that uses the results, a folder or its URI."""
     return shlex.join(["python", COMMAND, "--stop", "--results-dir", results])
 
 

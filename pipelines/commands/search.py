@@ -29,7 +29,7 @@ from pipelines.hpo import (
     tracker_rows,
     write_found,
 )
-from pipelines.plan import DeviceChoice, Placement, gpus_of, read_data, settle_device
+from pipelines.plan import DeviceChoice, Placement, choose_device, gpus_of, read_data
 from pipelines.store import Store
 from pipelines.trial import TRAIN
 from tune_configs import load_tables
@@ -180,7 +180,7 @@ def _track(search: Search, options: SearchOptions, command: str) -> None:
 
 def _placement(options: SearchOptions) -> Placement:
     cluster = options.cluster is not None
-    device = settle_device(options.device, cluster=cluster, trials_per_gpu=None, planning=options.plan)
+    device = choose_device(options.device, cluster=cluster, trials_per_gpu=None, planning=options.plan)
     return Placement(
         device=device,
         gpus_here=gpus_of(device, cluster=cluster),

@@ -25,7 +25,7 @@ from tune_configs import SCALES, load_tables
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 in step, 1 the tracker failed half-way, 2 the user's mistake."""
+    """Run the command and return its exit code: 0 up to date, 1 the tracker failed half-way, 2 the user's mistake."""
     return run(_run, argv, "stopped; the same command continues")
 
 
@@ -70,8 +70,8 @@ def sync_all(place: Path | str, tracking_uri: str | None) -> int:
         tracker = Tracker(tracking_uri, home.results_dir)
         begun = time.monotonic()
         outcome = tracker.sync(rows)
-        told = {text.partition(": ")[0] for text in outcome.skipped}
-        outcome.skipped += [f"{name}: its record cannot be read" for name in unread_trials(store) if name not in told]
+        named = {text.partition(": ")[0] for text in outcome.skipped}
+        outcome.skipped += [f"{name}: its record cannot be read" for name in unread_trials(store) if name not in named]
     if outcome.error is not None:
         print(f"error: {tracker}: {outcome.error}; the same command continues", file=sys.stderr)
         return NOT_ALL_DONE

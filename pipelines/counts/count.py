@@ -58,10 +58,10 @@ class _Network:
     def _counts(self, wiring: WiringConfig) -> RowCounts:
         slots = settle(wiring, [graph.slots for graph in self._graphs])
         at_start, edges = (None, None) if wiring.needs_parent else self._at_start(wiring, slots)
-        if wiring.trained_edges or wiring.budget is not None:
+        if wiring.edges_learned or wiring.budget is not None:
             edges = _last_edges(wiring, slots)
         nothing_dead = None if edges is None else self._nothing_dead(edges)
-        if nothing_dead is not None and not wiring.settled_layers:  # the total is known, and with it the parameters
+        if nothing_dead is not None and not wiring.fixed_layer_sizes:  # the total is known, and with it the parameters
             nothing_dead = nothing_dead.model_copy(update={"macs": None})
         return RowCounts(nothing_dead=nothing_dead, at_start=at_start)
 
@@ -69,7 +69,7 @@ class _Network:
         """Count the edges that the rule begins with; also return how many each graph has."""
         rules = [build_rule(wiring, one, SEED, graph.name) for graph, one in zip(self._graphs, slots, strict=True)]
         promised = [rule.promised_edges for rule in rules]
-        if self._config.counts_suffice and None not in promised:
+        if self._config.cost_needs_counts_only and None not in promised:
             edges = tuple(one for one in promised if one is not None)
             return self._nothing_dead(edges), edges
         masks = {graph.name: _first_edges(graph, rule) for graph, rule in zip(self._graphs, rules, strict=True)}
@@ -78,14 +78,14 @@ class _Network:
     def _nothing_dead(self, edges: tuple[int, ...]) -> Count:
         """Count so many edges of each graph, none of them dead."""
         if edges not in self._by_edges:
-            mask_of = _any_mask if self._config.counts_suffice else alive_mask
+            mask_of = _any_mask if self._config.cost_needs_counts_only else alive_mask
             chosen = zip(self._graphs, edges, strict=True)
             self._by_edges[edges] = self._count({graph.name: mask_of(graph.slots, kept) for graph, kept in chosen})
         return self._by_edges[edges]
 
     def _count(self, masks: dict[str, Tensor]) -> Count:
         cost = self._network.cost(masks)
-        parameters = cost.parameters_with_norm if self._config.norms_counted else cost.parameters
+        parameters = cost.parameters_with_norm if self._config.cost_includes_norms else cost.parameters
         known = cost.applications > 0  # a solver's steps are counted while it solves
         return Count(parameters=parameters, macs=cost.macs if known else None)
 
@@ -99,7 +99,7 @@ def _any_mask(slots: Slots, edges: int) -> Tensor:
 def _first_edges(graph: Graph, rule: WiringRule) -> Tensor:
     """Return the edges that the rule begins with."""
     weight = nn.Parameter(graph.module.get_parameter(graph.weight_name).clone())  # a rule may change the weight
-    rule.adopt(weight)
+    rule.on_attach(weight)
     return rule.edges(weight)
 
 

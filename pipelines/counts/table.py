@@ -81,8 +81,8 @@ def trained_costs(store: Store) -> dict[tuple[str, str, str], list[Cost]]:
 
 def _line(row: Row, counts: RowCounts | None, trained: Sequence[Cost]) -> CostLine:
     recipe = row.recipes.get("paper")
-    moves = recipe is not None and recipe.wiring.trained_edges
-    with_norms = recipe is not None and recipe.network.norms_counted
+    moves = recipe is not None and recipe.wiring.edges_learned
+    with_norms = recipe is not None and recipe.network.cost_includes_norms
     parameters = [float(one.parameters_with_norm if with_norms else one.parameters) for one in trained]
     at_start = counts.at_start if counts is not None else None
     nothing_dead = counts.nothing_dead if counts is not None else None

@@ -1,10 +1,10 @@
-"""``--detach``: the command goes on as a session of its own, which outlives the terminal.
+"""``--detach``: the command trains in a session of its own, which outlives the terminal.
 
-The command starts itself once more and watches until training has begun, passing on what the other one says, word for
-word and on the same streams: a mistake looks as it does without ``--detach``, exit code included. From then on the
-other one writes to ``driver.log`` in the results folder, beginning with what it has said so far.
+The command starts itself again as a second process and waits until that one trains, relaying its output unchanged on
+the same streams: a mistake looks as it does without ``--detach``, exit code included. From then on the second process
+writes to ``driver.log`` in the results folder, beginning with its output so far.
 
-Until then it writes to two files without names, not to pipes: it must not end because nobody reads them any more.
+Until then it writes to two unnamed files, not to pipes, which would end it once the first process is gone.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from dnw_core.errors import UserError
 from pipelines.store import LOG_FILE
 
 VARIABLE = "DNW_DETACHED"
-"""In the environment of a command that was detached: the descriptor by which it says that it trains."""
+"""In the environment of the second process: the descriptor on which it reports that it trains."""
 
 _BEGUN = b"begun"
 _POLL_SECONDS = 0.1
 
 
 def start_detached(command: Sequence[str]) -> tuple[int, int | None]:
-    """Start the command as a session of its own and wait until it trains or has ended.
+    """Start the command in a session of its own and wait until it trains or has ended.
 
     Args:
-        command: program and arguments; it calls ``Detached.from_environment`` and says when it has begun.
+        command: program and arguments; it calls ``Detached.from_environment`` and ``Detached.begin``.
 
     Returns:
-        Its process id; and its exit code, None if it goes on training.
+        Its process id; and its exit code, None if it is training.
 
     Raises:
-        KeyboardInterrupt: after the command has ended, since it was passed on.
+        KeyboardInterrupt: once the command has ended, too.
     """
     reader, writer = os.pipe()
     with tempfile.TemporaryFile(buffering=0) as out, tempfile.TemporaryFile(buffering=0) as err:
@@ -72,7 +72,7 @@ def start_detached(command: Sequence[str]) -> tuple[int, int | None]:
 
 
 def _watch(reader: int, relays: Sequence[_Relay]) -> bool:
-    """Return whether it has begun; False if it ended before."""
+    """Return whether the command began to train; False if it ended before."""
     while True:
         ready, _, _ = select.select([reader], [], [], _POLL_SECONDS)
         for relay in relays:
@@ -82,7 +82,7 @@ def _watch(reader: int, relays: Sequence[_Relay]) -> bool:
 
 
 class _Relay:
-    """Passes on what another process writes to a file."""
+    """Copies to a stream what another process writes to a file."""
 
     def __init__(self, source: BinaryIO, target: BinaryIO) -> None:
         self._source = source
@@ -90,34 +90,34 @@ class _Relay:
         self._passed = 0
 
     def pass_on(self) -> None:
-        """Pass on what is new."""
-        # by its place, not by reading on: the writer shares the descriptor's own
+        """Copy what is new."""
+        # by position: the writer shares the descriptor's offset
         while new := os.pread(self._source.fileno(), 1 << 16, self._passed):
             self._passed += len(new)
-            with contextlib.suppress(OSError):  # nobody reads any more; the run goes on
+            with contextlib.suppress(OSError):  # nobody reads any more; the run continues
                 self._target.write(new)
                 self._target.flush()
 
 
 class Detached:
-    """The other side: the command that was detached."""
+    """The second process's side."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     @classmethod
     def from_environment(cls, variables: MutableMapping[str, str]) -> Detached | None:
-        """Return this process's own, and hide it from the processes it starts; None if it was not detached."""
+        """Return that of this process, and hide it from its children; None if this process was not detached."""
         text = variables.pop(VARIABLE, "")
         if not text.isdigit():
             return None
         os.set_inheritable(int(text), False)
-        # a shell's background job ignores SIGINT, by which --stop asks
+        # a shell's background job ignores SIGINT, which --stop relies on
         signal.signal(signal.SIGINT, signal.default_int_handler)
         return cls(int(text))
 
-    def begin(self, results_dir: Path, words: Sequence[str]) -> None:
-        """Go on in the log of the results folder, and tell the process that started this one.
+    def begin(self, results_dir: Path, command: Sequence[str]) -> None:
+        """Continue in the log of the results folder, and tell the first process.
 
         Raises:
             UserError: if the log cannot be written.
@@ -130,7 +130,7 @@ class Detached:
         sys.stdout.flush()
         sys.stderr.flush()
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        os.write(log, f"\n{now} process {os.getpid()}: {shlex.join(words)}\n".encode())
+        os.write(log, f"\n{now} process {os.getpid()}: {shlex.join(command)}\n".encode())
         for stream in (1, 2):
             os.write(log, _content(stream))
             os.dup2(log, stream)

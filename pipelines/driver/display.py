@@ -1,4 +1,4 @@
-"""Showing a run: a table that lives in the terminal, or plain lines where the output is no terminal."""
+"""Showing a run: a live table in the terminal, or plain lines where the output is not a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import sys
 import threading
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Self
+
+from typing_extensions import override
 
 from pipelines.driver.progress import Progress, TrialProgress
 from pipelines.text import duration
@@ -15,87 +17,61 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Raised = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
-Show = Literal["auto", "live", "plain", "none"]
 _LINE_SECONDS = 30.0
 
 
-class Display(Protocol):
-    """What the scheduler tells whoever watches. Entered for the length of a run."""
+class Display:
+    """What the scheduler reports a run to; shows nothing but notes. Entered for the length of the run."""
 
-    def __enter__(self) -> Display: ...
-
-    def __exit__(self, *error: *Raised) -> None: ...
-
-    def note(self, text: str) -> None:
-        """Say one line that stays."""
-
-    def ended(self, trial: TrialProgress) -> None:
-        """Say that a trial has ended."""
-
-    def tick(self) -> None:
-        """Called often while the run lasts."""
-
-
-def make_display(progress: Progress, show: Show = "auto") -> Display:
-    """Return the display: ``auto`` is the live table in a terminal and plain lines elsewhere."""
-    if show == "none":
-        return Silent()
-    if show == "live" or (show == "auto" and sys.stdout.isatty()):
-        return LiveTable(progress)
-    return PlainLines(progress)
-
-
-class Silent:
-    """Shows nothing but what must be said."""
-
-    def __enter__(self) -> Silent:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: *Raised) -> None:
         pass
 
     def note(self, text: str) -> None:
-        """Say one line, on standard error."""
-        print(text, file=sys.stderr, flush=True)
-
-    def ended(self, trial: TrialProgress) -> None:
-        """Say nothing."""
-
-    def tick(self) -> None:
-        """Do nothing."""
-
-
-class PlainLines(Silent):
-    """One line for each trial that ends, and every half minute one for those that run."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._said = time.monotonic()
-
-    def note(self, text: str) -> None:
-        """Say one line."""
+        """Print one line that stays."""
         print(text, flush=True)
 
     def ended(self, trial: TrialProgress) -> None:
-        """Say how the trial ended."""
-        print(describe_end(self._progress, trial), flush=True)
-        self._said = time.monotonic()
+        """Report that a trial has ended."""
 
     def tick(self) -> None:
-        """Say what runs, if nothing was said for half a minute."""
-        if time.monotonic() - self._said < _LINE_SECONDS:
+        """Called often while the run lasts."""
+
+
+def make_display(progress: Progress) -> Display:
+    """Return the live table in a terminal and plain lines elsewhere."""
+    return LiveTable(progress) if sys.stdout.isatty() else PlainLines(progress)
+
+
+class PlainLines(Display):
+    """One line for each trial that ends, and one every half minute for those that run."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._last = time.monotonic()
+
+    @override
+    def ended(self, trial: TrialProgress) -> None:
+        self.note(describe_end(self._progress, trial))
+        self._last = time.monotonic()
+
+    @override
+    def tick(self) -> None:
+        if time.monotonic() - self._last < _LINE_SECONDS:
             return
-        self._said = time.monotonic()
+        self._last = time.monotonic()
         running = ", ".join(describe_running(trial) for trial in self._progress.running())
         left = duration(self._progress.seconds_left())
         waiting = self._progress.waiting_for_parents()
-        text = f"running: {running}" if running else no_machine(self._progress)
-        text += f"; {waiting} wait for what they start from" if waiting else ""
-        print(f"{text}; about {left} left" if left else text, flush=True)
+        text = f"running: {running}" if running else idle_line(self._progress)
+        text += f"; {waiting} waiting for a parent trial" if waiting else ""
+        self.note(f"{text}; about {left} left" if left else text)
 
 
-class LiveTable:
-    """A table in place: rows, seeds done, epoch, accuracy, time left. What is said stays above it."""
+class LiveTable(Display):
+    """A table that updates in place: rows, seeds done, epoch, accuracy, work left. Notes stay above it."""
 
     def __init__(self, progress: Progress) -> None:
         from rich.console import Console
@@ -103,28 +79,27 @@ class LiveTable:
 
         self._progress = progress
         self._console = Console()
-        self._ran = progress.started  # when a trial was last seen at work
+        self._ran = progress.started  # when a trial was last seen running
         self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=4)
         self._lock = threading.Lock()
 
-    def __enter__(self) -> LiveTable:
+    @override
+    def __enter__(self) -> Self:
         self._live.__enter__()
         return self
 
+    @override
     def __exit__(self, *error: *Raised) -> None:
         self._live.__exit__(*error)
 
+    @override
     def note(self, text: str) -> None:
-        """Say one line above the table."""
         self._console.print(text, markup=False, highlight=False)
 
+    @override
     def ended(self, trial: TrialProgress) -> None:
-        """Say a failure and what it blocks; a success shows in the table."""
-        if trial.state in ("failed", "blocked"):
+        if trial.state in ("failed", "blocked"):  # a success shows in the table
             self.note(describe_end(self._progress, trial))
-
-    def tick(self) -> None:
-        """Do nothing: the table refreshes itself."""
 
     def _render(self) -> Table:
         from rich.markup import escape
@@ -138,17 +113,17 @@ class LiveTable:
         if progress.running():
             self._ran = time.monotonic()
         elif time.monotonic() - self._ran > _LINE_SECONDS and progress.count("waiting"):
-            title += f", {no_machine(progress)}"
+            title += f", {idle_line(progress)}"
         table = Table(title=title, title_justify="left", title_style="bold")
         for name, side in (("row", "left"), ("seeds", "right"), ("running", "right"), ("epoch", "right")):
             table.add_column(name, justify="right" if side == "right" else "left", no_wrap=True)
         table.add_column("accuracy %", justify="right", no_wrap=True)
         table.add_column("work left", justify="right", no_wrap=True)
         rows = progress.rows()
-        # what does not fit on the screen would make the table jump: rows in work come first then
-        room = max(3, self._console.height - 6)
-        if len(rows) > room:
-            rows = sorted(rows, key=lambda row: (not row.running, row.done == row.planned))[:room]
+        # a table longer than the screen would jump: it shows running rows first, then unfinished ones
+        fitting = max(3, self._console.height - 6)
+        if len(rows) > fitting:
+            rows = sorted(rows, key=lambda row: (not row.running, row.done == row.planned))[:fitting]
         for row in rows:
             failed = f" [red]{row.failed} failed[/red]" if row.failed else ""
             failed += f" [red]{row.blocked} blocked[/red]" if row.blocked else ""
@@ -165,23 +140,23 @@ class LiveTable:
         return table
 
 
-def no_machine(progress: Progress) -> str:
-    """Return what is to be said while no trial runs: Ray has no room for any, and may get some."""
+def idle_line(progress: Progress) -> str:
+    """Return the line to show while no trial runs: no machine has space for one yet."""
     waiting = progress.count("waiting") - progress.waiting_for_parents()
-    return "no trial runs" + (f": {waiting} wait{'s' if waiting == 1 else ''} for a machine" if waiting else "")
+    return "no trial is running" + (f": {waiting} waiting for a machine" if waiting else "")
 
 
 def describe_running(trial: TrialProgress) -> str:
-    """Return ``tiny/static-dnw seed 0 epoch 3/8``, with the accuracy when there is one."""
+    """Return ``tiny/static-dnw seed 0 epoch 3/8``, with the accuracy once there is one."""
     accuracy = "" if trial.accuracy is None else f" {100 * trial.accuracy:.2f} %"
     epoch = f"{trial.epoch}/{trial.spec.recipe.epochs}"
-    return f"{trial.spec.table}/{trial.spec.row} seed {trial.spec.seed} epoch {epoch}{accuracy}"
+    return f"{trial.spec.row_name} seed {trial.spec.seed} epoch {epoch}{accuracy}"
 
 
 def describe_end(progress: Progress, trial: TrialProgress) -> str:
     """Return the line about a trial that ended."""
     ended = sum(progress.count(state) for state in ("done", "failed", "blocked"))
-    name = f"[{ended}/{len(progress.trials)}] {trial.spec.table}/{trial.spec.row} seed {trial.spec.seed}"
+    name = f"[{ended}/{len(progress.trials)}] {trial.spec.row_name} seed {trial.spec.seed}"
     if trial.state == "failed":
         return f"{name} FAILED: {trial.reason}"
     if trial.state == "blocked":

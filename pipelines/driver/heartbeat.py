@@ -1,7 +1,7 @@
-"""The driver's sign of life: a thread writes ``driver.json`` every ten seconds, and hears who asks it to stop.
+"""The driver's heartbeat: a thread writes ``driver.json`` every ten seconds and watches for a request to stop.
 
-Where it is at work and how far is read by ``--status`` (``status.py``) on any machine that sees the results folder. A
-request to stop comes by the same way (``stop_command.py``) and is passed on as the SIGINT of a Ctrl-C: so it means the
+``--status`` (``status.py``) reads where the driver runs and its progress, on any machine that sees the results folder.
+A request to stop comes the same way (``stop_command.py``) and is passed on as the SIGINT of a Ctrl-C, so both mean the
 same in every phase of a run. Nothing here can fail a run, and no clock decides anything.
 """
 
@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,29 +27,29 @@ from dnw_core.record import PROGRESS_FILE
 from pipelines.driver.heartbeat_record import (
     BEAT_SECONDS,
     LONGEST,
+    DriverState,
     Heartbeat,
     RunningTrial,
-    State,
     kernel_name,
     lock_name,
 )
 from pipelines.driver.progress import Progress, TrialProgress
 from pipelines.store import HEARTBEAT_FILE, STOP_FILE, trial_folder, work_folder
 
-_LOOK_SECONDS = 1.0  # between two looks for a request to stop
+_POLL_SECONDS = 1.0  # between two checks for a request to stop
 _JOIN_SECONDS = 5.0
 
 
 class HeartbeatWriter:
-    """Writes a driver's heartbeats; made by ``beating``.
+    """Writes the driver's heartbeats for the block; an exception is recorded as a stop, with its reason.
 
     Args:
         results_dir: the results folder, whose lock the caller holds.
-        command: that goes on with the run.
-        cluster: address of the Ray cluster, empty on this machine alone.
+        command: resumes the run.
+        cluster: address of the Ray cluster; None on this machine alone.
     """
 
-    def __init__(self, results_dir: Path, command: str, cluster: str) -> None:
+    def __init__(self, results_dir: Path, command: str, cluster: str | None = None) -> None:
         self._results_dir = results_dir
         self._first = Heartbeat(
             run=uuid.uuid4().hex,
@@ -61,142 +61,118 @@ class HeartbeatWriter:
             written=_now(),
             beat=0,
             command=command[:LONGEST],
-            cluster=cluster,
+            cluster=cluster or "",
             job=job_name(os.environ),
             state="at work",
         )
         self._writing = threading.Lock()
         self._progress: Progress | None = None
-        self._signs: dict[str, _Signs] = {}
+        self._contacts: dict[str, _Contact] = {}
         self._beat = 0
-        self._interrupted = False
-        self._reason = ""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
+    def __enter__(self) -> HeartbeatWriter:
+        self._forget_requests()  # meant for an earlier driver
+        self._write("at work")
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._ended.set()
+        self._thread.join(_JOIN_SECONDS)
+        self._forget_requests()
+        failed = isinstance(error, Exception)  # not by Ctrl-C
+        reason = " ".join(str(error).split()) or type(error).__name__ if failed else ""
+        self._write("ended" if error is None else "stopped", reason[:LONGEST])
+
     def watch(self, progress: Progress) -> None:
-        """Tell of this run's trials from now on."""
+        """Report this run's trials from now on."""
         self._progress = progress
         self._write("at work")
 
-    def interrupted(self, reason: str = "") -> None:
-        """Note that the run ends before all was done: it was asked to, or for the reason given."""
-        self._interrupted = True
-        self._reason = reason[:LONGEST]
-
-    def start(self) -> None:
-        """Say that the driver is at work, and go on saying it."""
-        with contextlib.suppress(OSError):
-            (self._results_dir / STOP_FILE).unlink(missing_ok=True)  # meant for a driver that is gone
-        self._write("at work")
-        self._thread.start()
-
-    def end(self) -> None:
-        """Say how it ended, and nothing more."""
-        self._ended.set()
-        self._thread.join(_JOIN_SECONDS)
-        with contextlib.suppress(OSError):
-            (self._results_dir / STOP_FILE).unlink(missing_ok=True)
-        self._write("stopped" if self._interrupted else "ended")
-
     def _run(self) -> None:
-        said = time.monotonic()
-        told = False
-        while not self._ended.wait(_LOOK_SECONDS):
-            if not told and self._asked_to_stop() and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-                told = True
+        last = time.monotonic()
+        interrupted = False
+        while not self._ended.wait(_POLL_SECONDS):
+            if not interrupted and self._stop_requested() and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+                interrupted = True
                 os.kill(os.getpid(), signal.SIGINT)
-            if time.monotonic() - said >= BEAT_SECONDS:
-                said = time.monotonic()
+            if time.monotonic() - last >= BEAT_SECONDS:
+                last = time.monotonic()
                 self._write("at work")
 
-    def _asked_to_stop(self) -> bool:
-        """Whether somebody asked this very driver: a request for an earlier one may still lie there."""
+    def _stop_requested(self) -> bool:
+        """Whether this very driver was asked to stop: a request for an earlier one may be left over."""
         values = read_json(self._results_dir / STOP_FILE)
         return isinstance(values, dict) and values.get("run") == self._first.run
 
-    def _write(self, state: State) -> None:
-        # a full disk, a shared one that is away, a link in the way: the next one may get through
+    def _forget_requests(self) -> None:
+        with contextlib.suppress(OSError):
+            (self._results_dir / STOP_FILE).unlink(missing_ok=True)
+
+    def _write(self, state: DriverState, reason: str = "") -> None:
+        # a full disk, a shared folder that is away, a link in its place: the next heartbeat may get through
         with self._writing, contextlib.suppress(OSError, UserError):
             self._beat += 1
-            values: dict[str, Any] = {"state": state, "beat": self._beat, "written": _now(), "reason": self._reason}
+            values: dict[str, Any] = {"state": state, "beat": self._beat, "written": _now(), "reason": reason}
             if self._progress is not None:
-                values |= self._of(self._progress, state)
+                values |= self._describe(self._progress, state)
             text = json.dumps(self._first.model_dump() | values, indent=1)
             write_text(self._results_dir / HEARTBEAT_FILE, text + "\n")
 
-    def _of(self, progress: Progress, state: State) -> dict[str, Any]:
-        counts = dict(Counter(trial.state for trial in list(progress.trials.values())))
+    def _describe(self, progress: Progress, state: DriverState) -> dict[str, Any]:
         running = progress.running() if state == "at work" else []
-        signs = {trial.spec.trial_id: self._signs_of(trial) for trial in running}
-        self._signs = signs
+        self._contacts = {trial.spec.trial_id: self._contact(trial) for trial in running}
         return {
-            "counts": counts,
-            "running": [_describe(trial, signs[trial.spec.trial_id]) for trial in running],
+            "counts": dict(Counter(trial.state for trial in list(progress.trials.values()))),
+            "running": [_describe(trial, self._contacts[trial.spec.trial_id]) for trial in running],
             "seconds_left": progress.seconds_left() if running else None,
         }
 
-    def _signs_of(self, trial: TrialProgress) -> _Signs:
-        signs = self._signs.get(trial.spec.trial_id)
-        if signs is None or signs.started != trial.started:
-            signs = _Signs(trial.started, trial.epoch)
+    def _contact(self, trial: TrialProgress) -> _Contact:
+        contact = self._contacts.get(trial.spec.trial_id)
+        if contact is None or contact.started != trial.started:
+            contact = _Contact(trial.started, trial.epoch)
         folder = work_folder(trial_folder(self._results_dir, trial.spec))
-        signs.look(trial, read_json(folder / PROGRESS_FILE))
-        return signs
+        contact.update(trial, read_json(folder / PROGRESS_FILE))
+        return contact
 
 
-class _Signs:
-    """What is heard of one trial since it got its process: a file that changes, or an epoch that is reported."""
+class _Contact:
+    """When a trial last reported since its process started: its progress file changed, or it finished an epoch."""
 
     def __init__(self, started: float, epoch: int) -> None:
-        self.started = self.heard = started
+        self.started = self.reported = started
         self.host = ""
         self._epoch = epoch
-        self._said: object = ...
+        self._last: object = ...  # the progress file's content
 
-    def look(self, trial: TrialProgress, said: object) -> None:
-        """Note whether the trial has said something new; what lay there before may be of another process."""
-        changed = self._said is not ... and said != self._said
-        self._said = said
-        if changed and isinstance(said, dict):
-            self.host = str(said.get("host", ""))[:200]
+    def update(self, trial: TrialProgress, content: object) -> None:
+        """Note whether the trial has reported; the first content may be that of an earlier process."""
+        changed = self._last is not ... and content != self._last
+        self._last = content
+        if changed and isinstance(content, dict):
+            self.host = str(content.get("host", ""))[:200]
         if changed or trial.epoch != self._epoch:
             self._epoch = trial.epoch
-            self.heard = time.monotonic()
+            self.reported = time.monotonic()
 
 
-def _describe(trial: TrialProgress, signs: _Signs) -> dict[str, Any]:
-    said = RunningTrial(
+def _describe(trial: TrialProgress, contact: _Contact) -> dict[str, Any]:
+    return RunningTrial(
         table=trial.spec.table,
         row=trial.spec.row,
         seed=trial.spec.seed,
         epoch=trial.epoch,
         epochs=trial.spec.recipe.epochs,
-        host=signs.host,
-        silent_seconds=max(0.0, time.monotonic() - signs.heard),
-    )
-    return said.model_dump()
-
-
-@contextlib.contextmanager
-def beating(results_dir: Path, command: str, cluster: str | None = None) -> Iterator[HeartbeatWriter]:
-    """Let the driver be seen to live for the block; an exception is a stop and why. The caller holds the lock."""
-    heart = HeartbeatWriter(results_dir, command, cluster or "")
-    heart.start()
-    try:
-        yield heart
-    except Exception as error:
-        heart.interrupted(" ".join(str(error).split()) or type(error).__name__)
-        raise
-    except BaseException:  # Ctrl-C
-        heart.interrupted()
-        raise
-    finally:
-        heart.end()
+        host=contact.host,
+        silent_seconds=max(0.0, time.monotonic() - contact.reported),
+    ).model_dump()
 
 
 def job_name(variables: Mapping[str, str]) -> str:
-    """Return the scheduler's job that this process is, by the environment it was started with; empty if it is none."""
+    """Return the scheduler's job that this process runs as, by its environment; empty without one."""
     with contextlib.suppress(ValueError, KeyError, TypeError):
         name = json.loads(variables["RAY_JOB_CONFIG_JSON_ENV_VAR"])["metadata"]["job_submission_id"]
         return f"Ray job {name}"

@@ -1,8 +1,8 @@
-"""What a driver says of itself in ``driver.json`` of the results folder, for whoever sees the folder.
+"""The record of a driver in ``driver.json`` of the results folder.
 
-The file tells of a run, and decides nothing: the lock says who may work. Times in it are by the driver's clock, which
-need not be that of who reads; ``beat`` counts, so that a driver that lives can be told from one that does not without
-any clock. What a file says is shown on screens, so only printable text is believed.
+The file describes a run and decides nothing: the lock says who may train. Its times are those of the driver's clock,
+which may differ from the reader's; ``beat`` counts, so that a living driver can be told from a dead one without any
+clock. Texts are shown on screens, so unprintable characters are replaced.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dnw_core.files import read_json
 from pipelines.store import HEARTBEAT_FILE, LOCK_FILE
 
 BEAT_SECONDS = 10.0
-LONGEST = 10_000  # letters of a text; no path or command of ours comes near
+LONGEST = 10_000  # characters of a text; no path or command comes near
 
 
 def _printable(text: str) -> str:
@@ -27,43 +27,43 @@ Text = Annotated[str, Field(max_length=LONGEST), AfterValidator(_printable)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-State = Literal["at work", "ended", "stopped"]
+DriverState = Literal["at work", "ended", "stopped"]
 
 
-class _Said(BaseModel):
-    """A newer version may say more."""
+class _Record(BaseModel):
+    """A newer version may have more fields."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class RunningTrial(_Said):
-    """One trial at work."""
+class RunningTrial(_Record):
+    """One running trial."""
 
     table: Text
     row: Text
     seed: int
     epoch: int  # epochs finished
     epochs: int
-    host: Text = ""  # where it trains; unknown until it has said something
-    silent_seconds: Seconds = 0.0  # since the driver last heard of it
+    host: Text = ""  # where it trains; unknown until it reports
+    silent_seconds: Seconds = 0.0  # since it last reported to the driver
 
 
-class Heartbeat(_Said):
-    """One word of a driver."""
+class Heartbeat(_Record):
+    """One heartbeat of a driver."""
 
-    run: Text  # names this life of a driver; another one's is another
+    run: Text  # identifies one run of a driver
     host: Text
-    boot: Text  # names the running kernel; empty where it has no name
-    lock: Text = ""  # names the file whose lock it holds, for who has the same kernel; a copied folder has another
+    boot: Text  # identifies the running kernel; empty if unknown
+    lock: Text = ""  # identifies the lock file on that kernel; a copied folder has another one
     pid: int
     started: Text  # ISO 8601, as ``written``
     written: Text
     beat: int
-    command: Text  # that goes on with the run
-    cluster: Text = ""  # address; empty on this machine's own Ray
-    job: Text = ""  # the job of a scheduler that the driver is, e.g. "SLURM job 12"
-    state: State
-    reason: Text = ""  # of a stop that nobody asked for
+    command: Text  # resumes the run
+    cluster: Text = ""  # address; empty for this machine's own Ray
+    job: Text = ""  # the scheduler's job that the driver runs as, e.g. "SLURM job 12"
+    state: DriverState
+    reason: Text = ""  # of a stop by an error
     counts: dict[Text, int] = {}  # trials of this run by state; empty before training begins
     running: tuple[RunningTrial, ...] = ()
     seconds_left: Seconds | None = None
@@ -73,7 +73,7 @@ class Heartbeat(_Said):
 
 
 def read_heartbeat(results_dir: Path) -> Heartbeat | None:
-    """Return what the last driver said; None where none ever did, or it cannot be read."""
+    """Return the last heartbeat; None without one, or if it cannot be read."""
     path = results_dir / HEARTBEAT_FILE
     if path.is_symlink():
         return None
@@ -84,7 +84,7 @@ def read_heartbeat(results_dir: Path) -> Heartbeat | None:
 
 
 def lock_name(results_dir: Path) -> str:
-    """Return what names the folder's lock on this kernel; nothing where there is none."""
+    """Return what identifies the folder's lock on this kernel; an empty text without a lock."""
     try:
         found = (results_dir / LOCK_FILE).stat(follow_symlinks=False)
     except OSError:
@@ -93,7 +93,7 @@ def lock_name(results_dir: Path) -> str:
 
 
 def kernel_name() -> str:
-    """Return what names this machine's kernel until it is started again: who has the same sees the same locks."""
+    """Return what identifies this machine's kernel until it restarts: processes on the same one see the same locks."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except (OSError, UnicodeDecodeError):

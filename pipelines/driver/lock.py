@@ -25,8 +25,8 @@ from dnw_core.errors import UserError
 from dnw_core.files import read_json
 from pipelines.store import LOCK_FILE
 
-_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe of that name keeps nobody waiting
-_ATTEMPTS = 5  # `--status` holds the lock for an instant to see whether it is free
+_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a named pipe would block
+_ATTEMPTS = 5  # `--status` holds the lock for an instant to test it
 _PAUSE_SECONDS = 0.1
 
 
@@ -62,8 +62,8 @@ def driver_lock(results_dir: Path, *, lock_file: str = LOCK_FILE, option: str = 
 
     Args:
         results_dir: the folder, or another one on which only one command may work.
-        lock_file: the lock's name in it.
-        option: by which the user named the folder, for messages.
+        lock_file: name of the lock file in it.
+        option: the option that names the folder, for messages.
 
     Raises:
         UserError: if another driver holds it (named), or the file system has no locks.
@@ -75,11 +75,11 @@ def driver_lock(results_dir: Path, *, lock_file: str = LOCK_FILE, option: str = 
         raise UserError(f"{path} cannot be opened ({error.strerror}); give another {option}") from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise UserError(f"{path} is no plain file; remove it")
+            raise UserError(f"{path} is not a plain file; remove it")
         if not _try_lock(descriptor, fcntl.LOCK_EX):
             owner = _read_owner(path)
-            who = str(owner) if owner else "a driver that has not yet said who it is"
-            raise UserError(f"{results_dir} is in use by {who}; wait for it, end it, or give another {option}")
+            who = str(owner) if owner else "a driver that has not named itself yet"
+            raise UserError(f"{results_dir} is in use by {who}; wait for it, stop it, or give another {option}")
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, (json.dumps(asdict(LockOwner.this_process())) + "\n").encode(), 0)
         yield
@@ -110,7 +110,7 @@ def _try_lock(descriptor: int, kind: int) -> bool:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise UserError(f"the folder's file system has no locks ({error.strerror}); use another") from None
+                raise UserError(f"the folder's file system cannot lock files ({error.strerror}); use another") from None
             if attempt + 1 < _ATTEMPTS:
                 time.sleep(_PAUSE_SECONDS)
         else:

@@ -1,7 +1,7 @@
 """``--stop``: asks the driver of a results folder to stop as Ctrl-C does, from any machine that sees the folder.
 
-The request is a file that names one life of a driver (``heartbeat_record.Heartbeat.run``), so it never reaches another
-one; the driver's heartbeat looks for it every second.
+The request is a file that names one run of a driver (``Heartbeat.run``), so it never reaches another one; the driver's
+``HeartbeatWriter`` checks for it every second.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 from dnw_core.errors import UserError
 from dnw_core.files import write_text
 from pipelines.driver.status import Driver, find_driver
-from pipelines.driver.stopping import FAR_GRACE_SECONDS
+from pipelines.driver.stopping import REMOTE_GRACE_SECONDS
 from pipelines.store import STOP_FILE
 
-WAIT_SECONDS = FAR_GRACE_SECONDS + 80.0  # for the checkpoints, the tracker, and Ray
-_SPEAK_SECONDS = 10.0  # within which a driver that has just begun says who it is
+WAIT_SECONDS = REMOTE_GRACE_SECONDS + 80.0  # for the checkpoints, the tracker and Ray
+_ANNOUNCE_SECONDS = 10.0  # within which a driver that has just started writes its first heartbeat
 _POLL_SECONDS = 0.3
 
 
@@ -29,41 +29,43 @@ def stop_driver(
 
     Args:
         results_dir: the results folder, or the copy of a bucket.
-        say: told what happens.
+        say: prints one line.
         wait_seconds: how long to wait.
-        place: what the user calls it; the folder by default.
+        place: the user's name for it; the folder by default.
 
     Raises:
         UserError: if it cannot be asked.
     """
-    driver = _find_speaking(results_dir)
+    driver = _find_announced(results_dir)
     if driver.state != "at work":
         say(f"no driver is at work on {place or results_dir}")
         return True
-    said = driver.said
-    if said is None:
-        raise UserError(f"{driver.owner} does not say how to ask it; press Ctrl-C there, or send it SIGINT")
+    last = driver.last
+    if last is None:
+        raise UserError(
+            f"{driver.owner} writes no heartbeat and cannot be asked; press Ctrl-C there, or send it SIGINT"
+        )
     try:
-        write_text(results_dir / STOP_FILE, json.dumps({"run": said.run}) + "\n")
+        write_text(results_dir / STOP_FILE, json.dumps({"run": last.run}) + "\n")
     except OSError as error:
-        raise UserError(f"{results_dir} cannot be written to ({error.strerror or error}); stop {said} there") from None
-    say(f"asked {said} to stop; its trials write their checkpoints")
+        raise UserError(f"{results_dir} cannot be written to ({error.strerror or error}); stop {last} there") from None
+    say(f"asked {last} to stop; its trials write their checkpoints")
     until = time.monotonic() + wait_seconds
     while time.monotonic() < until:
         now = find_driver(results_dir)
-        if now.state != "at work" or (now.said is not None and now.said.run != said.run):
-            say(f"it has {'ended' if now.state == 'ended' else 'stopped'}; to resume: {said.command}")
+        if now.state != "at work" or (now.last is not None and now.last.run != last.run):
+            say(f"it has {'ended' if now.state == 'ended' else 'stopped'}; to resume: {last.command}")
             return True
         time.sleep(_POLL_SECONDS)
-    say(f"{said} was asked to stop and is still at work after {wait_seconds:.0f} s; --status tells when it has ended")
+    say(f"{last} was asked to stop and is still at work after {wait_seconds:.0f} s; --status shows when it has ended")
     return False
 
 
-def _find_speaking(results_dir: Path) -> Driver:
-    """Return the driver, once it has said who it is."""
-    until = time.monotonic() + _SPEAK_SECONDS
+def _find_announced(results_dir: Path) -> Driver:
+    """Return the driver, once it has written a heartbeat."""
+    until = time.monotonic() + _ANNOUNCE_SECONDS
     driver = find_driver(results_dir)
-    while driver.state == "at work" and driver.said is None and time.monotonic() < until:
+    while driver.state == "at work" and driver.last is None and time.monotonic() < until:
         time.sleep(_POLL_SECONDS)
         driver = find_driver(results_dir)
     return driver

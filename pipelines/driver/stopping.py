@@ -1,4 +1,4 @@
-"""Stopping cleanly: one Ctrl-C asks every trial, wherever it runs, to leave a checkpoint; a second ends at once.
+"""Stopping cleanly: the first Ctrl-C asks every trial to write a checkpoint and stop; the second ends at once.
 
 Ray starts its processes with SIGINT blocked, and a trial may run on another machine, so the request is a file in
 the results folder, which every trial can see.
@@ -20,11 +20,11 @@ _POLL_SECONDS = 0.3
 
 
 class StopRequest:
-    """The driver's side: the file, and when it was asked for.
+    """The driver's side: the file, and the time of the request.
 
     Args:
-        folder: this run's own folder below the results folder; it is made here.
-        on_request: called once, when the first request comes.
+        folder: this run's own folder below the results folder; it is created here.
+        on_request: called once, at the first request.
     """
 
     def __init__(self, folder: Path, on_request: Callable[[], None] | None = None) -> None:
@@ -36,7 +36,7 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
-        """Whether somebody asked to stop."""
+        """Whether a stop was requested."""
         return self._since is not None
 
     @property
@@ -49,14 +49,14 @@ class StopRequest:
         if self._since is not None:
             return
         self._since = time.monotonic()
-        with contextlib.suppress(OSError):  # a full disk; the trials are ended when the grace is over
+        with contextlib.suppress(OSError):  # a full disk; the trials are killed after the grace period
             self.file.touch()
         if self._on_request is not None:
             self._on_request()
 
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Turn SIGINT and SIGTERM into a request for the block (main thread only; elsewhere nothing changes)."""
+        """Turn SIGINT and SIGTERM into a request for the block (main thread only; no effect elsewhere)."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -80,7 +80,7 @@ class StopRequest:
 def stop_request(results_dir: Path, on_request: Callable[[], None] | None = None) -> Iterator[StopRequest]:
     """Make a request for one run below ``results_dir/.run`` and remove it at the end.
 
-    One driver works on a results folder at a time, so whatever else lies there is left from a run that was killed.
+    One driver works on a results folder at a time, so anything else in there is left over from a killed run.
     """
     base = results_dir / ".run"
     shutil.rmtree(base, ignore_errors=True)
@@ -91,33 +91,33 @@ def stop_request(results_dir: Path, on_request: Callable[[], None] | None = None
 
 
 class StopWatch:
-    """The trial's side: looks for the file, at most a few times a second, however often it is asked."""
+    """The trial's side: checks for the file, at most a few times a second, however often it is called."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._next = 0.0
-        self._wanted = False
+        self._requested = False
 
     def __reduce__(self) -> tuple[type[StopWatch], tuple[Path]]:
-        """Go to another machine without the time of this one."""
+        """Pickle without the times of this machine."""
         return StopWatch, (self._file,)
 
     def __call__(self) -> bool:
         """Whether the trial should stop."""
         now = time.monotonic()
-        if not self._wanted and now >= self._next:
+        if not self._requested and now >= self._next:
             self._next = now + _POLL_SECONDS
-            with contextlib.suppress(OSError):  # a shared folder that is away for a moment is no request
-                self._wanted = self._file.exists()
-        return self._wanted
+            with contextlib.suppress(OSError):  # an unreachable shared folder is not a request
+                self._requested = self._file.exists()
+        return self._requested
 
 
 MAX_DEATHS = 3
-"""Times a trial is started again after its process died; what a trial raises itself is recorded, not repeated, and a
-lost machine, a pre-emption or a mishap of Ray's does not count (``trial_ends``)."""
+"""Restarts of a trial after its process died. An exception of the trial itself is recorded, not retried; a lost
+machine, a pre-emption or an internal failure of Ray does not count (``schedule/failures.py``)."""
 
 GRACE_SECONDS = 10.0
-"""How long a trial may take to leave a checkpoint once it was asked to stop."""
+"""How long a trial may take to write a checkpoint after a request to stop."""
 
-FAR_GRACE_SECONDS = 60.0
-"""The same where it hears of the wish after a while, and its checkpoint has to travel (a bucket, ``--store head``)."""
+REMOTE_GRACE_SECONDS = 60.0
+"""The same where the request arrives late and the checkpoint is uploaded (a bucket, ``--store head``)."""

@@ -58,7 +58,7 @@ def draw_value(dimension: Dimension, share: float) -> Any:
 
 
 def space_digest(row: str, space: Mapping[str, Dimension], seed: int) -> str:
-    """Return the hash (hexadecimal) that stands for a row, a space and a seed."""
+    """Return the hexadecimal hash that identifies a row, a space and a seed."""
     described = {key: dimension.model_dump(mode="json", exclude_none=True) for key, dimension in space.items()}
     return hashlib.sha256(json.dumps([row, described, seed], sort_keys=True).encode("utf-8")).hexdigest()
 

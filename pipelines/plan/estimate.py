@@ -1,4 +1,4 @@
-"""How long a trial will take: from finished trials where there are any, else a rough figure."""
+"""How long a trial will take: measured on finished trials, or a rough figure without any."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from dnw_core.config import DATASET_IMAGES, STREAMED, Execution, Recipe
 from dnw_core.record import TrialRecord
 
-FOLDER_IMAGES = 10_000  # a guess: an image-folder is not counted for a plan
+FOLDER_IMAGES = 10_000  # a guess: a plan does not count an image-folder
 
 
 class Rough(NamedTuple):
@@ -18,11 +18,11 @@ class Rough(NamedTuple):
 
     cpu: float  # measured
     gpu: float  # a guess
-    pixels: int  # a side, of the images that the figures are for
-    size: float = 0.0  # of the network that they are for: nodes or width
+    pixels: int  # a side, of the images measured
+    size: float = 0.0  # of the network measured: nodes or width
 
 
-# Rough on purpose: a plan needs "minutes or days", and the first finished trial of a kind replaces them.
+# Rough on purpose: a plan needs "minutes or days", and the first finished trial of a kind replaces the figure.
 ROUGH: dict[str, Rough] = {
     "tiny-static": Rough(2e-3, 6e-5, 32, 800),
     "tiny-discrete": Rough(9e-3, 1e-4, 32, 800),
@@ -42,14 +42,14 @@ ROUGH_DENSE: dict[str, Rough] = {"graph-mobilenet": Rough(1.1e-2, 1.2e-4, 32)}  
 DENSE_RULES = ("complete", "l1-anneal")  # the latter begins as the complete graph
 UNKNOWN_KIND = Rough(1e-2, 2e-4, 32)
 NODES_EXPONENT = 1.4  # measured: a graph with fewer nodes
-WIDTH_EXPONENT = 1.0  # measured: ordinary networks, whose parameters go with its square, their time does not
+WIDTH_EXPONENT = 1.0  # measured on ordinary networks; their parameters grow with its square, their time does not
 AREA_EXPONENT = 0.65  # measured from 32 to 224 pixels a side: small maps use a processor badly
 DECODE_SECONDS = 8e-3  # one JPEG on one core, augmented; a guess
 WORKERS_EXPONENT = 0.93  # a guess: 4 workers are 3.6 times as fast as one
 
 
 class NetworkKey(NamedTuple):
-    """What makes two networks alike enough for one to tell the other's time."""
+    """What two networks must share for one to predict the other's time."""
 
     kind: str
     size: float  # nodes or width; 0 where the network has no such setting
@@ -63,11 +63,11 @@ class Estimator:
     """Seconds per image and worker, measured on networks of the same kind and size on the same kind of device."""
 
     measured: dict[NetworkKey, float]
-    workers: frozenset[tuple[NetworkKey, int]] = frozenset()  # with how many workers; another number is a guess
+    workers: frozenset[tuple[NetworkKey, int]] = frozenset()  # numbers of workers measured; another one is a guess
 
     @classmethod
     def from_records(cls, records: Iterable[TrialRecord]) -> Estimator:
-        """Learn from finished trials; the median counts."""
+        """Measure finished trials; the median counts."""
         found: dict[NetworkKey, list[float]] = {}
         workers = set()
         for record in records:
@@ -80,7 +80,7 @@ class Estimator:
         return cls({key: median(values) for key, values in found.items()}, frozenset(workers))
 
     def knows(self, recipe: Recipe, execution: Execution) -> bool:
-        """Whether the estimate rests on finished trials."""
+        """Whether the estimate is measured on finished trials."""
         return (_key(recipe, execution.device), execution.workers) in self.workers
 
     def seconds(self, recipe: Recipe, epochs: int, execution: Execution) -> float:
@@ -109,7 +109,7 @@ def _key(recipe: Recipe, device: str) -> NetworkKey:
 
 
 def _size(network: object) -> float:
-    """Return the setting that tells a network's size beside its kind."""
+    """Return the setting that gives a network's size."""
     for name in ("nodes", "width_multiplier", "growth", "middle_channels", "width"):
         if (value := getattr(network, name, None)) is not None:
             return float(str(value).removeprefix("x"))
@@ -126,6 +126,6 @@ def _rough(key: NetworkKey, recipe: Recipe, execution: Execution) -> float:
         each *= float((key.size / rough.size) ** exponent)
     if recipe.data.dataset not in STREAMED:
         return each
-    if not execution.loader_workers:  # it decodes and trains in turn
+    if not execution.loader_workers:  # the process decodes and trains in turn
         return each + DECODE_SECONDS
     return max(each, DECODE_SECONDS / execution.loader_workers)

@@ -1,8 +1,8 @@
-"""A folder of images is known by what it holds: its content becomes part of the recipes that train on it.
+"""A folder of images is identified by its content, which becomes part of the recipes that train on it.
 
-Other data sets are known by name. A row that takes any folder of images (``image-folder``) says neither which nor how
-many classes, so its recipe is completed here, before anything is planned: the same row on two folders is two
-recipes with two fingerprints, and a folder that has changed is never taken for the one that was trained on.
+Other data sets are identified by name. A row that takes any folder of images (``image-folder``) names neither the
+folder nor its number of classes, so its recipe is completed before anything is planned: the same row on two folders is
+two recipes with two fingerprints, and a changed folder is never mistaken for the one that was trained on.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import replace
 from dnw_core.config import Execution, Recipe
 from dnw_core.data import STREAMED_DATASETS
 from dnw_core.errors import DataMissingError
+from pipelines.spec import RowKey
 from pipelines.store import Store
 from tune_configs import Row, Scale, Table
 
@@ -22,20 +23,20 @@ DATASET = "image-folder"
 def complete_tables(
     tables: Mapping[str, Table], rows: Iterable[Row], scale: Scale, data_dir: str | None, store: Store
 ) -> dict[str, Table]:
-    """Return the tables with the recipes at ``scale`` completed by what the folder of images holds.
+    """Return the tables with the recipes at ``scale`` completed from the folder of images.
 
-    Without the folder (a report on another machine) a recipe is completed by the newest result of its row; without
-    either it stays as it is, and its data are missing.
+    Without the folder (a report on another machine) a recipe is completed from the newest result of its row; without
+    either it stays incomplete, and its data are missing.
 
     Args:
         tables: all tables.
-        rows: the rows that are meant; where none of them trains on a folder of images, nothing is looked for.
+        rows: the rows asked for; the folder is read only if one of them trains on it.
         scale: the scale of the command.
-        data_dir: where the data lie, as ``Execution.data_dir``.
+        data_dir: the folder of data sets, as ``Execution.data_dir``.
         store: the results so far.
 
     Raises:
-        DataBrokenError: if the folder is there and is no data set (train and val differ, a class is empty).
+        DataBrokenError: if the folder is not a valid data set (train and val differ, a class is empty).
     """
     if not any(_takes_folder(row, scale) for row in rows):
         return dict(tables)
@@ -43,7 +44,11 @@ def complete_tables(
         found = STREAMED_DATASETS[DATASET].describe(Execution(data_dir=data_dir))
     except DataMissingError:
         trained = _trained_on(store)
-        return _with_recipes(tables, scale, lambda row, recipe: _complete(recipe, *trained.get(_key(row), (None, 0))))
+
+        def complete(row: Row, recipe: Recipe) -> Recipe:
+            return _complete(recipe, *trained.get((row.table, row.id), (None, 0)))
+
+        return _with_recipes(tables, scale, complete)
     return _with_recipes(tables, scale, lambda _, recipe: _complete(recipe, found.digest, found.classes))
 
 
@@ -78,9 +83,9 @@ def _complete(recipe: Recipe, content: str | None, classes: int) -> Recipe:
     return recipe.model_copy(update=changes)
 
 
-def _trained_on(store: Store) -> dict[tuple[str, str], tuple[str, int]]:
-    """Return content and classes of each row's newest result."""
-    newest: dict[tuple[str, str], tuple[str, str, int]] = {}
+def _trained_on(store: Store) -> dict[RowKey, tuple[str, int]]:
+    """Return the content and number of classes of each row's newest result."""
+    newest: dict[RowKey, tuple[str, str, int]] = {}
     for stored in store.records():
         record = stored.record
         content = record.recipe.data.content
@@ -89,7 +94,3 @@ def _trained_on(store: Store) -> dict[tuple[str, str], tuple[str, int]]:
             key = (record.table, record.row)
             newest[key] = max(newest.get(key, ("", "", 0)), (when, content, record.recipe.network.classes))
     return {key: (content, classes) for key, (_, content, classes) in newest.items()}
-
-
-def _key(row: Row) -> tuple[str, str]:
-    return row.table, row.id

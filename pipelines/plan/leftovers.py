@@ -1,7 +1,7 @@
-"""Finished trials that no report shows: their row was renamed or removed, or has another recipe by now.
+"""Finished trials that no report shows: their row was renamed or removed, or its recipe has changed.
 
-Only folders are listed; a record is read where its folder is nobody's. It is read as plain JSON, for its recipe may
-hold settings that this version no longer knows.
+Folders are listed; a record is read only if its folder belongs to no row. It is read as plain JSON, since its recipe
+may hold settings that this version no longer knows.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from tune_configs import SCALES, Table
 
 _MOST_CHANGES = 3
 _MOST_ROWS = 10
-_OF_THE_FOLDER = ("data.content", "network.classes")  # filled in by what the folder of images holds
+_OF_THE_FOLDER = ("data.content", "network.classes")  # filled in from the folder of images
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """The finished trials of one row and recipe that are none of today's."""
+    """The finished trials of one row and recipe that the tables no longer define."""
 
     table: str
     row: str
     fingerprint: str
-    scale: str  # "" where the record does not say
-    folders: tuple[Path, ...]  # below the results folder, a seed each
-    changes: tuple[str, ...] | None  # what differs from the row's recipe; None: there is no such row
+    scale: str  # "" if the record does not say
+    folders: tuple[Path, ...]  # below the results folder, one per seed
+    changes: tuple[str, ...] | None  # differences from the row's recipe; None: there is no such row
 
     @property
     def name(self) -> str:
@@ -47,22 +47,22 @@ class Leftover:
 
 
 def find_leftovers(store: Store, tables: dict[str, Table], plan: Plan, *, whole_tables: bool) -> list[Leftover]:
-    """Return what lies in the store and belongs to no row, or to an older recipe of a row, in the order of the names.
+    """Return the trials in the store that belong to no row, or to an older recipe of a row, in the order of the names.
 
-    A row that was not asked for is no leftover, and neither is one at another scale. Of a table that was not asked for
-    nothing is said; a table that is gone nobody can ask for.
+    A row that was not asked for is not a leftover, nor is one at another scale. Tables that were not asked for are
+    skipped, unless they no longer exist.
 
     Args:
         store: the results.
         tables: all tables, completed for the plan's scale.
-        plan: what was asked for.
-        whole_tables: look at all rows of the plan's tables, as the report does, not at the plan's own alone.
+        plan: the plan, with the rows asked for.
+        whole_tables: check all rows of the plan's tables, as the report does, not only those of the plan.
     """
-    meant = {row.table.id for row in plan.rows} | {row.table for row in plan.not_reproducible}
+    tables_asked = {row.table.id for row in plan.rows} | {row.table for row in plan.not_reproducible}
     asked = {(row.table.id, row.row.id) for row in plan.rows}
     found = []
     for table, row, fingerprint, trials in _recipes_in(store.results_dir):
-        if table in tables and table not in meant:
+        if table in tables and table not in tables_asked:
             continue
         base = split_variant(row)[0]
         today = present_row(tables, table, row, plan.scale)
@@ -78,7 +78,7 @@ def find_leftovers(store: Store, tables: dict[str, Table], plan: Plan, *, whole_
 
 
 def leftover_lines(found: Sequence[Leftover]) -> list[str]:
-    """Return a line about all trials of no row, and one for each recipe that a row no longer has; printable ones."""
+    """Return a line about all trials of no row, and one for each recipe that a row no longer has."""
     lines = []
     lost: dict[str, int] = {}
     for one in found:
@@ -100,7 +100,7 @@ def leftover_lines(found: Sequence[Leftover]) -> list[str]:
 
 
 def leftover_entries(found: Sequence[Leftover]) -> list[dict[str, Any]]:
-    """Return a line for each trial, as the report takes them."""
+    """Return an entry for each trial, as the report takes them."""
     return [
         {
             "table": one.table,
@@ -118,7 +118,7 @@ def leftover_entries(found: Sequence[Leftover]) -> list[dict[str, Any]]:
 
 
 def unread_trials(store: Store) -> list[str]:
-    """Return the finished trials, by their folders, whose records this version cannot read, or that are another's."""
+    """Return the folders of finished trials whose records this version cannot read, or that are another trial's."""
     read = {stored.folder for stored in store.records()}
     folders = (folder for *_, trials in _recipes_in(store.results_dir) for folder in folders_in(trials))
     return [
@@ -129,7 +129,7 @@ def unread_trials(store: Store) -> list[str]:
 
 
 def _recipes_in(results_dir: Path) -> Iterator[tuple[str, str, str, Path]]:
-    """Yield table, row, fingerprint and folder of all that was trained."""
+    """Yield table, row, fingerprint and folder of every recipe trained."""
     for table in folders_in(results_dir / TRIALS):
         for row in folders_in(table):
             for folder in folders_in(row):
@@ -147,7 +147,7 @@ def _is_finished(folder: Path) -> bool:
 
 
 def _record_of(trials: Path) -> Mapping[str, Any]:
-    """Return what the first finished trial's record says, whatever that is; all have the same recipe."""
+    """Return the first finished trial's record as it is; all have the same recipe."""
     for folder in folders_in(trials):
         values = read_json(folder / RECORD_FILE) if _is_finished(folder) else None
         if isinstance(values, dict):
@@ -166,7 +166,7 @@ def _is_todays(tables: dict[str, Table], table: str, row: str, fingerprint: str)
 
 
 def _changes(record: Mapping[str, Any], table: str, row: str, today: PlannedRow | None) -> Iterator[str]:
-    """Yield what tells the recorded recipe from the row's."""
+    """Yield the differences between the recorded recipe and the row's."""
     recipe = record.get("recipe")
     if not isinstance(recipe, dict):
         yield "their records cannot be read"
@@ -204,7 +204,7 @@ def _change(name: str, before: Mapping[str, Any], after: Mapping[str, Any], unkn
 def _flat_recipe(recipe: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return a recorded recipe's settings by their dotted names, and which of them this version does not know.
 
-    What it does not hold stands at its default: a setting that came later never changes what was trained before.
+    Absent settings have their defaults: a later setting never changes what was trained before.
     """
     plain: dict[str, Any] = {}
     _walk(recipe, "", plain.__setitem__)
@@ -216,7 +216,7 @@ def _flat_recipe(recipe: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         except ValidationError as error:
             places = [line["loc"] for line in error.errors() if line["type"] == "extra_forbidden"]
             names = {name for place in places if (name := _take_out(values, place))}
-            if not names:  # another thing that this version does not take: no defaults then
+            if not names:  # the recipe is invalid otherwise: no defaults then
                 return plain, []
             taken |= names
         else:
@@ -225,7 +225,7 @@ def _flat_recipe(recipe: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _take_out(values: Any, place: Sequence[int | str]) -> str:
-    """Delete what stands at a place of pydantic's, which names a union's branch like a key; return its dotted name."""
+    """Delete the value at a pydantic location, in which a union's branch looks like a key; return its dotted name."""
     *way, last = place
     names: list[str] = []
     for name in way:

@@ -1,4 +1,4 @@
-"""On which device a trial runs, by how many workers, and how much of the machine it asks for. Changes no result."""
+"""The device of a trial, its workers, and its share of the machine. Changes no result."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ TrialsPerGpu = int | Literal["auto"] | None
 
 @dataclass(frozen=True)
 class Placement:
-    """The command's wishes about where and how trials run; ``device`` is settled.
+    """Where and how trials run, as the command asks; ``device`` is chosen already.
 
-    A row's ``cpus`` and ``gpus`` are those of a whole trial. More than one GPU means as many workers with one GPU and
-    an equal share of the cores each; on a CPU a trial has one worker with all of the row's cores, unless ``workers``
-    says otherwise, and then each of them has as many. A row whose ``gpus`` is 0 is trained on CPUs wherever it runs.
+    A row's ``cpus`` and ``gpus`` are those of a whole trial. More than one GPU means as many workers, each with one GPU
+    and an equal share of the cores. On a CPU a trial has one worker with all of the row's cores; with ``workers`` it
+    has so many, each with as many cores. A row whose ``gpus`` is 0 is trained on CPUs on every machine.
     """
 
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int | None = None  # of a worker
     workers: int | None = None
-    trials_per_gpu: TrialsPerGpu = None  # auto is found out by a probe on the GPUs themselves (gpu_memory.py)
+    trials_per_gpu: TrialsPerGpu = None  # auto: found by a probe on the GPUs (gpu_memory.py)
     gpus_here: int | None = None  # of this machine; None on a cluster, whose machines are asked later
     checkpoint_minutes: float = 5.0
     compile: bool = False
@@ -39,7 +39,7 @@ class Placement:
     download: bool = False
 
     def resources(self, row: str, asked: RowResources, recipe: Recipe) -> Resources:
-        """Return what a trial asks of the machine; see ``workers_of``."""
+        """Return what a trial requests of its machine; see ``workers_of``."""
         workers, _ = self.workers_of(row, asked, recipe)
         cpus = self._cores(asked) * workers
         if self.device_of(asked) == "cpu":
@@ -66,13 +66,13 @@ class Placement:
         )
 
     def workers_of(self, row: str, asked: RowResources, recipe: Recipe) -> tuple[int, str | None]:
-        """Return how many workers share each batch of a trial, and a line where that is not what was asked for.
+        """Return how many workers share each batch of a trial, and a line if that is not what was asked for.
 
-        The recipe's groups of a batch are normalised by themselves whoever computes them, so the number of workers
-        changes no result; it must divide the groups.
+        Each of the recipe's groups of a batch is normalised separately, by whichever worker, so the number of workers
+        changes no result; it must divide the number of groups.
 
         Args:
-            row: ``table/row``, for the messages.
+            row: ``table/row``, for messages.
             asked: the row's resources.
             recipe: whose batches are shared.
 
@@ -95,7 +95,7 @@ class Placement:
             raise UserError(f"{row} with --workers {self.workers}: {_unevenly(self.workers, recipe)}")
         if cuda and self.gpus_here is not None and self.workers > max(1, self.gpus_here):
             raise UserError(
-                f"--workers {self.workers} takes a GPU each and this machine has {self.gpus_here}; "
+                f"--workers {self.workers} needs a GPU for each worker and this machine has {self.gpus_here}; "
                 f"give --workers {self._most(recipe, self.workers)} for {row}"
             )
         return self.workers, None
@@ -118,7 +118,7 @@ class Placement:
 
 
 def _gpus(asked: RowResources) -> int:
-    """Return the row's whole GPUs, one a worker; a share of one GPU is one worker's."""
+    """Return the row's whole GPUs, one per worker; a share of a GPU counts as one."""
     return max(1, int(asked.gpus))
 
 
@@ -130,45 +130,45 @@ def _unevenly(workers: int, recipe: Recipe) -> str:
     )
 
 
-def settle_device(
+def choose_device(
     wanted: DeviceChoice, *, cluster: bool, trials_per_gpu: TrialsPerGpu, planning: bool
 ) -> Literal["cpu", "cuda"]:
     """Return the device of every trial.
 
-    ``auto`` is the GPU where there is one; on a cluster it is ``cuda``, since the driver's machine says nothing
-    about the nodes (they are looked at before anything is trained).
+    ``auto`` is the GPU where there is one. On a cluster it is ``cuda``, since the driver's machine says nothing about
+    the nodes (they are checked before anything is trained).
 
     Args:
-        wanted: what ``--device`` says.
+        wanted: the value of ``--device``.
         cluster: whether trials run on a cluster.
-        trials_per_gpu: what ``--trials-per-gpu`` says.
-        planning: only ask the driver library; a run also asks torch, which may be built without CUDA.
+        trials_per_gpu: the value of ``--trials-per-gpu``.
+        planning: ask the CUDA driver only; a run also asks torch, which may be built without CUDA.
 
     Raises:
         UserError: for ``--device cuda`` or ``--trials-per-gpu`` where there is no GPU.
     """
     if wanted == "cpu":
         if trials_per_gpu is not None:
-            raise UserError("--trials-per-gpu means nothing with --device cpu; leave one of them out")
+            raise UserError("--trials-per-gpu does not apply to --device cpu; leave one of them out")
         return "cpu"
     if cluster:
         return "cuda"
     if gpu_count() and (planning or _torch_sees_gpu()):
         return "cuda"
     if trials_per_gpu is not None:
-        raise UserError("--trials-per-gpu needs a GPU and this machine has none that can be used; leave it out")
+        raise UserError("--trials-per-gpu needs a GPU and this machine has no usable one; leave it out")
     if wanted == "cuda":
-        raise UserError("--device cuda needs a GPU and this machine has none that can be used; try --device cpu")
+        raise UserError("--device cuda needs a GPU and this machine has no usable one; try --device cpu")
     return "cpu"
 
 
 def gpus_of(device: str, *, cluster: bool) -> int | None:
-    """Return how many GPUs this machine has for trials on them; None where that is no matter (``gpus_here``)."""
+    """Return how many GPUs this machine has for trials; None on a CPU or a cluster (``gpus_here``)."""
     return gpu_count() if device == "cuda" and not cluster else None
 
 
 def gpu_count() -> int:
-    """Return how many GPUs the CUDA driver shows this process (0 without a driver). Loads no torch."""
+    """Return how many GPUs the CUDA driver shows this process (0 without a driver). Does not load torch."""
     for name in ("libcuda.so.1", "nvcuda.dll"):
         try:
             driver = ctypes.CDLL(name)
@@ -190,19 +190,19 @@ _MOST_ROWS = 3
 
 
 def worker_lines(specs: Iterable[TrialSpec]) -> list[str]:
-    """Return a line for each kind of trial that has several workers, with the rows that it is said of."""
+    """Return a line for each kind of trial with several workers, and its rows."""
     rows: dict[Resources, dict[str, None]] = {}
     for spec in specs:
         if spec.resources.workers > 1:
-            rows.setdefault(spec.resources, {})[f"{spec.table}/{spec.row}"] = None
+            rows.setdefault(spec.resources, {})[spec.row_name] = None
     return [f"{_names(list(names))}: {_kind(resources)}" for resources, names in rows.items()]
 
 
 def _kind(resources: Resources) -> str:
     share = resources.share
     each = f"{share.cpus:g} CPU" + (f" and {share.gpus:g} GPU" if share.gpus else "")
-    where = ", over several machines, since none takes them all" if resources.across_nodes else ""
-    return f"{resources.workers} workers a trial, {each} each{where}"
+    where = ", over several machines, since none fits them all" if resources.across_nodes else ""
+    return f"{resources.workers} workers per trial, {each} each{where}"
 
 
 def _names(rows: Sequence[str]) -> str:

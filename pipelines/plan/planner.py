@@ -1,4 +1,4 @@
-"""What is to be done: rows times seeds at a scale, each held against the store. Reads only."""
+"""The plan of a command: rows times seeds at a scale, compared with the store. Reads only."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dnw_core.errors import DataMissingError
 from pipelines.plan.estimate import Estimator
 from pipelines.plan.placement import Placement
 from pipelines.plan.rows import Override, apply_overrides, parent_overrides, variant_name
-from pipelines.plan.trial_states import Decision, Mode, State, StoreQueries, settle
-from pipelines.spec import ParentTrial, TrialSpec
+from pipelines.plan.trial_states import Decision, Mode, PlanState, StoreQueries, decide
+from pipelines.spec import ParentTrial, RowKey, TrialSpec
 from pipelines.store import Store, TrialState, check_name
 from tune_configs import Row, Scale, Table
 
@@ -23,13 +23,13 @@ class PlannedRow:
 
     table: Table
     row: Row
-    id: str  # the row's own, or the variant's
+    id: str  # the row's or the variant's
     recipe: Recipe
     fingerprint: str
     seeds: tuple[int, ...]
     overrides: tuple[Override, ...] = ()
-    parent: PlannedRow | None = None  # whose trials of the same seeds this one's start from (its seeds mean nothing)
-    pulled: tuple[int, ...] = ()  # further seeds, of which trials of other rows start
+    parent: PlannedRow | None = None  # its trials of the same seeds are the starts of this row's
+    dependency_seeds: tuple[int, ...] = ()  # further seeds, on which trials of other rows depend
 
     @property
     def name(self) -> str:
@@ -37,48 +37,53 @@ class PlannedRow:
         return f"{self.table.id}/{self.id}"
 
     @property
+    def key(self) -> RowKey:
+        """Table and row."""
+        return self.table.id, self.id
+
+    @property
     def all_seeds(self) -> tuple[int, ...]:
-        """The seeds that are meant and those that are pulled in."""
-        return tuple(sorted({*self.seeds, *self.pulled}))
+        """The seeds that were asked for and those that other rows depend on."""
+        return tuple(sorted({*self.seeds, *self.dependency_seeds}))
 
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """A trial, what the store knows of it, and whether it will be trained."""
+    """A trial, its state in the store, and whether it will be trained."""
 
     spec: TrialSpec
-    state: State
+    state: PlanState
     detail: str  # why, where the state alone does not say it
     epochs_left: int
     estimated_seconds: float
-    runs: bool
+    will_run: bool
     stored: TrialState
-    pulled_by: tuple[str, ...] = ()  # rows whose trials start from it, where nobody else asked for it
+    required_by: tuple[str, ...] = ()  # rows that depend on it, where nobody asked for it
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows and trials of a command; a row stands before the rows that need it."""
+    """The rows and trials of a command; a row comes before the rows that depend on it."""
 
     scale: Scale
     mode: Mode
     rows: tuple[PlannedRow, ...]
     trials: tuple[PlannedTrial, ...]
     measured: bool  # every estimate rests on finished trials
-    notes: tuple[str, ...] = ()  # about trials that are not run as their rows or the command ask
-    not_reproducible: tuple[Row, ...] = ()  # rows that were meant but have nothing to train
+    notes: tuple[str, ...] = ()  # about trials placed otherwise than their rows or the command ask
+    not_reproducible: tuple[Row, ...] = ()  # rows that were asked for but have nothing to train
 
     def to_run(self) -> list[PlannedTrial]:
         """Return the trials that will be trained."""
-        return [trial for trial in self.trials if trial.runs]
+        return [trial for trial in self.trials if trial.will_run]
 
     def without_data(self) -> list[PlannedTrial]:
         """Return the trials that would be trained if their data were there."""
         return [trial for trial in self.trials if trial.state == "data missing"]
 
-    def of(self, row: PlannedRow) -> list[PlannedTrial]:
+    def trials_of(self, row: PlannedRow) -> list[PlannedTrial]:
         """Return a row's trials."""
-        return [trial for trial in self.trials if (trial.spec.table, trial.spec.row) == (row.table.id, row.id)]
+        return [trial for trial in self.trials if trial.spec.row_key == row.key]
 
 
 def plan_rows(
@@ -93,10 +98,10 @@ def plan_rows(
 
     Args:
         tables: all tables.
-        rows: the rows that are meant; those that are not reproducible have no recipe and are left out.
+        rows: the rows asked for; those that are not reproducible have no recipe and are left out.
         scale: the scale.
         seeds: the seeds of every row; the table's own number for the scale by default.
-        overrides: settings to change, in a row and (but for its wiring) in its parent.
+        overrides: settings to change, in a row and (except for its wiring) in its parent.
 
     Raises:
         UserError: if a setting does not fit a row.
@@ -122,10 +127,10 @@ def plan_row(
     row_id = variant_name(row.id, recipe, overrides)
     check_name(row_id, "row")
     parent = None
-    if row.needs is not None:
-        table, _, name = row.needs.rpartition("/")
+    if row.parent_row is not None:
+        table, _, name = row.parent_row.rpartition("/")
         parent = plan_row(tables, tables[table].rows[name], scale, (), parent_overrides(overrides))
-        assert parent.recipe == recipe.parent, f"{row.needs} is not what {row_id} was made for"
+        assert parent.recipe == recipe.parent, f"{row.parent_row} is not what {row_id} was made for"
     return PlannedRow(tables[row.table], row, row_id, recipe, fingerprint(recipe), seeds, overrides, parent)
 
 
@@ -140,82 +145,76 @@ def make_plan(
     missing: Mapping[str, str] = MappingProxyType({}),
     not_reproducible: Sequence[Row] = (),
 ) -> Plan:
-    """Hold the rows against the store. A parent that is not done joins the plan where one of its children runs.
+    """Compare the rows with the store. An unfinished parent joins the plan where one of its children will run.
 
     Args:
-        rows: what is meant.
+        rows: the rows asked for.
         scale: the scale.
         store: the results so far.
         placement: where and how trials run.
         mode: what is trained again.
         check_data: look for the data sets on this machine (not for a cluster, whose nodes are asked later).
-        missing: data sets that are known to be nowhere, and why, where they are not looked for here.
-        not_reproducible: rows that are meant and have nothing to train.
+        missing: data sets that are known to be missing, and why, where this machine is not searched.
+        not_reproducible: rows asked for that have nothing to train.
 
     Raises:
         UserError: if the store holds a record of a newer version.
     """
     known = _with_parents(rows)
 
-    def spec_of(name: tuple[str, str], seed: int) -> TrialSpec:
-        return _spec(known[name], seed, scale, store, placement)
+    def spec_of(key: RowKey, seed: int) -> TrialSpec:
+        return _spec(known[key], seed, scale, store, placement)
 
-    survey = StoreQueries(store, spec_of)
-    asked = [known[name] for name in _names(rows)]
-    survey.ask(
-        [(spec_of((row.table.id, row.id), seed), seed not in row.seeds) for row in asked for seed in row.all_seeds]
-    )
-    settled = settle(survey, mode)
-    estimator = Estimator.from_records(survey.history)
-    lacking = _lacking(settled, _missing_data if check_data else lambda _: missing)
-    trials: dict[tuple[str, str], dict[int, PlannedTrial]] = {}
-    for one in settled:
-        spec = one.judged.spec
-        trials.setdefault((spec.table, spec.row), {})[spec.seed] = _trial(one, mode, estimator, lacking)
-    final = [_joined(row, trials[name], name in _names(rows)) for name, row in known.items() if name in trials]
-    ordered = tuple(trial for row in final for _, trial in sorted(trials[row.table.id, row.id].items()))
-    measured = all(estimator.knows(trial.spec.recipe, trial.spec.execution) for trial in ordered if trial.runs)
-    running = {(trial.spec.table, trial.spec.row) for trial in ordered if trial.runs}
-    notes = tuple(note for row in final if (row.table.id, row.id) in running and (note := _note(row, scale, placement)))
+    queries = StoreQueries(store, spec_of)
+    asked = {row.key: known[row.key] for row in rows}
+    queries.ask([(spec_of(row.key, seed), seed not in row.seeds) for row in asked.values() for seed in row.all_seeds])
+    decisions = decide(queries, mode)
+    estimator = Estimator.from_records(queries.history)
+    lacking = _lacking(decisions, _missing_data if check_data else lambda _: missing)
+    trials: dict[RowKey, dict[int, PlannedTrial]] = {}
+    for one in decisions:
+        spec = one.status.spec
+        trials.setdefault(spec.row_key, {})[spec.seed] = _trial(one, mode, estimator, lacking)
+    final = [_joined(row, trials[key], key in asked) for key, row in known.items() if key in trials]
+    ordered = tuple(trial for row in final for _, trial in sorted(trials[row.key].items()))
+    running = [trial.spec for trial in ordered if trial.will_run]
+    measured = all(estimator.knows(spec.recipe, spec.execution) for spec in running)
+    placed = [row for row in final if row.key in {spec.row_key for spec in running}]
+    notes = tuple(note for row in placed if (note := _note(row, scale, placement)))
     return Plan(scale, mode, tuple(final), ordered, measured, notes, tuple(not_reproducible))
 
 
-def _names(rows: Sequence[PlannedRow]) -> list[tuple[str, str]]:
-    return [(row.table.id, row.id) for row in rows]
-
-
-def _with_parents(rows: Sequence[PlannedRow]) -> dict[tuple[str, str], PlannedRow]:
-    """Return the rows and all that they need, each row after its parent and else in the given order."""
-    meant = {(row.table.id, row.id): row for row in rows}
-    found: dict[tuple[str, str], PlannedRow] = {}
+def _with_parents(rows: Sequence[PlannedRow]) -> dict[RowKey, PlannedRow]:
+    """Return the rows and all that they depend on, each row after its parent and otherwise in the given order."""
+    asked = {row.key: row for row in rows}
+    found: dict[RowKey, PlannedRow] = {}
 
     def visit(row: PlannedRow) -> None:
         if row.parent is not None:
             visit(row.parent)
-        name = (row.table.id, row.id)
-        found.setdefault(name, meant.get(name, row))
+        found.setdefault(row.key, asked.get(row.key, row))
 
     for row in rows:
         visit(row)
     return found
 
 
-def _joined(row: PlannedRow, trials: dict[int, PlannedTrial], meant: bool) -> PlannedRow:
+def _joined(row: PlannedRow, trials: dict[int, PlannedTrial], asked: bool) -> PlannedRow:
     """Return the row with the seeds that it has in the plan."""
-    own = row.seeds if meant else ()
-    return replace(row, seeds=own, pulled=tuple(sorted(set(trials) - set(own))))
+    own = row.seeds if asked else ()
+    return replace(row, seeds=own, dependency_seeds=tuple(sorted(set(trials) - set(own))))
 
 
 def _trial(one: Decision, mode: Mode, estimator: Estimator, lacking: dict[str, str]) -> PlannedTrial:
-    judged, state, detail, runs = one.judged, one.state, one.detail, one.runs
-    spec = judged.spec
+    status, state, detail, will_run = one.status, one.state, one.detail, one.will_run
+    spec = status.spec
     if spec.trial_id in lacking:
-        state, detail, runs = "data missing", lacking[spec.trial_id], False
-    afresh = mode == "force" and not judged.pulled
-    # what is left is said of trials without their data, too: a plan may be made before the data are fetched
-    left = spec.recipe.epochs - (0 if afresh else judged.stored.epochs_done) if one.runs else 0
+        state, detail, will_run = "data missing", lacking[spec.trial_id], False
+    afresh = mode == "force" and not status.is_dependency
+    # trials without their data have epochs left, too: a plan may be made before the data are downloaded
+    left = spec.recipe.epochs - (0 if afresh else status.stored.epochs_done) if one.will_run else 0
     seconds = estimator.seconds(spec.recipe, left, spec.execution)
-    return PlannedTrial(spec, state, detail, left, seconds, runs, judged.stored, one.pulled_by)
+    return PlannedTrial(spec, state, detail, left, seconds, will_run, status.stored, one.required_by)
 
 
 def _note(row: PlannedRow, scale: Scale, placement: Placement) -> str | None:
@@ -240,16 +239,16 @@ def _spec(row: PlannedRow, seed: int, scale: Scale, store: Store, placement: Pla
 
 
 def _lacking(
-    settled: Sequence[Decision], look_for: Callable[[Sequence[TrialSpec]], Mapping[str, str]]
+    decisions: Sequence[Decision], look_for: Callable[[Sequence[TrialSpec]], Mapping[str, str]]
 ) -> dict[str, str]:
-    """Return, for each trial that cannot be trained for want of data, its own or its parent's, what is missing.
+    """Return the missing data set of each trial that cannot be trained without it, or whose parent cannot.
 
-    Trials that are not done are looked at in every mode: a report says what is missing although nothing is trained.
+    Unfinished trials are checked in every mode: a report says what is missing although nothing is trained.
     """
     left = {
-        one.judged.spec.trial_id: one.judged.spec
-        for one in settled
-        if one.runs or one.state in ("new", "partial", "drifted")
+        one.status.spec.trial_id: one.status.spec
+        for one in decisions
+        if one.will_run or one.state in ("new", "partial", "drifted")
     }
     missing = look_for(list(left.values()))
 
@@ -261,7 +260,7 @@ def _lacking(
 
 
 def _missing_data(specs: Sequence[TrialSpec]) -> dict[str, str]:
-    """Return, for each data set that is not there, why it is not believed to be."""
+    """Return the missing data sets, and why each counts as missing."""
     from dnw_core.data import check_dataset
 
     missing: dict[str, str] = {}

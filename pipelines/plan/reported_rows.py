@@ -1,4 +1,4 @@
-"""The rows as the report and the tracker get them: plain dicts, planned and published side by side."""
+"""The rows as plain dicts for the report and the tracker, planned and published values side by side."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from dnw_core.config import fingerprint
 from dnw_core.errors import UserError
 from pipelines.plan.planner import Plan, PlannedRow
 from pipelines.plan.rows import apply_overrides, parse_overrides, split_variant
-from pipelines.plan.trial_states import State
+from pipelines.plan.trial_states import PlanState
+from pipelines.spec import RowKey
 from pipelines.store import Store
 from tune_configs import Published, Row, Scale, Table
 
 CommandOf = Callable[[PlannedRow, Sequence[int]], str]
-HeldUp = dict[str, dict[tuple[str, str], str]]  # field of the report's row -> (table, row) -> why it cannot be run now
+HeldUp = dict[str, dict[RowKey, str]]  # field of the report's row -> row -> why it cannot run now
 
-_HELD_UP: dict[str, State] = {"data_missing": "data missing", "blocked": "blocked"}
+_HELD_UP: dict[str, PlanState] = {"data_missing": "data missing", "blocked": "blocked"}
 
 
 def report_rows(plan: Plan, tables: dict[str, Table], store: Store, command: CommandOf) -> list[dict[str, Any]]:
-    """Return the rows of a report: the planned ones, and whatever else of their tables has results.
+    """Return the rows of a report: the planned ones, and all others of their tables that have results.
 
-    A row's seeds are the planned ones and those that lie in the store: asking for seeds 3 and 4 after 0 to 2
-    reports five.
+    A row's seeds are the planned ones and those in the store: asking for seeds 3 and 4 after 0 to 2 reports five.
 
     Args:
-        plan: what was planned.
+        plan: the plan.
         tables: all tables.
         store: the results.
-        command: gives the command that makes a row again.
+        command: returns the command that reproduces a row.
     """
-    meant = {row.table.id for row in plan.rows} | {row.table for row in plan.not_reproducible}
+    asked = {row.table.id for row in plan.rows} | {row.table for row in plan.not_reproducible}
     held_up = {name: _reasons(plan, state) for name, state in _HELD_UP.items()}
-    found = rows_in_store({name: tables[name] for name in tables if name in meant}, store, plan.scale)
+    found = rows_in_store({name: tables[name] for name in tables if name in asked}, store, plan.scale)
     return _rows([*plan.rows, *found], tables, plan.scale, command, held_up, plan.not_reproducible)
 
 
-def _reasons(plan: Plan, state: State) -> dict[tuple[str, str], str]:
-    """Return why trials of a row that are in this state cannot be run now."""
-    reasons: dict[tuple[str, str], dict[str, None]] = {}
+def _reasons(plan: Plan, state: PlanState) -> dict[RowKey, str]:
+    """Return, for each row with trials in this state, why they cannot run now."""
+    reasons: dict[RowKey, dict[str, None]] = {}
     for trial in plan.trials:
         if trial.state == state:
-            reasons.setdefault((trial.spec.table, trial.spec.row), {})[trial.detail] = None
+            reasons.setdefault(trial.spec.row_key, {})[trial.detail] = None
     return {row: "; ".join(details) for row, details in reasons.items()}
 
 
 def rows_in_store(tables: dict[str, Table], store: Store, scale: Scale) -> list[PlannedRow]:
-    """Return every row and variant that has results at the scale under its present fingerprint, with their seeds."""
+    """Return every row and variant with results at the scale under its present fingerprint, and their seeds."""
     seeds: dict[tuple[str, str, str], set[int]] = {}
     for stored in store.records():
         record = stored.record
@@ -73,19 +73,21 @@ def _rows(
     held_up: HeldUp,
     not_reproducible: Iterable[Row],
 ) -> list[dict[str, Any]]:
-    merged: dict[tuple[str, str], PlannedRow] = {}
-    seeds: dict[tuple[str, str], set[int]] = {}
+    merged: dict[RowKey, PlannedRow] = {}
+    seeds: dict[RowKey, set[int]] = {}
     for row in rows:
-        merged.setdefault((row.table.id, row.id), row)
-        seeds.setdefault((row.table.id, row.id), set()).update(row.all_seeds)
+        merged.setdefault(row.key, row)
+        seeds.setdefault(row.key, set()).update(row.all_seeds)
     place = {(table.id, name): (i, j) for i, table in enumerate(tables.values()) for j, name in enumerate(table.rows)}
-    ordered = sorted(merged, key=lambda key: (place[key[0], merged[key].row.id], key[1] != merged[key].row.id, key[1]))
-    rows_at = [
-        (place[key[0], merged[key].row.id], _row(merged[key], tuple(sorted(seeds[key])), scale, command, held_up))
-        for key in ordered
-    ]
-    rows_at += [(place[row.table, row.id], _lost_row(row, tables[row.table], scale)) for row in not_reproducible]
-    return [row for _, row in sorted(rows_at, key=lambda entry: entry[0])]
+    entries = {
+        (*place[key[0], row.row.id], row.id != row.row.id, row.id): _row(
+            row, tuple(sorted(seeds[key])), scale, command, held_up
+        )
+        for key, row in merged.items()
+    }
+    for lost in not_reproducible:
+        entries[*place[lost.table, lost.id], False, lost.id] = _unreproducible_row(lost, tables[lost.table], scale)
+    return [entries[key] for key in sorted(entries)]
 
 
 def _row(row: PlannedRow, seeds: tuple[int, ...], scale: Scale, command: CommandOf, held_up: HeldUp) -> dict[str, Any]:
@@ -106,12 +108,12 @@ def _row(row: PlannedRow, seeds: tuple[int, ...], scale: Scale, command: Command
         "epochs": row.recipe.epochs,
         "scale": scale,
         "command": command(row, seeds),
-        **{name: reasons.get((row.table.id, row.id)) for name, reasons in held_up.items()},
+        **{name: reasons.get(row.key) for name, reasons in held_up.items()},
     }
 
 
-def _lost_row(row: Row, table: Table, scale: Scale) -> dict[str, Any]:
-    """Return a row that cannot be reproduced: it has no recipe, so no fingerprint, no seeds and no command."""
+def _unreproducible_row(row: Row, table: Table, scale: Scale) -> dict[str, Any]:
+    """Return a row that is not reproducible: without a recipe it has no fingerprint, seeds or command."""
     return {
         "table": table.id,
         "table_title": table.title,
@@ -147,7 +149,7 @@ def _published(published: Published | None) -> dict[str, Any]:
 
 
 def present_row(tables: dict[str, Table], table_id: str, row_id: str, scale: Scale) -> PlannedRow | None:
-    """Return the row or variant as the tables define it today; None if they do not know it any more."""
+    """Return the row or variant as the tables define it today; None if they no longer do."""
     base, settings = split_variant(row_id)
     table = tables.get(table_id)
     row = table.rows.get(base) if table is not None else None
@@ -157,6 +159,6 @@ def present_row(tables: dict[str, Table], table_id: str, row_id: str, scale: Sca
     if settings:
         try:
             recipe = apply_overrides(recipe, parse_overrides(settings))
-        except UserError:  # a setting that is gone
+        except UserError:  # the setting no longer exists
             return None
     return PlannedRow(table, row, row_id, recipe, fingerprint(recipe), ())

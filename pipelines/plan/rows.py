@@ -1,6 +1,7 @@
-"""``--set optimiser.learning_rate=0.05``: a row with a setting changed, typed by the recipe itself.
+"""The rows that a command selects, their seeds, and variants of rows.
 
-The result is a variant with a name of its own, ``<row>@key=value[,key=value]``. It is never a row of the paper.
+``--set optimiser.learning_rate=0.05`` makes a variant with a name of its own, ``<row>@key=value[,key=value]``, typed by
+the recipe. A variant is never a row of the paper.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from tune_configs.validation import DISCRIMINATORS, merge, validate
 _KEY = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 _BETWEEN_PAIRS = re.compile(r",(?=[a-z][a-z0-9_.]*=)")
 VARIANT_MARK = "@"
+MOST_SEEDS = 1000
 _PARENT = "parent"
 
 
 @dataclass(frozen=True)
 class Override:
-    """One ``--set``: the dotted key and the value, not yet typed."""
+    """One ``--set``: the dotted key and the value, not typed yet."""
 
     key: str
     value: Located
@@ -38,7 +40,7 @@ def parse_overrides(texts: Iterable[str]) -> tuple[Override, ...]:
     """Parse ``key=value`` texts.
 
     Raises:
-        UserError: for a text of another form, or a key given twice.
+        UserError: for a text of another form, or a repeated key.
     """
     found: dict[str, Override] = {}
     for text in texts:
@@ -54,12 +56,12 @@ def parse_overrides(texts: Iterable[str]) -> tuple[Override, ...]:
 def apply_overrides(recipe: Recipe, overrides: Iterable[Override]) -> Recipe:
     """Return the recipe with the settings changed.
 
-    A section whose discriminator changes (``schedule.kind``) starts afresh. Other ``epochs`` take the schedule
-    along, as a scale does, unless a setting of the schedule is given too. A parent's recipe changes along
+    A section whose discriminator changes (``schedule.kind``) starts from its defaults. Changed ``epochs`` stretch the
+    schedule, as a scale does, unless a setting of the schedule is given too. The parent's recipe changes as well
     (``parent_overrides``).
 
     Raises:
-        UserError: for an unknown key (the nearest one is named), a section, or a value of the wrong type.
+        UserError: for an unknown key (naming the nearest one), a section, or a value of the wrong type.
     """
     overrides = tuple(overrides)
     values: dict[str, Any] = recipe.model_dump(mode="json")
@@ -68,8 +70,8 @@ def apply_overrides(recipe: Recipe, overrides: Iterable[Override]) -> Recipe:
     for one in overrides:
         if _of_parent(one.key):
             raise UserError(
-                f"--set {one.key}: the row that is needed gets the same settings by itself, but for wiring.*; "
-                "to change it alone, train it by its own name"
+                f"--set {one.key}: the parent row gets the same settings, except for wiring.*; "
+                "to change it alone, name it with --only"
             )
         if any(name.startswith(one.key + ".") for name in known):
             inside = ", ".join(name for name in known if name.startswith(one.key + "."))
@@ -104,9 +106,9 @@ def split_variant(row_id: str) -> tuple[str, list[str]]:
 
 
 def parent_overrides(overrides: Iterable[Override]) -> tuple[Override, ...]:
-    """Return what applies to the parent of a changed row too: everything but its wiring.
+    """Return the overrides that also apply to the row's parent: all except for its wiring.
 
-    A lottery ticket in bf16 comes from a complete graph in bf16; its density is no matter of the complete graph's.
+    A lottery ticket in bf16 starts from a complete graph in bf16, whatever the ticket's density.
     """
     return tuple(one for one in overrides if not one.key.startswith("wiring."))
 
@@ -115,13 +117,13 @@ def _changed_parent(parent: Recipe, overrides: Iterable[Override]) -> Recipe:
     try:
         return apply_overrides(parent, parent_overrides(overrides))
     except UserError as error:
-        raise UserError(f"{error} (in the recipe of the row that is needed)") from None
+        raise UserError(f"{error} (in the recipe of the parent row)") from None
 
 
 def _validate(laid: Located) -> Recipe:
     try:
         return validate(Recipe, laid)
-    except UserError as error:  # what is wrong with the recipe as a whole has no key, and no table around it here
+    except UserError as error:  # an error of the whole recipe has no key, and there is no table here
         raise UserError(str(error).replace("--set: the table: ", "--set: ", 1)) from None
 
 
@@ -148,22 +150,19 @@ def _nest(overrides: Iterable[Override]) -> Located:
     return root
 
 
-MOST_SEEDS = 1000
-
-
 def select_rows(
     tables: dict[str, Table], *, only: Sequence[str] = (), table_ids: Sequence[str] = (), extra: bool = True
 ) -> list[Row]:
-    """Return the rows that are meant, in the order of the tables.
+    """Return the selected rows, in the order of the tables.
 
     Args:
         tables: all tables.
-        only: patterns of ``table/row`` (shell wildcards); a row is meant if any of them matches.
-        table_ids: tables that are meant; all by default.
-        extra: whether extra rows count.
+        only: patterns of ``table/row`` (shell wildcards); a row is selected if any of them matches.
+        table_ids: the tables to select from; all by default.
+        extra: whether to select extra rows.
 
     Raises:
-        UserError: for an unknown table, a pattern that matches nothing (the nearest name is given), or if nothing is
+        UserError: for an unknown table, a pattern that matches nothing (naming the nearest row), or if nothing is
             left without extra rows.
     """
     for name in table_ids:
@@ -177,17 +176,17 @@ def select_rows(
         if extra or not row.extra
     ]
     if not candidates:
-        raise UserError(f"--no-extra leaves nothing: all rows of {', '.join(table_ids or tables)} are extra ones")
+        raise UserError(f"--no-extra leaves nothing: all rows of {', '.join(table_ids or tables)} are extra rows")
     for pattern in only:
         _check_pattern(pattern, candidates, tables)
     return [row for row in candidates if not only or any(_matches(row, pattern) for pattern in only)]
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Parse ``5`` (seeds 0 to 4) or ``0,1,2`` (these ones; a single one is written ``7,``).
+    """Parse ``5`` (seeds 0 to 4) or ``0,1,2`` (these seeds; ``7,`` is a single one).
 
     Raises:
-        UserError: if it is neither, or a seed is given twice.
+        UserError: if it is neither, or a seed is repeated.
     """
     parts = [part.strip() for part in text.strip().removesuffix(",").split(",")]
     if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
@@ -196,7 +195,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     if "," not in text:
         if not 1 <= numbers[0] <= MOST_SEEDS:
             raise UserError(
-                f"--seeds {text} is not between 1 and {MOST_SEEDS}; one seed by its name is written '{text},'"
+                f"--seeds {text} is not between 1 and {MOST_SEEDS}; for the single seed {text} write '{text},'"
             )
         return tuple(range(numbers[0]))
     if len(set(numbers)) < len(numbers):
@@ -205,7 +204,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def seeds_text(seeds: Sequence[int]) -> str:
-    """Return the shortest ``--seeds`` that means these seeds."""
+    """Return the shortest ``--seeds`` for these seeds."""
     if list(seeds) == list(range(len(seeds))):
         return str(len(seeds))
     return ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")
@@ -217,7 +216,7 @@ def _matches(row: Row, pattern: str) -> bool:
 
 def _check_pattern(pattern: str, candidates: list[Row], tables: dict[str, Table]) -> None:
     if VARIANT_MARK in pattern:
-        raise UserError(f"--only {pattern!r} names a variant; name its row and give the settings with --set")
+        raise UserError(f"--only {pattern!r} is a variant; name its row and give the settings with --set")
     if any(_matches(row, pattern) for row in candidates):
         return
     names = [f"{row.table}/{row.id}" for row in candidates]

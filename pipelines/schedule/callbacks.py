@@ -15,7 +15,7 @@ from ray import tune
 from typing_extensions import override
 
 from pipelines.cluster import MAX_SENT_BACK, error_of_trial
-from pipelines.driver import Display, Progress, State, StopRequest
+from pipelines.driver import Display, Progress, ProgressState, StopRequest
 from pipelines.schedule.driver_only import DriverOnly
 from pipelines.schedule.failures import ProcessEnd, end_of_process
 from pipelines.schedule.queue import TrialQueue
@@ -135,7 +135,7 @@ class TuneCallback(DriverOnly, tune.Callback):  # type: ignore[misc]  # Ray is n
         self._give_up(self.progress.trials[key].spec, reason)
         self._end(key, "failed", None, reason)
 
-    def _end(self, key: str, state: State, accuracy: float | None, reason: str | None) -> None:
+    def _end(self, key: str, state: ProgressState, accuracy: float | None, reason: str | None) -> None:
         self.progress.end(key, state, accuracy=accuracy, reason=reason)
         trial = self.progress.trials[key]
         if state != "stopped" or trial.epoch:  # those that had hardly begun are many, and lost nothing

@@ -18,7 +18,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from pipelines.driver import State
+from pipelines.driver import ProgressState
 from pipelines.spec import Resources, Room, TrialSpec
 
 _SPARE = 1
@@ -101,7 +101,7 @@ class TrialQueue:
         self._waiting.add(trial_id)
         self._make_ready(trial_id)
 
-    def ended(self, trial_id: str, state: State) -> None:
+    def ended(self, trial_id: str, state: ProgressState) -> None:
         """Note a trial's end. Unless it is done, nothing starts that needs it."""
         self._release(trial_id)
         self._unfinished.discard(trial_id)

@@ -26,19 +26,17 @@ from pipelines.cluster import (
     room_of_all,
 )
 from pipelines.driver import (
-    FAR_GRACE_SECONDS,
     GRACE_SECONDS,
     MAX_DEATHS,
+    REMOTE_GRACE_SECONDS,
     Progress,
-    RowKey,
-    Show,
     make_display,
     stop_request,
 )
 from pipelines.plan import Plan
 from pipelines.schedule.queue import TrialQueue
 from pipelines.schedule.trainable import make_trainable
-from pipelines.spec import NodeType, TrialSpec
+from pipelines.spec import NodeType, RowKey, TrialSpec
 from pipelines.storage import RemoteStaging, ResultsBackend, SharedFolderBackend
 from pipelines.store import Store
 from pipelines.trial import TRAIN, record_failure
@@ -62,7 +60,6 @@ def run_schedule(
     store: Store,
     home: ResultsBackend | None = None,
     cluster: str | None = None,
-    show: Show = "auto",
     plan: Plan | None = None,
     on_begun: Callable[[Progress], None] | None = None,
     on_finished: Callable[[TrialSpec], None] | None = None,
@@ -79,7 +76,6 @@ def run_schedule(
         store: the open store they are written to; the caller holds its lock.
         home: where the results live, a folder that all machines see by default.
         cluster: None for this machine, else the address of a running Ray cluster (or ``auto``).
-        show: ``auto`` is a live table in a terminal and plain lines elsewhere.
         plan: where the trials come from: tells which rows take longest (they start first) and what is done already.
         on_begun: called once the machines have been checked, before anything is trained, with the run's progress.
         on_finished: called in the driver with each trial that ended; it must return at once and not raise.
@@ -98,7 +94,7 @@ def run_schedule(
     if not ordered:
         return ScheduleOutcome(0, 0, 0, interrupted=False)
     progress = Progress(ordered, done_before(plan, specs), seconds, epochs_before(plan))
-    display = make_display(progress, show)
+    display = make_display(progress)
     results_dir = ordered[0].results_dir
     home = home or SharedFolderBackend(results_dir)
 
@@ -135,7 +131,7 @@ def run_schedule(
                 stop=stop,
             )
             trainable = make_trainable(staging, train, probe if cluster is not None else None)
-            grace = GRACE_SECONDS if remote is None else FAR_GRACE_SECONDS
+            grace = GRACE_SECONDS if remote is None else REMOTE_GRACE_SECONDS
             with stop.on_signals(), display:  # again: ray.init sets a handler of its own for SIGTERM
                 run_trials(ordered, queue, trainable, callback, folder=folder, stop=stop, grace=grace)
         home.refresh()
@@ -160,7 +156,7 @@ def estimates(plan: Plan | None) -> dict[RowKey, float]:
 def done_before(plan: Plan | None, specs: Sequence[TrialSpec]) -> dict[RowKey, int]:
     """Return how many seeds of each row were done before, for the display."""
     rows = {(spec.table, spec.row) for spec in specs}
-    done = [trial.spec for trial in (plan.trials if plan else ()) if trial.state == "done" and not trial.runs]
+    done = [trial.spec for trial in (plan.trials if plan else ()) if trial.state == "done" and not trial.will_run]
     return dict(Counter(key for spec in done if (key := (spec.table, spec.row)) in rows))
 
 

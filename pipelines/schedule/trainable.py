@@ -13,7 +13,7 @@ from typing import Any
 from dnw_core.record import EpochMetrics
 from dnw_core.task import Hooks
 from pipelines.cluster import DRAINED, Preempted, ShouldStop, VisibilityProbe, preemption_reason, training_marker
-from pipelines.driver import State
+from pipelines.driver import ProgressState
 from pipelines.spec import TrialSpec
 from pipelines.storage import Staging
 from pipelines.store import Store
@@ -105,7 +105,7 @@ def _has_its_epochs(spec: TrialSpec) -> bool:
     return asked is not None and Store(spec.results_dir).epochs_done(spec) >= asked
 
 
-def state_of(result: dict[str, Any] | None) -> State:
+def state_of(result: dict[str, Any] | None) -> ProgressState:
     """Return how a trial ended, by what it reported last."""
     status = (result or {}).get("status")
     return status if status in ("done", "failed", "blocked") else "stopped"

@@ -19,7 +19,7 @@ REACH_SECONDS = 18.0
 _SQLITE_MAGIC = b"SQLite format 3\0"
 
 # a server that is down must not delay anything for long; the user's own settings take precedence
-PATIENCE = {
+_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -30,9 +30,9 @@ PATIENCE = {
 }
 
 
-def set_impatient() -> None:
+def set_timeouts() -> None:
     """Set MLflow's timeouts and retries low for this process, before mlflow is imported."""
-    for name, value in PATIENCE.items():
+    for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
@@ -82,7 +82,7 @@ def _ask(uri: str) -> str | None:
             socket.create_connection((unquote(parts.hostname or ""), port), timeout=5).close()
         except OSError as error:
             return str(error.strerror or error)
-    set_impatient()
+    set_timeouts()
     from mlflow.tracking import MlflowClient
 
     try:

@@ -19,7 +19,7 @@ from dnw_core.errors import RecordError
 from pipelines.tracking.addresses import artifact_root, resolve_uri, sqlite_path, without_password
 from pipelines.tracking.content import row_content, row_identity, trial_content, trial_digest
 from pipelines.tracking.database import explain, make_database, make_no_folders
-from pipelines.tracking.reachable import first_line, set_impatient
+from pipelines.tracking.reachable import first_line, set_timeouts
 from pipelines.tracking.runs import RowRuns, Written
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ class Tracker:
 
     def _connect(self) -> Any:
         if self._client is None:
-            set_impatient()
+            set_timeouts()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 from mlflow.tracking import MlflowClient

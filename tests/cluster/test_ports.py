@@ -48,7 +48,7 @@ alone = specs[0]
 child = trial("child", wiring={"rule": "fine-tune", "density": 0.15}, parent=alone.recipe)
 parent = ParentTrial(table=alone.table, row=alone.row, fingerprint=alone.fingerprint)
 specs.append(child.model_copy(update={"parent": parent}))
-print(schedule.run_schedule(specs, store=store, show="plain"))
+print(schedule.run_schedule(specs, store=store))
 """
 
 

@@ -16,7 +16,7 @@ from pipelines.cluster import preemption, process_registry, visibility
 from pipelines.cluster.preemption import Preempted, ShouldStop, training_marker
 from pipelines.cluster.process_registry import trial_processes
 from pipelines.cluster.visibility import MAX_SENT_BACK, VisibilityProbe
-from pipelines.driver.display import Silent
+from pipelines.driver.display import Display
 from pipelines.driver.progress import Progress
 from pipelines.driver.stopping import stop_request
 from pipelines.schedule.failures import end_of_process
@@ -110,7 +110,7 @@ class _Run:
         self.given_up: list[tuple[str, str]] = []
         self.callback = TuneCallback(
             Progress(specs),
-            Silent(),
+            Display(),
             queue=self.queue,
             max_failures=max_failures,
             give_up=lambda one, reason: self.given_up.append((one.row, reason)),

@@ -47,7 +47,7 @@ def test_trials_of_all_kinds_come_to_their_end(tmp_path: Path, capfd: pytest.Cap
     full, whole, none = (_asking(results, f"meets-3-{row}", gpus) for row, gpus in _THREE.items())
     real, dies = _real(results, "sigterm"), _asking(results, "dies-once", 0.0)
     specs = [full, whole, none, dies, real, both, beside]
-    outcome = schedule.run_schedule(specs, store=store, show="plain", train=TRAIN, max_failures=0)
+    outcome = schedule.run_schedule(specs, store=store, train=TRAIN, max_failures=0)
     out, err = capfd.readouterr()
     assert err == ""
     assert outcome == schedule.ScheduleOutcome(done=6, failed=1, left=0, interrupted=False), out

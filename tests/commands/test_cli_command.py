@@ -178,9 +178,9 @@ def test_a_gpu_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(placement, "gpu_count", lambda: 1)
     monkeypatch.setattr(placement, "_torch_sees_gpu", lambda: True)
     wishes: dict[str, Any] = {"cluster": False, "trials_per_gpu": 2, "planning": False}
-    assert placement.settle_device("auto", **wishes) == "cuda"
-    assert placement.settle_device("cpu", **wishes | {"trials_per_gpu": None}) == "cpu"
+    assert placement.choose_device("auto", **wishes) == "cuda"
+    assert placement.choose_device("cpu", **wishes | {"trials_per_gpu": None}) == "cpu"
     monkeypatch.setattr(placement, "_torch_sees_gpu", lambda: False)
-    assert placement.settle_device("auto", **wishes | {"trials_per_gpu": None}) == "cpu"
+    assert placement.choose_device("auto", **wishes | {"trials_per_gpu": None}) == "cpu"
     with pytest.raises(UserError, match="trials-per-gpu"):
-        placement.settle_device("auto", **wishes)
+        placement.choose_device("auto", **wishes)

@@ -112,7 +112,7 @@ def test_rows_without_their_data_are_left_out(
     warnings = [line for line in streams.out.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 1
     assert warnings[0].startswith("warning: data missing, 2 rows are left out: image-folder was not found in ")
-    assert "1 of 3 trials done, 0 failed, 2 missing (2 of them for want of data)" in streams.out
+    assert "1 of 3 trials done, 0 failed, 2 missing (2 of them without data)" in streams.out
     assert "with --mode retry" not in streams.out
     reasons = {row["row"]: row["data_missing"] for row in shown}
     assert reasons.pop("static-dnw") is None
@@ -122,7 +122,7 @@ def test_rows_without_their_data_are_left_out(
     assert main(words) == 2  # nothing of what is left has its data
     assert capsys.readouterr().err.startswith("error: image-folder was not found in ")
     assert main([*words, "--mode", "read-only"]) == 1
-    assert "(2 of them for want of data)" in capsys.readouterr().out
+    assert "(2 of them without data)" in capsys.readouterr().out
     (results.parent / "data" / "cifar10" / "train-00000-of-00002.parquet").write_bytes(b"PAR1")
     stub.ran.clear()
     assert main([*words, "--mode", "force"]) == 2  # what is there but broken is never left out

@@ -6,13 +6,10 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import test_cli_light as light
 from support.images.small_images import QUICK, contents, run, write_folder
 
 from dnw_core.data.formats import manifest
@@ -282,12 +279,3 @@ def test_too_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert run(source, out, *QUICK) == 0
     monkeypatch.setattr(prepare.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 0))
     assert run(source, out, *QUICK) == 0
-
-
-def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
-    """--help loads neither torch nor pyarrow nor numpy."""
-    script = str(light.ROOT / "pipelines" / "prepare.py")
-    code = light.SPY.format(heavy=light.HEAVY, argv=[script, "--help"], script=script)
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
-    assert (result.returncode, result.stderr.strip()) == (0, "loaded: []")
-    assert "python pipelines/prepare.py" in result.stdout

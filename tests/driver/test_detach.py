@@ -69,10 +69,10 @@ def test_it_trains_in_the_background_until_it_is_stopped(
     said = read_heartbeat(results)
     assert said is not None
     assert first.startswith("scale smoke; 1 rows, 2 trials: 0 done, 2 to be trained")
-    assert where.startswith(f"it goes on as process {said.pid} on ")
-    assert where.endswith(f"its log: {results / 'driver.log'}")
-    assert how == "how far it is: python pipelines/reproduce_all.py --only tiny/static-dnw --status"
-    assert stop == f"to end it: python pipelines/reproduce_all.py --stop --results-dir {results}"
+    assert where.startswith(f"training as process {said.pid} on ")
+    assert where.endswith(f"log: {results / 'driver.log'}")
+    assert how == "to see its progress: python pipelines/reproduce_all.py --only tiny/static-dnw --status"
+    assert stop == f"to stop it: python pipelines/reproduce_all.py --stop --results-dir {results}"
     assert said.command == "python pipelines/reproduce_all.py --only tiny/static-dnw --detach"  # forces nothing again
     assert os.getsid(said.pid) == said.pid
 

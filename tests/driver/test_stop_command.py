@@ -14,7 +14,7 @@ import pytest
 
 from dnw_core.errors import UserError
 from pipelines.driver import stop_command
-from pipelines.driver.heartbeat import beating
+from pipelines.driver.heartbeat import HeartbeatWriter
 from pipelines.driver.lock import driver_lock
 from pipelines.driver.status import find_driver
 from pipelines.driver.stop_command import stop_driver
@@ -24,12 +24,12 @@ _DRIVER = """
 import signal, sys, time
 from pathlib import Path
 from pipelines.driver import heartbeat
-from pipelines.driver.heartbeat import beating
+from pipelines.driver.heartbeat import HeartbeatWriter
 from pipelines.driver.lock import driver_lock
-heartbeat._LOOK_SECONDS = 0.02
+heartbeat._POLL_SECONDS = 0.02
 signal.signal(signal.SIGINT, signal.default_int_handler)
 results = Path(sys.argv[1])
-with driver_lock(results), beating(results, "the command"):
+with driver_lock(results), HeartbeatWriter(results, "the command"):
     print("at work", flush=True)
     try:
         time.sleep(120)
@@ -57,7 +57,7 @@ def a_driver(results: Path) -> Iterator[subprocess.Popen[str]]:
         process.stdout.close()
 
 
-@pytest.mark.usefixtures("quick_hearts")
+@pytest.mark.usefixtures("quick_heartbeats")
 def test_stop_is_ctrl_c_from_afar(tmp_path: Path) -> None:
     """The driver named gets its SIGINT once and ends, whoever asked waits for that; a request for another one's life
     does nothing, and where nobody is at work that is said."""
@@ -77,7 +77,7 @@ def test_stop_is_ctrl_c_from_afar(tmp_path: Path) -> None:
     assert not (tmp_path / STOP_FILE).exists()
 
 
-@pytest.mark.usefixtures("quick_hearts")
+@pytest.mark.usefixtures("quick_heartbeats")
 def test_a_deaf_driver_is_said_to_be_at_work(tmp_path: Path) -> None:
     """Waiting has an end, and the answer is no; a killed one is said to be gone."""
     said: list[str] = []
@@ -99,7 +99,7 @@ def test_stop_needs_a_folder_that_can_be_written(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(stop_command, "write_text", fail)
     with (
         driver_lock(tmp_path),
-        beating(tmp_path, "the command"),
+        HeartbeatWriter(tmp_path, "the command"),
         pytest.raises(UserError, match=r"cannot be written to .Read-only file system.; stop process"),
     ):
         stop_driver(tmp_path, lambda _: None)

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.stubs.search import BEST_RATE, Killed, ScheduleHere, accuracy, planned, reach, trained, write_tables
+from support.stubs.search import BEST_RATE, TABLE, Killed, ScheduleHere, accuracy, planned, reach, trained, write_tables
 from support.stubs.store import finish
 from tables.test_search_space import FOUND
 
 import pipelines.hpo.run
 from pipelines.commands import search
 from pipelines.commands.shell import INTERRUPTED, USER_ERROR
+from pipelines.hpo.plan import Configuration
 from pipelines.store.folder import Store
+from tune_configs import load_tables
 
 NO_TRAINING = "no_such_module:nothing"
 
@@ -44,6 +46,12 @@ def schedule(monkeypatch: pytest.MonkeyPatch, no_tracker: None) -> ScheduleHere:
     return here
 
 
+def laid_out(tmp_path: Path) -> tuple[Store, tuple[Configuration, ...]]:
+    """The search's store and configurations."""
+    one = planned(tmp_path)
+    return Store.open(one.results_dir, create=True), one.configurations
+
+
 def found(tmp_path: Path) -> dict[str, object]:
     """The result file."""
     values: dict[str, object] = yaml.safe_load((tmp_path / "tables" / "found" / "toy.sought.yaml").read_text("utf-8"))
@@ -66,6 +74,11 @@ def test_rounds_find_the_best(tmp_path: Path, words: list[str], schedule: Schedu
     assert provenance["configurations"] == {"tried": 6, "finished": 1, "stopped": 4, "failed": 1}
     assert provenance["command"].startswith("python pipelines/search.py --row toy/sought")
     assert {"date", "commit", "dirty", "packages", "data_checksum", "space"} <= set(provenance)
+
+    write_tables(tmp_path / "tables", TABLE.replace("Sought\n", "Sought\n    include: found/toy.sought.yaml\n", 1))
+    corrected = load_tables(tmp_path / "tables")["toy"].rows["sought-corrected"]
+    assert corrected.recipe_at("paper").optimiser.learning_rate == BEST_RATE
+    assert corrected.notes[-1].startswith("Values from a search at smoke scale (smoke: they mean nothing): optimiser.l")
 
 
 def test_killed_anywhere_and_resumed_trains_nothing_twice(
@@ -103,7 +116,6 @@ def test_what_a_round_leaves_out_is_not_asked_for_again(
     words: list[str], schedule: ScheduleHere, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Where trials neither end nor fail (a machine was lost), the command ends with 1 and does not go on for ever."""
-    monkeypatch.setattr(ScheduleHere, "_count", lambda *_: None)
     schedule_all = ScheduleHere.__call__
     monkeypatch.setattr(ScheduleHere, "__call__", lambda self, specs, **more: schedule_all(self, specs[:-1], **more))
     assert search.main(words) == search.NOT_FOUND
@@ -160,8 +172,7 @@ def test_all_failed_says_the_first_reason_and_keeps_the_old_file(
     tmp_path: Path, words: list[str], no_tracker: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing is overwritten, the exit code is 1, and failed configurations are not trained again by themselves."""
-    one = planned(tmp_path)
-    store, all_of_them = Store.open(one.results_dir, create=True), one.configurations
+    store, all_of_them = laid_out(tmp_path)
     for each in all_of_them:
         store.record_failure(each.spec, f"the disk is full ({each.index})")
     old = tmp_path / "tables" / "found" / "toy.sought.yaml"
@@ -179,8 +190,7 @@ def test_winner_is_the_best_of_the_finished_ones(
     tmp_path: Path, words: list[str], no_tracker: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A configuration that was given up cannot win, however good it was; ties go to the earlier one; some may fail."""
-    one = planned(tmp_path)
-    store, all_of_them = Store.open(one.results_dir, create=True), one.configurations
+    store, all_of_them = laid_out(tmp_path)
     for each, score in zip(all_of_them[:3], (0.5, 0.7, 0.7), strict=True):
         finish(store, each.spec, accuracy=score)
     store.record_failure(all_of_them[3].spec, "the loss is nan")
@@ -206,8 +216,7 @@ def test_a_smaller_scale_does_not_overwrite(
     tmp_path: Path, words: list[str], no_tracker: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A smoke search refuses a file of a short one before it trains, and takes another with --out."""
-    one = planned(tmp_path)
-    store, all_of_them = Store.open(one.results_dir, create=True), one.configurations
+    store, all_of_them = laid_out(tmp_path)
     for each in all_of_them:
         finish(store, each.spec)
     old = tmp_path / "tables" / "found" / "toy.sought.yaml"

@@ -1,4 +1,4 @@
-"""A whole search with a real Ray, mirrored, and its values included. Training is a stub."""
+"""A whole search with a real Ray, mirrored in MLflow. Training is a stub."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from pipelines.hpo.halving import Status, assess
 from pipelines.hpo.plan import Search
 from pipelines.store.folder import Store
 from pipelines.tracking import Tracker
-from tune_configs import load_tables
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +27,6 @@ class Ended:
     search: Search
     statuses: list[Status]
     words: list[str]
-    tables: Path
     results: Path
 
 
@@ -42,7 +40,7 @@ def ended(shared_ray: Mapping[str, str], tmp_path_factory: pytest.TempPathFactor
     with pytest.MonkeyPatch.context() as patch:
         use_ray(patch, shared_ray, tmp_path_factory.mktemp("tune"))
         assert search.main(words, train=TRAIN) == search.FOUND
-    return Ended(one, assess(one, Store.open(one.results_dir))[0], words, tables, results)
+    return Ended(one, assess(one, Store.open(one.results_dir))[0], words, results)
 
 
 def test_rounds_on_ray(ended: Ended) -> None:
@@ -79,20 +77,3 @@ def test_mirror_is_complete_and_idempotent(ended: Ended, capsys: pytest.CaptureF
             assert runs[name].data.tags["mlflow.parentRunId"] == row.info.run_id
             assert "64 held-out training images" in row.data.tags["mlflow.note.content"]
             assert runs[name].data.params["optimiser.learning_rate"] == str(BEST_RATE)
-
-
-def test_a_row_includes_what_was_found(ended: Ended) -> None:
-    """With `include:` the row, and the one that corrects it, take the values; the report's notes say so."""
-    path = ended.tables / "toy.yaml"
-    text = path.read_text("utf-8")
-    row = "  sought:\n    label: Sought\n"
-    path.write_text(text.replace(row, row + "    include: found/toy.sought.yaml\n"), "utf-8")
-    rows = load_tables(ended.tables)["toy"].rows
-    path.write_text(text, "utf-8")
-    for name in ("sought", "sought-corrected"):
-        assert rows[name].included == "found/toy.sought.yaml"
-        assert rows[name].recipe_at("paper").optimiser.learning_rate == BEST_RATE
-        assert rows[name].notes[-1] == (
-            "Values from a search at smoke scale (smoke: they mean nothing): optimiser.learning_rate 0.1 "
-            "(found/toy.sought.yaml)."
-        )

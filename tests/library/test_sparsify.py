@@ -18,10 +18,11 @@ from dnw_core import effective_weights, layer_table, remove_rules, sparsify
 from dnw_core.config.later_rules import RigLConfig
 from dnw_core.config.rule_base import LayeredConfig, SparseConfig
 from dnw_core.library.table import LayerRow
+from dnw_core.wiring.attach import attached_rules
 from dnw_core.wiring.layers import erdos_renyi_kernel
-from dnw_core.wiring.rule import WiringRule, attached_rules
+from dnw_core.wiring.rule import WiringRule
 from dnw_core.wiring.rules.drop_and_grow import RigL
-from dnw_core.wiring.rules.fixed import FixedRandom
+from dnw_core.wiring.rules.fixed import RandomGraph
 
 
 @pytest.fixture(params=RULES)
@@ -88,7 +89,7 @@ def test_patterns_skip_by_weight_layer_and_surroundings(skip: Any, left: list[st
         {"head": nn.Linear(4, 4), "stage1": nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), "stage2": nn.Linear(4, 4)}
     )
     assert sorted(row.name for row in sparsify(made, "top-edges", 0.5, skip=skip).rows) == left
-    assert sorted(place.name for place in attached_rules(made)) == left
+    assert sorted(here.name for here in attached_rules(made)) == left
 
 
 def test_all_kinds_of_layers_and_a_lone_one() -> None:
@@ -120,7 +121,7 @@ def test_a_rule_is_a_name_settings_or_a_class() -> None:
 
     seen = []
 
-    class Mine(FixedRandom):
+    class Mine(RandomGraph):
         """Notes its settings."""
 
         def __init__(self, config: OwnConfig, slots: Any, generator: torch.Generator) -> None:
@@ -196,14 +197,14 @@ def test_what_is_computed_once_is_nobody_elses() -> None:
         with torch.no_grad():
             made(images)
         made(images).sum().backward()
-    assert all(place.gradient is not None and place.gradient.any() for place in attached_rules(made))
+    assert all(here.gradient is not None and here.gradient.any() for here in attached_rules(made))
 
 
 def test_removal_leaves_a_plain_network_that_computes_the_same(rule: str) -> None:
     """As evaluation computes, whatever the mode; classes, parameters, their order and their training as before."""
     plain = network()
     made = sparse(rule)
-    parameters = {name: id(place.weight) for name, place in zip(WEIGHTS, attached_rules(made), strict=True)}
+    parameters = {name: id(here.weight) for name, here in zip(WEIGHTS, attached_rules(made), strict=True)}
     train(made, *batch())
     images, _ = batch()
     with torch.no_grad():
@@ -243,9 +244,9 @@ def test_autocast_rounds_products_only(rule: str) -> None:
         output = made(batch()[0])
     assert output.dtype is torch.bfloat16
     output.float().square().mean().backward()
-    for place in attached_rules(made):
-        assert place.edges().equal(before[place.name])
-        trained = place.rule.scores if rule == "edge-popup" else place.weight
+    for here in attached_rules(made):
+        assert here.edges().equal(before[here.name])
+        trained = here.rule.scores if rule == "edge-popup" else here.weight
         assert trained.grad.dtype is torch.float32
         assert trained.grad.any()
 
@@ -262,14 +263,14 @@ def test_the_front_door_opens_every_name() -> None:
 def test_a_rule_that_fails_while_it_is_attached_leaves_no_trace() -> None:
     """The weights that had one already lose it again, with all their values."""
 
-    class Refusing(FixedRandom):
+    class Refusing(RandomGraph):
         """Adopts two weights and refuses the third."""
 
         def __init__(self, config: SparseConfig, slots: Any, generator: torch.Generator) -> None:
             WiringRule.__init__(self, slots, config.budget)
             self.register_buffer("mask", torch.zeros(slots.shape, dtype=torch.bool))
 
-        def adopt(self, weight: nn.Parameter) -> None:
+        def on_attach(self, weight: nn.Parameter) -> None:
             if weight.shape == (5, 64):
                 raise RuntimeError("not this one")
 

@@ -6,8 +6,7 @@ import pytest
 from support.documents import names_of_tests, python_blocks, run, table_rows
 from torch import nn
 
-from dnw_core.config.rules import RULE_CLASSES
-from dnw_core.library.settings import registered
+from dnw_core.config import RULES
 from dnw_core.library.table import hooks_of
 from dnw_core.registry import load_class
 
@@ -32,13 +31,13 @@ def test_the_example_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> No
 def test_the_table_of_rules_is_the_codes() -> None:
     """Every rule that can be attached, what it takes, and the moments at which it acts."""
     written = {name: (takes, moments) for name, takes, moments in table_rows("sparsify.md", "rule")}
-    known = {name: kind for name, kind in registered().items() if not kind.needs_parent}
+    known = {name: kind for name, kind in RULES.items() if not kind.needs_parent}
     assert list(written) == list(known)
     for name, kind in known.items():
         fields = kind.model_fields
         takes = [field for field in ("density", "layers") if field in fields]
         takes += [field for field, info in fields.items() if field != "rule" and info.is_required()]
-        moments = hooks_of(load_class(RULE_CLASSES[name]))
+        moments = hooks_of(load_class(kind.implementation))
         assert written[name] == (", ".join(takes) or "–", ", ".join(moments) or "–"), name
 
 

@@ -15,23 +15,23 @@ from support.networks.sparsify_workers import network
 from torch import nn
 
 from dnw_core import remove_rules, sparsify
+from dnw_core.config import RULES as REGISTERED
 from dnw_core.errors import UserError
 from dnw_core.library.names import ALIASES
-from dnw_core.library.settings import registered
-from dnw_core.wiring.rule import attached_rules
+from dnw_core.wiring.attach import attached_rules
 
 
 def attached(rule: str, given: dict[str, Any]) -> list[type]:
     """The classes of the rules that this name attaches."""
     made = network()
     sparsify(made, **given | {"rule": rule})
-    return [type(place.rule) for place in attached_rules(made)]
+    return [type(here.rule) for here in attached_rules(made)]
 
 
 @pytest.mark.parametrize("alias", ALIASES)
 def test_an_alias_is_a_rule_under_its_own_name(alias: str) -> None:
     """It attaches what the rule's name does, also spelled otherwise, and messages say the rule's name."""
-    rule, known = ALIASES[alias], registered()
+    rule, known = ALIASES[alias], REGISTERED
     assert alias not in known
     for spelled in (alias, alias.upper(), f" {alias}"):
         assert attached(spelled, arguments(rule)) == attached(rule, arguments(rule))

@@ -13,7 +13,8 @@ from dnw_core import sparsify
 from dnw_core.config.rule_base import SparseConfig
 from dnw_core.config.rules import LotteryTicketConfig, TopEdgesConfig
 from dnw_core.errors import UserError
-from dnw_core.wiring.rule import WiringRule, attached_rules
+from dnw_core.wiring.attach import attached_rules
+from dnw_core.wiring.rule import WiringRule
 
 
 def network() -> nn.Module:
@@ -108,9 +109,11 @@ def test_a_second_rule_on_a_weight() -> None:
     """The weight and its rule are named, the first rule stays, and others may still get one."""
     twice = network()
     sparsify(twice, "set", 0.5, skip="stem")
-    with pytest.raises(UserError, match=r"^head\.weight has a wiring rule already \(Set\); take it off"):
+    with pytest.raises(
+        UserError, match=r"^head\.weight has a wiring rule already \(SparseEvolutionaryTraining\); take it off"
+    ):
         sparsify(twice, "rigl", 0.5)
-    assert [place.name for place in attached_rules(twice)] == ["head.weight"]
+    assert [here.name for here in attached_rules(twice)] == ["head.weight"]
     assert len(sparsify(twice, "rigl", 0.5, skip="head").rows) == 2
 
 

@@ -20,10 +20,9 @@ from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_no
 from dnw_core import layer_table, remove_rules, sparsify
 from dnw_core.config.later_rules import RigLConfig
 from dnw_core.errors import UserError
-from dnw_core.library.removal import undo_attaching
-from dnw_core.wiring.rule import attached_rules
+from dnw_core.wiring.attach import attached_rules
 from dnw_core.wiring.rules.drop_and_grow import RigL
-from dnw_core.wiring.rules.fixed import FixedRandom
+from dnw_core.wiring.rules.fixed import RandomGraph
 from dnw_core.wiring.slots import Slots
 
 
@@ -56,7 +55,7 @@ def test_what_lies_over_a_rule_stays(rule: str, lay_over: Callable[[nn.Module], 
     train(made, *batch())
     images, expected = batch()[0], made.eval()(batch()[0])
     chain: Any = layer.parametrizations["weight"]  # type: ignore[index, union-attr]
-    over, weights = list(chain)[1:], [place.weight for place in attached_rules(made)]
+    over, weights = list(chain)[1:], [here.weight for here in attached_rules(made)]
     state = copy.deepcopy([link.state_dict() for link in over])
     remove_rules(made.train())
     assert all(module.training for module in made.modules())
@@ -120,7 +119,7 @@ def test_a_rule_that_was_registered_by_hand_is_refused() -> None:
 def test_a_rule_that_fails_in_evaluation_takes_none_off() -> None:
     """The others are not off either, and everything is in the mode that it was in."""
 
-    class Failing(FixedRandom):
+    class Failing(RandomGraph):
         """Has nothing to say of a linear layer's weight in evaluation."""
 
         def forward(self, weight: Tensor) -> Tensor:
@@ -140,11 +139,11 @@ def test_a_rule_that_fails_in_evaluation_takes_none_off() -> None:
     assert all(value.equal(made.state_dict()[name]) for name, value in before.items())
 
 
-def test_undoing_takes_off_rules_alone(rule: str) -> None:
+def test_removing_takes_off_rules_alone(rule: str) -> None:
     """What the user laid over a rule stays, and every weight trains again."""
     made = sparse(rule)
     halve(made[0])  # type: ignore[index]
-    undo_attaching(made)
+    remove_rules(made)
     assert [type(link) for link in made[0].parametrizations["weight"]] == [Halved]  # type: ignore[index, union-attr]
     assert all(parameter.requires_grad for parameter in made.parameters())
     assert not list(attached_rules(made))
@@ -190,7 +189,7 @@ def test_sharded_weights_are_refused_by_either_way(alone: Any) -> None:
     fully_shard(made, mesh=alone)
     with pytest.raises(UserError, match=r"^0\.weight is sharded by FSDP2 \(DTensor\), and wiring rules act on whole"):
         remove_rules(made)
-    assert [place.name for place in attached_rules(made)] == WEIGHTS
+    assert [here.name for here in attached_rules(made)] == WEIGHTS
     layer = nn.Linear(6, 6)
     sparsify(layer, "top-edges", 0.25)
     layer.__class__ = type("Other", (type(layer),), {})

@@ -14,7 +14,7 @@ from torch import nn
 
 from dnw_core import layer_table, sparsify
 from dnw_core.errors import UserError
-from dnw_core.wiring.rule import attached_rules
+from dnw_core.wiring.attach import attached_rules
 from dnw_core.wiring.selection import largest_magnitudes
 
 LOSSY = [*DRAWING, "constant-fan"]
@@ -45,10 +45,10 @@ def test_edges_begin_on_the_largest_magnitudes(rule: str, layers: Any) -> None:
     drawn = sparsify(network(), rule, 0.25, layers=layers)
     table = sparsify(made, rule, 0.25, layers=layers, start="largest")
     assert [row.kept for row in table.rows] == [row.kept for row in drawn.rows]
-    for place, row in zip(attached_rules(made), table.rows, strict=True):
-        expected = largest_magnitudes(before[place.name], row.kept)
-        assert place.edges().equal(expected)
-        assert made.get_submodule(place.name.removesuffix(".weight")).weight.equal(before[place.name] * expected)  # type: ignore[union-attr, operator]
+    for here, row in zip(attached_rules(made), table.rows, strict=True):
+        expected = largest_magnitudes(before[here.name], row.kept)
+        assert here.edges().equal(expected)
+        assert made.get_submodule(here.name.removesuffix(".weight")).weight.equal(before[here.name] * expected)  # type: ignore[union-attr, operator]
     train(made, *batch())
     assert layer_table(made).total.kept == table.total.kept
 

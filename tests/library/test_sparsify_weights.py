@@ -18,8 +18,8 @@ from torch.testing._internal.two_tensor import TwoTensor
 from dnw_core import Run, Wiring, effective_weights, layer_table, remove_rules, sparsify
 from dnw_core.config.later_rules import EdgePopupConfig, SetConfig
 from dnw_core.errors import UserError
-from dnw_core.wiring.rule import attached_rules
-from dnw_core.wiring.rules.drop_and_grow import Set
+from dnw_core.wiring.attach import attached_rules
+from dnw_core.wiring.rules.drop_and_grow import SparseEvolutionaryTraining
 from dnw_core.wiring.rules.edge_popup import EdgePopup
 
 
@@ -76,7 +76,7 @@ def train_counted(made: nn.Module, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("rule", ["edge-popup", "soft-threshold"])
 def test_the_default_precision_is_not_that_of_scores(rule: str, default: torch.dtype) -> None:
     """Under ``set_default_dtype`` a rule has the numbers that it has without it, and the default stays."""
-    expected = [own.clone() for place in attached_rules(sparse(rule)) for own in place.rule.parameters()]
+    expected = [own.clone() for here in attached_rules(sparse(rule)) for own in here.rule.parameters()]
     made = network()
     torch.set_default_dtype(default)
     try:
@@ -84,7 +84,7 @@ def test_the_default_precision_is_not_that_of_scores(rule: str, default: torch.d
         assert torch.get_default_dtype() is default
     finally:
         torch.set_default_dtype(torch.float32)
-    found = [own for place in attached_rules(made) for own in place.rule.parameters()]
+    found = [own for here in attached_rules(made) for own in here.rule.parameters()]
     assert all(own.dtype is torch.float32 and torch.equal(own, one) for own, one in zip(found, expected, strict=True))
 
 
@@ -94,7 +94,7 @@ def test_what_a_rule_trains_itself_is_as_precise_as_its_weight() -> None:
         for rule in ("edge-popup", "soft-threshold"):
             made = network().to(dtype)
             sparsify(made, **arguments(rule))
-            found = [next(place.rule.parameters()).dtype for place in attached_rules(made)]
+            found = [next(here.rule.parameters()).dtype for here in attached_rules(made)]
             assert found == [own] * 3
 
 
@@ -209,14 +209,14 @@ def test_the_table_of_nothing() -> None:
 class Stubborn:
     """Refuses the third weight, after it has changed it."""
 
-    def adopt(self, weight: nn.Parameter) -> None:
+    def on_attach(self, weight: nn.Parameter) -> None:
         """As the rule does, and then an error."""
-        super().adopt(weight)  # type: ignore[misc]
+        super().on_attach(weight)  # type: ignore[misc]
         if weight.shape == (5, 64):
             raise KeyboardInterrupt
 
 
-class StubbornSet(Stubborn, Set):
+class StubbornSet(Stubborn, SparseEvolutionaryTraining):
     """Sets weights to zero."""
 
     def __init__(self, config: SetConfig, slots: Any, generator: torch.Generator) -> None:
@@ -230,7 +230,7 @@ class StubbornPopup(Stubborn, EdgePopup):
         super().__init__(config, slots, generator)
 
 
-class Miscounting(Set):
+class Miscounting(SparseEvolutionaryTraining):
     """Has more edges than it promises, which is noticed when all are attached."""
 
     def __init__(self, config: SetConfig, slots: Any, generator: torch.Generator) -> None:
@@ -265,5 +265,5 @@ def test_any_error_puts_everything_back(kind: Any, error: type[BaseException], s
         assert now is parameters[name]
         assert (now.requires_grad, True) == (value.requires_grad, now.equal(value))
     assert [type(module) for module in made] == [type(module) for module in network()]  # type: ignore[attr-defined]
-    assert [place.name for place in attached_rules(made)] == ["2.inner.weight"]
+    assert [here.name for here in attached_rules(made)] == ["2.inner.weight"]
     assert [row.name for row in sparsify(made, "set", 0.25, skip="2.inner").rows if "inner" not in row.name] == WEIGHTS

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from dnw_core.config.networks import NETWORK_CLASSES, NetworkConfig
+from dnw_core.config import NETWORKS
 from dnw_core.models.layers import batch_norm
 from dnw_core.models.layers.batch_norm import BatchNorm2d
 from dnw_core.models.layers.channel_major import node_operations
@@ -233,11 +232,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", NETWORK_CLASSES)
+@pytest.mark.parametrize("kind", NETWORKS)
 def test_every_network_has_this_norm(kind: str) -> None:
     """Also those that others build: whatever runs channels-last on a CPU."""
-    config = TypeAdapter(NetworkConfig).validate_python({"kind": kind, **SETTINGS.get(kind, {})})
-    make = load_class(NETWORK_CLASSES[kind])  # imported here: torchdiffeq makes tensors as it is imported
+    config = NETWORKS[kind](kind=kind, **SETTINGS.get(kind, {}))
+    make = load_class(config.implementation)  # imported here: torchdiffeq makes tensors as it is imported
     with torch.device("meta"):
         network = make(config)
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]

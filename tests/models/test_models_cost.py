@@ -12,7 +12,7 @@ from dnw_core.config.networks import TinyContinuousConfig, TinyDiscreteConfig, T
 from dnw_core.config.rules import FixedRandomConfig, TopEdgesConfig
 from dnw_core.models.build import build_network, build_wired
 from dnw_core.models.layers import ode
-from dnw_core.wiring.rule import attached_rules
+from dnw_core.wiring.attach import attached_rules
 
 SMALL = {"nodes": 20, "input_nodes": 4, "output_nodes": 3}
 SMALL_CONFIGS: dict[str, Any] = {

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dnw_core.config.networks import GraphBlock, GraphMobileNetConfig, NetworkConfig
+from dnw_core.config import NETWORKS, GraphBlock, GraphMobileNetConfig
 from dnw_core.models.build import build_network
 from dnw_core.models.layers import channel_major
 from dnw_core.models.layers.batch_norm import BatchNorm2d
@@ -36,7 +35,7 @@ def small_network(kind: str) -> tuple[nn.Module, int]:
         torch.manual_seed(0)
         return GraphMobileNet(GraphMobileNetConfig(kind=kind), THIN_BLOCKS), 32
     settings, side = SMALL[kind]
-    return build_network(TypeAdapter(NetworkConfig).validate_python({"kind": kind, **settings}), seed=0), side
+    return build_network(NETWORKS[kind](kind=kind, **settings), seed=0), side
 
 
 def plain_copy(network: nn.Module) -> nn.Module:

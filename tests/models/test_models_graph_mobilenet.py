@@ -7,14 +7,17 @@ from typing import Any
 import pytest
 import torch
 from support.references import mobilenet as reference_mobilenet
+from support.references.same_function import assert_same_function
 from torch import Tensor
 from torch.nn import functional as F
 
+from dnw_core.config import WiringConfig
 from dnw_core.config.networks import GRAPH_BLOCKS, GraphBlock, GraphMobileNetConfig
-from dnw_core.config.rules import CompleteConfig, FixedRandomConfig, TopEdgesConfig, WiringConfig
+from dnw_core.config.rules import CompleteConfig, FixedRandomConfig, TopEdgesConfig
 from dnw_core.models.build import build_network, build_wired
 from dnw_core.models.mobilenet.graph_mobilenet import GraphMobileNet
-from dnw_core.wiring.rule import attached_rules, effective_weights
+from dnw_core.wiring.attach import attached_rules
+from dnw_core.wiring.rule import effective_weights
 
 CONFIG = GraphMobileNetConfig(kind="graph-mobilenet")
 DNW = TopEdgesConfig(rule="top-edges", width=0.225)
@@ -71,27 +74,7 @@ def test_function_and_gradients_match_the_reference(rule: WiringConfig) -> None:
     """Logits, and the gradient of every parameter, unselected edges included, to 1e-9 in float64."""
     network: Any
     network, _ = build_wired(CONFIG, rule, seed=1)
-    network.double()
-    with torch.no_grad():  # no parameter at a value that hides a mistake
-        for name, parameter in network.named_parameters():
-            if "norm" in name:
-                parameter += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name)))
-    images, labels = some_images(3)
-    loss, gradients = loss_and_gradients(network, images, labels)
-
-    values = {name: p.detach().clone().requires_grad_() for name, p in network.named_parameters()}
-    effective = []
-    for index, attached in enumerate(attached_rules(network)):
-        mask = attached.edges()
-        weight = values[f"blocks.{index}.{EDGES}"]
-        # straight-through: the masked weight's value, the identity's gradient
-        effective.append(weight + (weight.detach() * mask - weight.detach()))
-    expected = F.cross_entropy(reference_mobilenet.forward(values, effective, images), labels)
-    expected.backward()
-    assert loss == pytest.approx(float(expected.detach()), rel=1e-12)
-    for name, value in values.items():
-        assert value.grad is not None
-        torch.testing.assert_close(gradients[name], value.grad, rtol=1e-8, atol=1e-11, msg=name)
+    assert_same_function(network, reference_mobilenet.forward, (3, 3, 32, 32), atol=1e-11)
 
 
 def test_float32_takes_other_ways_to_the_same_numbers() -> None:

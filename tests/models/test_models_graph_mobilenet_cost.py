@@ -14,7 +14,7 @@ from dnw_core.config.rules import FixedRandomConfig, TopEdgesConfig
 from dnw_core.models.build import build_wired
 from dnw_core.models.mobilenet.graph_mobilenet import GraphMobileNet
 from dnw_core.record import Cost
-from dnw_core.wiring.rule import attached_rules
+from dnw_core.wiring.attach import attached_rules
 
 IMAGENET_PIXELS = (112**2, 56**2, 28**2, 14**2, 7**2, 1)
 CIFAR_PIXELS = (32**2, 16**2, 8**2, 4**2, 2**2, 1)

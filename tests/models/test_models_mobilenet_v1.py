@@ -9,6 +9,7 @@ import pytest
 import torch
 from support.references import mobilenet_v1 as reference_mobilenet_v1
 from support.references.brute_force import check_liveness
+from support.references.same_function import assert_same_function
 from support.stubs.tiny_trials import small_recipe, train
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,12 +19,10 @@ from dnw_core.config.rules import TopEdgesConfig
 from dnw_core.models.build import build_network, build_wired
 from dnw_core.models.mobilenet.mobilenet_v1 import MobileNetV1
 from dnw_core.record import WIRING_FILE, Cost, EpochMetrics
-from dnw_core.wiring.rule import attached_rules, effective_weights
 from reports.reading.wiring_file import read_wiring
 
 QUARTER = MobileNetV1Config(kind="mobilenet-v1", width_multiplier=0.25)
 SMALLEST = MobileNetV1Config(kind="mobilenet-v1", width_multiplier=0.1)
-ORIGINAL = "pointwise.parametrizations.weight.original"
 
 
 def everything(network: MobileNetV1) -> dict[str, Tensor]:
@@ -86,28 +85,7 @@ def test_function_and_gradients_match_the_reference(density: float | None) -> No
     network: Any = build_network(SMALLEST, seed=1)
     if density is not None:
         network, _ = build_wired(SMALLEST, TopEdgesConfig(rule="top-edges", density=density), seed=1)
-    network.double()
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():  # no parameter at a value that hides a mistake
-        for name, parameter in network.named_parameters():
-            if "norm" in name:
-                parameter += 0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-    images = torch.randn(3, 3, 32, 32, generator=generator, dtype=torch.float64)
-    labels = torch.tensor([1, 7, 2])
-    values = {name: p.detach().clone().requires_grad_() for name, p in network.named_parameters()}
-    masks = [attached.edges() for attached in attached_rules(network)]
-    weights = [values[name] for name in values if name.endswith((ORIGINAL, "pointwise.weight"))]
-    if masks:  # straight-through: the masked weight's value, the identity's gradient
-        pairs = zip(weights, masks, strict=True)
-        weights = [weight + (weight.detach() * mask - weight.detach()) for weight, mask in pairs]
-    expected = reference_mobilenet_v1.forward(values, weights, images)
-    F.cross_entropy(expected, labels).backward()
-    with effective_weights():
-        logits = network(images)
-        F.cross_entropy(logits, labels).backward()
-    torch.testing.assert_close(logits, expected, rtol=1e-9, atol=1e-11)
-    for name, parameter in network.named_parameters():
-        torch.testing.assert_close(parameter.grad, values[name].grad, rtol=1e-8, atol=1e-11, msg=name)
+    assert_same_function(network, reference_mobilenet_v1.forward, (3, 3, 32, 32), atol=1e-11)
 
 
 def test_large_images_are_halved_by_the_stem() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import mobilenet_v2
 
-from dnw_core.config.networks import NetworkConfig
+from dnw_core.config import NetworkConfig
 from dnw_core.config.ordinary_networks import LightDenseNetConfig, OrdinaryNetworkConfig
 from dnw_core.models.build import build_network
 from dnw_core.models.ordinary.base import multiply_adds, network_cost

@@ -14,7 +14,8 @@ from torchdiffeq._impl import rk_common
 from dnw_core.config.networks import TinyContinuousConfig, TinyDiscreteConfig, TinyStaticConfig
 from dnw_core.config.rules import TopEdgesConfig
 from dnw_core.models.build import build_wired
-from dnw_core.wiring.rule import attached_rules, effective_weights
+from dnw_core.wiring.attach import attached_rules
+from dnw_core.wiring.rule import effective_weights
 
 CONFIGS: dict[str, Any] = {
     "tiny-static": TinyStaticConfig,

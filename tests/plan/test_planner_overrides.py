@@ -88,8 +88,8 @@ def test_a_variants_name_is_sorted_exact_and_readable_again() -> None:
         ),
         ("schedule.kind=cosin", "--set schedule.kind: schedule.kind is unknown: 'cosin'; did you mean 'cosine'?"),
         ("wiring.rule=fixed-random", "--set wiring.rule: wiring: a rule that keeps some of the edges takes either"),
-        ("parent.epochs=3", "--set parent.epochs: the row that is needed gets the same settings by itself, but"),
-        ("parent=3", "--set parent: the row that is needed gets the same settings"),
+        ("parent.epochs=3", "--set parent.epochs: the parent row gets the same settings, except for"),
+        ("parent=3", "--set parent: the parent row gets the same settings"),
         ("wiring.rule=lottery-ticket", "takes either density or width"),
         ("data.flip={a: 1}", "--set data.flip: input should be a valid boolean"),
         ("data.flip=!!python/name:os.system", "the tag 'python/name:os.system' is not allowed here"),
@@ -120,7 +120,7 @@ def test_settings_reach_the_parent_but_for_its_wiring() -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("parent.optimiser.learning_rate=0.1", "--set parent.optimiser.learning_rate: the row that is needed gets"),
+        ("parent.optimiser.learning_rate=0.1", "--set parent.optimiser.learning_rate: the parent row gets"),
         ("epochs=-3", "--set epochs: input should be greater than 0, found -3"),
         ("epoch=3", "--set epoch: unknown key; did you mean 'epochs'?"),
         ("wiring.rule=complete", "--set: rule complete takes nothing from another trial"),
@@ -162,7 +162,7 @@ def test_rows_are_selected_by_pattern() -> None:
             {"table_ids": ["sparse-cifar"], "extra": False},
             "--no-extra leaves nothing: all rows of sparse-cifar are extra",
         ),
-        ({"only": ["tiny/static-dnw@epochs=3"]}, "names a variant; name its row and give the settings with --set"),
+        ({"only": ["tiny/static-dnw@epochs=3"]}, "is a variant; name its row and give the settings with --set"),
         ({"table_ids": ["tinny"]}, "there is no table 'tinny'; did you mean 'tiny'?"),
     ],
 )

@@ -8,7 +8,8 @@ import pytest
 from support.stubs.store import finish, interrupt
 
 from pipelines.commands.listing import duration, list_lines, plan_lines, status_lines
-from pipelines.plan.data_checks import make_room
+from pipelines.driver.status import NO_DRIVER
+from pipelines.plan.data_checks import prepare_store
 from pipelines.plan.placement import Placement
 from pipelines.plan.planner import Plan, PlannedTrial, make_plan, plan_rows
 from pipelines.plan.reported_rows import report_rows
@@ -37,7 +38,7 @@ def plan_of(
 
 def told(plan: Plan) -> list[tuple[str, int, str, bool]]:
     """Row, seed, state of each trial, and whether it runs."""
-    return [(trial.spec.row, trial.spec.seed, trial.state, trial.runs) for trial in plan.trials]
+    return [(trial.spec.row, trial.spec.seed, trial.state, trial.will_run) for trial in plan.trials]
 
 
 def trial_of(plan: Plan, row: str, seed: int = 0) -> PlannedTrial:
@@ -58,11 +59,11 @@ def test_a_missing_parent_joins_once_for_all_children(store: Store) -> None:
         (row, seed, "new", True) for row in ("complete", "lottery-one-shot", "fine-tune") for seed in (0, 3)
     ]
     parent = trial_of(plan, "complete", 3)
-    assert parent.pulled_by == CHILDREN
+    assert parent.required_by == CHILDREN
     assert parent.spec.trial_id == plan_of(store, "wirings/complete", seeds=(3,)).trials[0].spec.trial_id
     assert [trial.spec.parent_id for trial in plan.trials if trial.spec.seed == 3][1:] == [parent.spec.trial_id] * 2
     text = "\n".join(plan_lines(plan, 4))
-    assert "wirings/complete seed 0, 3: pulled in by wirings/lottery-one-shot, wirings/fine-tune" in text
+    assert "wirings/complete seed 0, 3: required by wirings/lottery-one-shot, wirings/fine-tune" in text
     assert "wirings/fine-tune needs wirings/complete: seed 0, 3 is trained first" in text
     assert "3 rows, 6 trials: 0 done, 6 to be trained, 12 epochs" in text
     chain = trial_of(plan, "complete").estimated_seconds + trial_of(plan, "fine-tune").estimated_seconds
@@ -79,13 +80,13 @@ def test_a_parent_that_is_done_serves(store: Store) -> None:
     assert "wirings/lottery-one-shot needs wirings/complete: seed 1 is done" in "\n".join(plan_lines(plan, None))
 
 
-def test_a_selected_parent_is_not_pulled_in(store: Store) -> None:
+def test_a_selected_parent_is_no_dependency(store: Store) -> None:
     """A parent that is meant itself stands before its children, although the table has it after them."""
     plan = plan_of(store, *CHILDREN, "wirings/complete")
     assert [row.id for row in plan.rows] == ["complete", "lottery-one-shot", "fine-tune"]
-    assert {trial.pulled_by for trial in plan.trials} == {()}
-    assert [row.pulled for row in plan.rows] == [()] * 3
-    assert "pulled in" not in "\n".join(plan_lines(plan, None))
+    assert {trial.required_by for trial in plan.trials} == {()}
+    assert [row.dependency_seeds for row in plan.rows] == [()] * 3
+    assert "required by" not in "\n".join(plan_lines(plan, None))
 
 
 def test_a_failed_parent_blocks_its_own_seed(store: Store) -> None:
@@ -103,7 +104,7 @@ def test_a_failed_parent_blocks_its_own_seed(store: Store) -> None:
     reason = "blocked by wirings/complete seed 0 (failed: the loss is nan)"
     assert trial_of(plan, "fine-tune").detail == reason
     assert f"  wirings/fine-tune seed 0: {reason}" in plan_lines(plan, None)
-    assert f"  wirings/fine-tune seed 0: {reason}" in status_lines(plan, store)
+    assert f"  wirings/fine-tune seed 0: {reason}" in status_lines(plan, store, [NO_DRIVER])
     rows = {row["row"]: row for row in report_rows(plan, TABLES, store, lambda row, seeds: "")}
     assert {name: row["blocked"] for name, row in rows.items()} == {
         "lottery-one-shot": reason,
@@ -127,7 +128,7 @@ def test_the_modes_and_a_failed_parent(store: Store) -> None:
         plan = plan_of(store, "wirings/fine-tune", seeds=(0,), mode=mode)
         assert told(plan) == [("complete", 0, "failed", True), ("fine-tune", 0, "new", True)]
         assert trial_of(plan, "complete").epochs_left == 1
-    make_room(plan, store, print)
+    prepare_store(plan, store, print)
     assert (store.state(parent).kind, store.state(parent).epochs_done) == ("partial", 1)
 
 
@@ -149,8 +150,8 @@ def test_a_damaged_parent_is_trained_again(store: Store) -> None:
     plan = plan_of(store, "wirings/fine-tune", seeds=(0,))
     assert told(plan) == [("complete", 0, "new", True), ("fine-tune", 0, "new", True)]
     said: list[str] = []
-    make_room(plan, store, said.append)
-    assert "is not believed (checkpoint.pt: truncated or altered" in said[0]
+    prepare_store(plan, store, said.append)
+    assert "failed verification (checkpoint.pt: truncated or altered" in said[0]
     assert store.state(parent).damaged is None
 
 
@@ -170,13 +171,13 @@ def test_a_variant_starts_from_the_parents_variant(store: Store) -> None:
     ]
 
 
-def test_a_recount_keeps_what_was_pulled_in(store: Store) -> None:
-    """After the run the rows of the plan, pulled ones as well, are counted again."""
+def test_a_recount_keeps_dependencies(store: Store) -> None:
+    """After the run the rows of the plan are counted again, dependencies included."""
     plan = plan_of(store, "wirings/fine-tune", seeds=(0,))
     finish(store, trial_of(plan, "complete").spec)
     after = make_plan(plan.rows, "smoke", store, Placement(), mode="read-only")
     assert told(after) == [("complete", 0, "done", False), ("fine-tune", 0, "new", False)]
-    assert [(row.id, row.seeds, row.pulled) for row in after.rows] == [
+    assert [(row.id, row.seeds, row.dependency_seeds) for row in after.rows] == [
         ("complete", (), (0,)),
         ("fine-tune", (0,), ()),
     ]
@@ -212,7 +213,7 @@ def chain(tmp_path: Path) -> dict[str, Table]:
 def test_a_chain_joins_as_a_whole(store: Store, chain: dict[str, Table]) -> None:
     """A parent's parent joins too, and a row that is partly selected gets the seeds that are needed beside its own."""
     plan = plan_of(store, "a/third", tables=chain)
-    assert [(trial.spec.row, trial.spec.seed, trial.pulled_by) for trial in plan.trials] == [
+    assert [(trial.spec.row, trial.spec.seed, trial.required_by) for trial in plan.trials] == [
         ("first", 0, ("a/second",)),
         ("first", 1, ("a/second",)),
         ("second", 0, ("a/third",)),
@@ -222,7 +223,7 @@ def test_a_chain_joins_as_a_whole(store: Store, chain: dict[str, Table]) -> None
     ]
     plan = plan_of(store, "*", tables=chain)
     first = next(row for row in plan.rows if row.id == "first")
-    assert (first.seeds, first.pulled) == ((0,), (1,))
+    assert (first.seeds, first.dependency_seeds) == ((0,), (1,))
     finish(store, trial_of(plan, "second", 1).spec)
     assert [trial.spec.row for trial in plan_of(store, "a/third", seeds=(1,), tables=chain).trials] == ["third"]
 

@@ -14,12 +14,13 @@ from dnw_core.errors import DataMissingError
 from dnw_core.record import RECORD_FILE, sealed
 from pipelines.commands.listing import plan_lines, status_lines
 from pipelines.commands.reproduction import row_command
-from pipelines.plan.data_checks import check_data, make_room
+from pipelines.driver.status import NO_DRIVER
+from pipelines.plan.data_checks import check_data, prepare_store
 from pipelines.plan.placement import Placement
 from pipelines.plan.planner import Plan, make_plan, plan_rows
 from pipelines.plan.reported_rows import all_rows, report_rows
 from pipelines.plan.rows import parse_overrides, select_rows
-from pipelines.plan.trial_states import MODES, Mode, State, should_run
+from pipelines.plan.trial_states import MODES, Mode, PlanState, should_run
 from pipelines.store.folder import Store
 from tune_configs import Scale, load_tables
 
@@ -59,13 +60,13 @@ def test_each_trial_is_held_against_the_store(store: Store) -> None:
     plan = plan_of(store, "tiny/static-dnw", seeds=(0, 1, 2, 3))
     assert [trial.state for trial in plan.trials] == ["done", "partial", "failed", "new"]
     assert [trial.epochs_left for trial in plan.trials] == [0, 1, 0, 2]
-    assert [trial.runs for trial in plan.trials] == [False, True, False, True]
+    assert [trial.will_run for trial in plan.trials] == [False, True, False, True]
     assert plan.trials[2].detail == "the loss is nan"
     text = "\n".join(plan_lines(plan, 2))
     assert "1 done, 1 partial, 1 failed, 1 new" in text
     assert "seed 2: failed: the loss is nan" in text
     assert "1 rows, 4 trials: 1 done, 2 to be trained, 3 epochs" in text
-    status = "\n".join(status_lines(plan, store))
+    status = "\n".join(status_lines(plan, store, [NO_DRIVER]))
     assert "1/4" in status
     assert "80.00" in status
     assert "seed 1 epoch 1/2" in status
@@ -105,7 +106,7 @@ def test_a_changed_recipe_is_named(store: Store) -> None:
     assert set(states.values()) == {"new"}
     drifted = next(trial for trial in plan.trials if trial.state == "drifted")
     assert drifted.detail == f"since {fingerprint(older)}: batch_size 16 → 64; data.flip True → False"
-    assert drifted.runs
+    assert drifted.will_run
     assert drifted.epochs_left == 2
     finish(store, drifted.spec)
     assert plan_of(store, "tiny/static-dnw").trials[0].state == "done"
@@ -125,7 +126,7 @@ def test_continuous_trials_from_before_the_steps_ends_were_clamped_are_named(sto
     assert store.state(old).kind == "done"
     plan = plan_of(store, "tiny/continuous-dnw", seeds=(0,))
     (trial,) = plan.trials
-    assert (trial.state, trial.runs) == ("drifted", True)
+    assert (trial.state, trial.will_run) == ("drifted", True)
     told = (
         "drifted: since c01b21d5: network.ode_ends corrected → reference (the released network clamps the end of every "
         "solver step at zero, not the start state alone (docs/deviations.md, Q9))"
@@ -147,7 +148,7 @@ def test_missing_data_are_said(store: Store, tmp_path: Path) -> None:
     plan = plan_of(store, "tiny/static-dnw", scale="short")
     finish(store, plan.trials[0].spec)
     plan = plan_of(store, "tiny/static-dnw", scale="short", placement=placement)
-    assert [(trial.state, trial.runs) for trial in plan.trials] == [("done", False), ("data missing", False)]
+    assert [(trial.state, trial.will_run) for trial in plan.trials] == [("done", False), ("data missing", False)]
     assert plan.trials[1].epochs_left == plan.trials[1].spec.recipe.epochs  # of use to who plans before fetching
     text = plan_lines(plan, 2)
     assert sum("cifar10 was not found" in line for line in text) == 1
@@ -163,8 +164,8 @@ def test_missing_data_are_said(store: Store, tmp_path: Path) -> None:
     assert plan_of(store, "tiny/static-dnw", scale="short", placement=fetched).trials[1].state == "new"
 
 
-NEVER: set[State] = {"data missing", "blocked"}
-RUNS: dict[Mode, set[State]] = {
+NEVER: set[PlanState] = {"data missing", "blocked"}
+RUNS: dict[Mode, set[PlanState]] = {
     "cached": {"partial", "drifted", "new"},
     "retry": {"partial", "drifted", "new", "failed"},
     "force": {"partial", "drifted", "new", "failed", "done"},
@@ -174,10 +175,10 @@ RUNS: dict[Mode, set[State]] = {
 
 def test_the_modes_answer_every_question() -> None:
     """Which states are trained in which mode."""
-    states: tuple[State, ...] = ("done", "partial", "failed", "drifted", "new", *NEVER)
+    states: tuple[PlanState, ...] = ("done", "partial", "failed", "drifted", "new", *NEVER)
     assert {mode: {state for state in states if should_run(mode, state)} for mode in MODES} == RUNS
-    pulled = {mode: {state for state in states if should_run(mode, state, pulled=True)} for mode in MODES}
-    assert pulled == {**RUNS, "force": RUNS["retry"]}  # what is done serves, and is not replaced
+    dependencies = {mode: {state for state in states if should_run(mode, state, is_dependency=True)} for mode in MODES}
+    assert dependencies == {**RUNS, "force": RUNS["retry"]}  # what is done serves, and is not replaced
 
 
 def test_retry_goes_on_and_force_starts_afresh(store: Store) -> None:
@@ -187,13 +188,13 @@ def test_retry_goes_on_and_force_starts_afresh(store: Store) -> None:
     interrupt(store, specs[1], 1)
     store.record_failure(specs[1], "out of memory")
     plan = plan_of(store, "tiny/static-dnw", seeds=(0, 1), mode="retry")
-    assert [(trial.runs, trial.epochs_left) for trial in plan.trials] == [(False, 0), (True, 1)]
+    assert [(trial.will_run, trial.epochs_left) for trial in plan.trials] == [(False, 0), (True, 1)]
     said: list[str] = []
-    make_room(plan, store, said.append)
+    prepare_store(plan, store, said.append)
     assert (store.state(specs[1]).kind, said) == ("partial", [])
     plan = plan_of(store, "tiny/static-dnw", seeds=(0, 1), mode="force")
     assert [trial.epochs_left for trial in plan.trials] == [2, 2]
-    make_room(plan, store, said.append)
+    prepare_store(plan, store, said.append)
     assert [store.state(spec).kind for spec in specs] == ["new", "new"]
     assert len(said) == 2
     assert len(list((store.results_dir / "set-aside").rglob("checkpoint.pt"))) == 2
@@ -205,11 +206,11 @@ def test_a_damaged_result_is_trained_again_and_said(store: Store) -> None:
     finish(store, spec)
     (store.folder(spec) / "wiring.npz").write_bytes(b"cut")
     plan = plan_of(store, "tiny/static-dnw")
-    assert (plan.trials[0].state, plan.trials[0].runs) == ("new", True)
-    assert "not believed: wiring.npz: truncated or altered" in "\n".join(plan_lines(plan, None))
+    assert (plan.trials[0].state, plan.trials[0].will_run) == ("new", True)
+    assert "failed verification: wiring.npz: truncated or altered" in "\n".join(plan_lines(plan, None))
     assert store.folder(spec).exists()
     said: list[str] = []
-    make_room(plan, store, said.append)
+    prepare_store(plan, store, said.append)
     assert not store.folder(spec).exists()
     assert "warning" in said[0]
     assert "set-aside/tiny/static-dnw" in said[0]
@@ -259,7 +260,7 @@ def test_report_rows_hold_what_was_planned_and_what_is_there(store: Store) -> No
         "python pipelines/reproduce_all.py --scale smoke --only tiny/static-dnw --seeds 1 "
         "--set batch_size=16 --set optimiser.learning_rate=0.05"
     )
-    assert all_rows(TABLES, store, "paper", lambda row, seeds: row.id) == []
+    assert all_rows(TABLES, store, "paper", partial(row_command, scale="paper")) == []
 
 
 def test_the_report_takes_the_rows(store: Store) -> None:
@@ -275,6 +276,8 @@ def test_data_that_a_cluster_lacks_are_missing_in_the_plan(store: Store) -> None
     rows = select_rows(TABLES, only=["tiny/static-dnw", "wirings/complete"])
     planned = plan_rows(TABLES, rows, "short", seeds=(0,))
     plan = make_plan(planned, "short", store, Placement(), check_data=False, missing={"cifar10": "on no node"})
-    assert {(trial.state, trial.detail, trial.runs) for trial in plan.trials} == {("data missing", "on no node", False)}
+    assert {(trial.state, trial.detail, trial.will_run) for trial in plan.trials} == {
+        ("data missing", "on no node", False)
+    }
     unasked = make_plan(planned, "short", store, Placement(), check_data=False)
     assert [trial.state for trial in unasked.trials] == ["new", "new"]

@@ -13,7 +13,7 @@ from dnw_core.config.networks import MobileNetV1Config
 from dnw_core.config.rules import ConstantFanConfig, TopEdgesConfig
 from dnw_core.models.build import build_network, build_rule, build_wired
 from dnw_core.record import Cost
-from dnw_core.wiring.rule import attach, attached_rules
+from dnw_core.wiring.attach import attach, attached_rules
 from dnw_core.wiring.slots import Slots
 
 X4 = MobileNetV1Config(kind="mobilenet-v1", width_multiplier=0.5, dense_layers=1, classes=1000, image_size=224)

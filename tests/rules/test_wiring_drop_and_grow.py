@@ -3,84 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from support.networks.double_layers import SIZES, DoubleLayers
 
-from dnw_core.config.later_rules import RigLConfig, SetConfig
-from dnw_core.models.build import build_rule
-from dnw_core.wiring.hooks import Wiring
-from dnw_core.wiring.layers import settle
-from dnw_core.wiring.rule import AttachedRule, Run, attach
-from dnw_core.wiring.rules.drop_and_grow import DropAndGrow
-from dnw_core.wiring.slots import Slots
+from dnw_core.wiring.rule import Run
 
-CONFIGS = {"set": SetConfig, "rigl": RigLConfig}
-
-
-class Trial:
-    """Linear layers of [receivers, senders] in double precision with a rule, and SGD with momentum and decay."""
-
-    def __init__(
-        self,
-        rule: str,
-        sizes: Sequence[tuple[int, int]],
-        run: Run,
-        seed: int = 0,
-        usable: Tensor | None = None,
-        **given: Any,
-    ) -> None:
-        config = CONFIGS[rule](**{"rule": rule, "density": 0.5, **given})
-        torch.manual_seed(0)
-        self.network = nn.Sequential(*(nn.Linear(b, a, bias=False) for a, b in sizes)).double()
-        settled = settle(config, [Slots(size, usable=usable) for size in sizes])
-        for index, (layer, slots) in enumerate(zip(self.network, settled, strict=True)):
-            attach(layer, "weight", build_rule(config, slots, seed, str(index)))
-        self.optimiser = torch.optim.SGD(self.network.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
-        self.wiring = Wiring(self.network, self.optimiser)
-        self.wiring.begin(run)
-        self.places = self.wiring.places
-
-    def lay_out(self, weight: list[float], gradient: list[float], momentum: list[float]) -> AttachedRule:
-        """Give the first weight edges where ``weight`` is not zero, a gradient and a momentum."""
-        place = self.places[0]
-        values = torch.tensor(weight, dtype=torch.float64).view_as(place.weight)
-        place.weight.data.copy_(values)
-        place.rule.present.copy_(values != 0)  # type: ignore[operator]
-        place.weight.grad = torch.tensor(gradient, dtype=torch.float64).view_as(place.weight)
-        buffer = torch.tensor(momentum, dtype=torch.float64).view_as(place.weight)
-        self.optimiser.state[place.weight]["momentum_buffer"] = buffer
-        return place
-
-    def loss(self, weights: Sequence[Tensor], step: int) -> Tensor:
-        """Of a small regression on this step's batch."""
-        x = torch.randn(16, 4, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
-        hidden = x
-        for weight in weights:
-            hidden = torch.tanh(hidden @ weight.T)
-        return (hidden - torch.stack([x[:, 0] * x[:, 1], x[:, 2].abs()], dim=1)).square().mean()
-
-    def train(self, first: int, until: int) -> None:
-        """Take these steps of the run."""
-        for step in range(first, until):
-            self.optimiser.zero_grad()
-            self.loss([layer.weight for layer in self.network], step).backward()  # type: ignore[misc]
-            self.wiring.before_step(step)
-            self.optimiser.step()
-            self.wiring.after_step(step)
-
-
-SIZES = [(9, 4), (12, 9), (12, 12), (2, 12)]
-
-
-def rule_of(trial: Trial) -> DropAndGrow:
-    """The rule of the first weight."""
-    rule = trial.places[0].rule
-    assert isinstance(rule, DropAndGrow)
-    return rule
+RULES = ["set", "rigl"]
 
 
 @pytest.mark.parametrize(
@@ -99,15 +30,15 @@ def rule_of(trial: Trial) -> DropAndGrow:
 )
 def test_the_moments_by_hand(steps: int, settings: dict[str, Any], moments: list[int]) -> None:
     """Evenly spaced over the share of the run, never at step 0; the number of epochs does not matter."""
-    trial = Trial("rigl", [(2, 2)], Run(1, steps), **settings)
-    assert [step for step in range(steps) if rule_of(trial).is_update(step)] == moments
-    trial = Trial("rigl", [(2, 2)], Run(steps, 1), **settings)
-    assert [step for step in range(steps) if rule_of(trial).is_update(step)] == moments
+    trial = DoubleLayers("rigl", [(2, 2)], Run(1, steps), **settings)
+    assert [step for step in range(steps) if trial.rule.is_update(step)] == moments
+    trial = DoubleLayers("rigl", [(2, 2)], Run(steps, 1), **settings)
+    assert [step for step in range(steps) if trial.rule.is_update(step)] == moments
 
 
 def test_the_fraction_by_hand() -> None:
     """0.3 at first, 0.15 half-way to the end of the share, 0 there."""
-    rule = rule_of(Trial("set", [(2, 2)], Run(10, 400)))
+    rule = DoubleLayers("set", [(2, 2)], Run(10, 400)).rule
     assert rule.fraction_at(0) == 0.3
     assert rule.fraction_at(1000) == pytest.approx(0.225, rel=1e-12)  # cos 60 degrees is a half
     assert rule.fraction_at(1500) == pytest.approx(0.15, rel=1e-12)
@@ -121,45 +52,45 @@ def test_rigl_by_hand() -> None:
     Slot 3 stays as it was, 5 is new. There is no gradient step; momentum is left only where edges stayed.
     """
     # half-way the fraction is half of drop_fraction
-    trial = Trial("rigl", [(2, 4)], Run(1, 4), drop_fraction=1.0, updates=2, updates_end=1.0)
-    place = trial.lay_out(
+    trial = DoubleLayers("rigl", [(2, 4)], Run(1, 4), drop_fraction=1.0, updates=2, updates_end=1.0)
+    here = trial.lay_out(
         [0.1, -4.0, 3.0, -0.2, 0.0, 0.0, 0.0, 0.0],
         [1.0, 9.0, 0.0, 6.0, 2.0, -5.0, 3.0, 4.0],
         [1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0],
     )
     trial.wiring.before_step(2)
-    assert place.edges().flatten().nonzero().flatten().tolist() == [1, 2, 3, 5]
-    assert place.weight.flatten().tolist() == [0.0, -4.0, 3.0, -0.2, 0.0, 0.0, 0.0, 0.0]
-    assert place.momentum is not None
-    assert place.momentum.flatten().tolist() == [0.0, 2.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0]
-    assert place.gradient is None
+    assert here.edges().flatten().nonzero().flatten().tolist() == [1, 2, 3, 5]
+    assert here.weight.flatten().tolist() == [0.0, -4.0, 3.0, -0.2, 0.0, 0.0, 0.0, 0.0]
+    assert here.momentum is not None
+    assert here.momentum.flatten().tolist() == [0.0, 2.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0]
+    assert here.gradient is None
     trial.optimiser.step()
-    assert place.weight.flatten().tolist() == [0.0, -4.0, 3.0, -0.2, 0.0, 0.0, 0.0, 0.0]
+    assert here.weight.flatten().tolist() == [0.0, -4.0, 3.0, -0.2, 0.0, 0.0, 0.0, 0.0]
 
 
 def test_rigl_between_updates_by_hand() -> None:
     """Only edges keep their gradient; equal magnitudes and gradients: the lowest slots stay, the lowest grow."""
-    trial = Trial("rigl", [(2, 4)], Run(1, 4), drop_fraction=1.0, updates=2, updates_end=1.0)
+    trial = DoubleLayers("rigl", [(2, 4)], Run(1, 4), drop_fraction=1.0, updates=2, updates_end=1.0)
     values = [1.0, -1.0, 1.0, -1.0, 0.0, 0.0, 0.0, 0.0]
-    place = trial.lay_out(values, [1.0, 2.0, 3.0, 4.0, 7.0, -7.0, 7.0, 7.0], [0.0] * 8)
+    here = trial.lay_out(values, [1.0, 2.0, 3.0, 4.0, 7.0, -7.0, 7.0, 7.0], [0.0] * 8)
     trial.wiring.before_step(1)
-    assert place.gradient is not None
-    assert place.gradient.flatten().tolist() == [1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0]
-    place = trial.lay_out(values, [1.0, 2.0, 3.0, 4.0, 7.0, -7.0, 7.0, 7.0], [0.0] * 8)
+    assert here.gradient is not None
+    assert here.gradient.flatten().tolist() == [1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0]
+    here = trial.lay_out(values, [1.0, 2.0, 3.0, 4.0, 7.0, -7.0, 7.0, 7.0], [0.0] * 8)
     trial.wiring.before_step(2)
-    assert place.edges().flatten().nonzero().flatten().tolist() == [0, 1, 4, 5]
+    assert here.edges().flatten().nonzero().flatten().tolist() == [0, 1, 4, 5]
 
 
 def test_a_new_edge_starts_at_zero_whatever_stood_there() -> None:
     """A weight that was loaded after the rule was attached is not read where there is no edge, nor later."""
-    trial = Trial("rigl", [(1, 4)], Run(1, 4), drop_fraction=1.0, updates=2, updates_end=1.0)
-    place = trial.lay_out([1.0, 2.0, 0.0, 0.0], [0.0, 0.0, 0.0, 9.0], [1.0, 1.0, 1.0, 1.0])
-    place.weight.data[0, 2:] = 7.0
+    trial = DoubleLayers("rigl", [(1, 4)], Run(1, 4), drop_fraction=1.0, updates=2, updates_end=1.0)
+    here = trial.lay_out([1.0, 2.0, 0.0, 0.0], [0.0, 0.0, 0.0, 9.0], [1.0, 1.0, 1.0, 1.0])
+    here.weight.data[0, 2:] = 7.0
     trial.wiring.before_step(2)
-    assert place.edges().tolist() == [[False, True, False, True]]
-    assert place.weight.tolist() == [[0.0, 2.0, 0.0, 0.0]]
-    assert place.momentum is not None
-    assert place.momentum.tolist() == [[0.0, 1.0, 0.0, 0.0]]
+    assert here.edges().tolist() == [[False, True, False, True]]
+    assert here.weight.tolist() == [[0.0, 2.0, 0.0, 0.0]]
+    assert here.momentum is not None
+    assert here.momentum.tolist() == [[0.0, 1.0, 0.0, 0.0]]
 
 
 @pytest.mark.parametrize("layers", ["uniform", "erk"])
@@ -167,16 +98,15 @@ def test_rigl_against_a_plain_reference(layers: str, monkeypatch: pytest.MonkeyP
     """Training written out with plain masks, sorts and SGD: the same edges and weights over 40 steps."""
     monkeypatch.setattr("dnw_core.wiring.rules.drop_and_grow.LEAST_STEPS", 2)
     run = Run(4, 10)
-    trial = Trial("rigl", SIZES, run, layers=layers, updates=9, density=0.4)
-    weights = [place.weight.detach().clone() for place in trial.places]
-    masks = [place.edges().clone() for place in trial.places]
+    trial = DoubleLayers("rigl", SIZES, run, layers=layers, updates=9, density=0.4)
+    weights = [here.weight.detach().clone() for here in trial.attached]
+    masks = [here.edges().clone() for here in trial.attached]
     momenta = [torch.zeros_like(weight) for weight in weights]
     due = {math.ceil(number * 30 / 9) for number in range(1, 10)}
     moved = 0
     for step in range(run.steps):
         trial.train(step, step + 1)
-        effective = [(weight * mask).requires_grad_() for weight, mask in zip(weights, masks, strict=True)]
-        gradients = torch.autograd.grad(trial.loss(effective, step), effective)
+        gradients = trial.gradients(weights, masks, step)
         fraction = 0.15 * (1 + math.cos(math.pi * step / 30)) if step in due else 0.0
         for index, gradient in enumerate(gradients):
             weight, mask, momentum = weights[index], masks[index], momenta[index]
@@ -196,93 +126,85 @@ def test_rigl_against_a_plain_reference(layers: str, monkeypatch: pytest.MonkeyP
             weight.mul_(now & mask)
             momentum.mul_(now & mask)
             masks[index] = now
-        for place, weight, mask, momentum in zip(trial.places, weights, masks, momenta, strict=True):
-            assert torch.equal(place.edges(), mask)
-            assert torch.allclose(place.weight.data, weight, rtol=1e-10, atol=1e-13)
-            assert place.momentum is None or torch.allclose(place.momentum, momentum, rtol=1e-10, atol=1e-13)
+        for here, weight, mask, momentum in zip(trial.attached, weights, masks, momenta, strict=True):
+            assert torch.equal(here.edges(), mask)
+            assert torch.allclose(here.weight.data, weight, rtol=1e-10, atol=1e-13)
+            assert here.momentum is None or torch.allclose(here.momentum, momentum, rtol=1e-10, atol=1e-13)
     assert moved > 20
 
 
-@pytest.mark.parametrize("rule", ["set", "rigl"])
+@pytest.mark.parametrize("rule", RULES)
 def test_only_edges_have_weight_and_momentum_and_each_weight_keeps_its_count(
     rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At every step of a run, decay included; edges move to where there was none before."""
     monkeypatch.setattr("dnw_core.wiring.rules.drop_and_grow.LEAST_STEPS", 2)
-    trial = Trial(rule, SIZES, Run(3, 10), updates=7, density=0.4)
-    begun = [place.edges().clone() for place in trial.places]
+    trial = DoubleLayers(rule, SIZES, Run(3, 10), updates=7, density=0.4)
+    begun = [here.edges().clone() for here in trial.attached]
     for step in range(30):
         trial.train(step, step + 1)
-        for place in trial.places:
-            own = place.edges()
-            assert int(own.sum()) == place.rule.kept_edges == math.ceil(0.4 * own.numel())
-            assert not place.weight.data[~own].any()
-            assert place.momentum is None or not place.momentum[~own].any()
-    assert all(int((place.edges() & ~own).sum()) > 0 for place, own in zip(trial.places, begun, strict=True))
+        for here in trial.attached:
+            own = here.edges()
+            assert int(own.sum()) == here.rule.kept_edges == math.ceil(0.4 * own.numel())
+            assert not here.weight.data[~own].any()
+            assert here.momentum is None or not here.momentum[~own].any()
+    assert all(int((here.edges() & ~own).sum()) > 0 for here, own in zip(trial.attached, begun, strict=True))
 
 
-@pytest.mark.parametrize("rule", ["set", "rigl"])
+@pytest.mark.parametrize("rule", RULES)
 def test_the_shortest_run_moves_edges_once(rule: str) -> None:
     """Two steps in all, as at smoke scale: the second moves edges, of weights that drop a whole one."""
-    trial = Trial(rule, [(40, 4), (2, 40)], Run(1, 2))
-    begun = trial.places[0].edges().clone()
+    trial = DoubleLayers(rule, [(40, 4), (2, 40)], Run(1, 2))
+    begun = trial.attached[0].edges().clone()
     trial.train(0, 1)
-    assert torch.equal(trial.places[0].edges(), begun)
+    assert torch.equal(trial.attached[0].edges(), begun)
     trial.train(1, 2)
     # 0.15 (1 + cos 120 degrees) of 80 edges are 6
-    assert 0 < int((trial.places[0].edges() & ~begun).sum()) <= 6
+    assert 0 < int((trial.attached[0].edges() & ~begun).sum()) <= 6
 
 
-@pytest.mark.parametrize("rule", ["set", "rigl"])
+@pytest.mark.parametrize("rule", RULES)
 def test_a_full_weight_stays_full_and_loses_nothing(rule: str) -> None:
     """As Erdős–Rényi-kernel makes small ones: every edge that is dropped is chosen again at once."""
-    trial = Trial(rule, [(2, 4)], Run(1, 4), density=1.0, drop_fraction=1.0, updates=2, updates_end=1.0)
+    trial = DoubleLayers(rule, [(2, 4)], Run(1, 4), density=1.0, drop_fraction=1.0, updates=2, updates_end=1.0)
     values = [float(n) for n in range(1, 9)]
-    place = trial.lay_out(values, values, values)
+    here = trial.lay_out(values, values, values)
     trial.wiring.before_step(2)
-    assert int(place.edges().sum()) == 8
-    assert place.weight.flatten().tolist() == values
-    assert place.momentum is not None
-    assert place.momentum.flatten().tolist() == values
+    assert int(here.edges().sum()) == 8
+    assert here.weight.flatten().tolist() == values
+    assert here.momentum is not None
+    assert here.momentum.flatten().tolist() == values
 
 
-@pytest.mark.parametrize("rule", ["set", "rigl"])
+@pytest.mark.parametrize("rule", RULES)
 def test_unusable_slots_never_become_edges(rule: str) -> None:
     """Edges are drawn and grown among the slots that the forward pass reads; too few of them are refused."""
     usable = torch.zeros(8, 4, dtype=torch.bool)
     usable[:, :2] = True
-    trial = Trial(rule, [(8, 4)], Run(1, 8), usable=usable, density=0.25, drop_fraction=1.0, updates=8)
-    begun = trial.places[0].edges().clone()
+    trial = DoubleLayers(rule, [(8, 4)], Run(1, 8), usable=usable, density=0.25, drop_fraction=1.0, updates=8)
+    begun = trial.attached[0].edges().clone()
     for step in range(8):
         trial.optimiser.zero_grad()
         (trial.network(torch.ones(1, 4, dtype=torch.float64)) - 1).square().sum().backward()
         trial.wiring.before_step(step)
         trial.optimiser.step()
-        assert not (trial.places[0].edges() & ~usable).any()
-    assert not torch.equal(trial.places[0].edges(), begun)
+        assert not (trial.attached[0].edges() & ~usable).any()
+    assert not torch.equal(trial.attached[0].edges(), begun)
     with pytest.raises(ValueError, match="24 edges are to be drawn from 16 slots"):
-        Trial(rule, [(8, 4)], Run(1, 8), usable=usable, density=0.75)
+        DoubleLayers(rule, [(8, 4)], Run(1, 8), usable=usable, density=0.75)
 
 
-@pytest.mark.parametrize("rule", CONFIGS)
+@pytest.mark.parametrize("rule", RULES)
 def test_edges_move_once_in_a_step_of_several_closures(rule: str) -> None:
     """LBFGS calls ``before_step`` several times with one step: the later calls mask the gradient and move nothing."""
-    trial = Trial(rule, [(8, 8)], Run(2, 20))
-    place, found = trial.places[0], []
-    before = place.edges()
+    trial = DoubleLayers(rule, [(8, 8)], Run(2, 20))
+    here, found = trial.attached[0], []
+    before = here.edges()
     for _ in range(3):
-        place.weight.grad = torch.randn(8, 8, dtype=torch.float64)
+        here.weight.grad = torch.randn(8, 8, dtype=torch.float64)
         trial.wiring.before_step(10)
-        found.append(place.edges())
+        found.append(here.edges())
     assert not torch.equal(before, found[0])
     assert all(torch.equal(found[0], later) for later in found[1:])
-    assert place.weight.grad is not None
-    assert not place.weight.grad[~found[0]].any()
-
-
-def test_without_begin_the_schedule_is_unknown() -> None:
-    """A clear sentence, not a guess."""
-    rule = build_rule(RigLConfig(rule="rigl", density=0.5), Slots((4, 4)), 0, "w")
-    assert isinstance(rule, DropAndGrow)
-    with pytest.raises(RuntimeError, match=r"RigL does not know how long the run is: call begin\(run\) first"):
-        rule.is_update(1)
+    assert here.weight.grad is not None
+    assert not here.weight.grad[~found[0]].any()

@@ -9,9 +9,9 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
-from dnw_core.config.rules import WiringConfig
+from dnw_core.config import WiringConfig
 from dnw_core.models.build import build_rule
-from dnw_core.wiring.rule import attach, attached_rules
+from dnw_core.wiring.attach import attach, attached_rules
 from dnw_core.wiring.rules.inherited import InheritedEdges
 from dnw_core.wiring.slots import Slots
 
@@ -31,7 +31,7 @@ def test_edges_are_the_parents_largest_whatever_the_weight_does(rule: str) -> No
     """Hand-computed: the parent ranks, the own weight carries, the gradient stays on the edges."""
     layer = nn.Linear(2, 2, bias=False)
     built = rule_for(rule, Slots((2, 2)))
-    built.inherit(torch.tensor([[0.1, -4.0], [3.0, 0.2]]))
+    built.load_parent_weight(torch.tensor([[0.1, -4.0], [3.0, 0.2]]))
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[9.0, 1.0], [-0.5, -8.0]]))
     attach(layer, "weight", built)
@@ -58,18 +58,18 @@ def test_the_mask_is_taken_over_the_ranked_slots(rule: str) -> None:
         ("corrected", [[True, True], [False, False]]),
     ):
         built = rule_for(rule, Slots((2, 2), usable=usable), ranked_slots=ranked)
-        built.inherit(parent)
+        built.load_parent_weight(parent)
         assert built.edges(torch.zeros(2, 2)).tolist() == mask
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_without_a_parent_there_are_no_edges(rule: str) -> None:
-    """Asking before inherit() is an error that says what to do; so it is after loading a state without edges."""
+    """Asking before load_parent_weight() is an error that says what to do, also after loading a state without edges."""
     built = rule_for(rule, Slots((3, 4)))
     for _ in range(2):
-        with pytest.raises(RuntimeError, match=r"has no edges yet: call inherit\(\)"):
+        with pytest.raises(RuntimeError, match=r"has no edges yet: call load_parent_weight\(\)"):
             built.edges(torch.ones(3, 4))
-        with pytest.raises(RuntimeError, match=r"has no edges yet: call inherit\(\)"):
+        with pytest.raises(RuntimeError, match=r"has no edges yet: call load_parent_weight\(\)"):
             built(torch.ones(3, 4))
         built.load_state_dict(rule_for(rule, Slots((3, 4))).state_dict())
 
@@ -78,7 +78,7 @@ def test_without_a_parent_there_are_no_edges(rule: str) -> None:
 def test_a_checkpoint_restores_the_edges(rule: str) -> None:
     """A resumed trial needs its parent no more."""
     built, resumed = (rule_for(rule, Slots((6, 5))) for _ in range(2))
-    built.inherit(torch.randn(6, 5, generator=torch.Generator().manual_seed(0)))
+    built.load_parent_weight(torch.randn(6, 5, generator=torch.Generator().manual_seed(0)))
     resumed.load_state_dict(built.state_dict())
     weight = torch.ones(6, 5)
     assert torch.equal(resumed(weight), built(weight))
@@ -88,7 +88,7 @@ def test_a_checkpoint_restores_the_edges(rule: str) -> None:
 def test_a_parent_of_another_shape_is_refused() -> None:
     """One clear sentence."""
     with pytest.raises(ValueError, match=r"the parent's weight has shape \(4, 3\); this one has \(3, 4\)"):
-        rule_for("fine-tune", Slots((3, 4))).inherit(torch.ones(4, 3))
+        rule_for("fine-tune", Slots((3, 4))).load_parent_weight(torch.ones(4, 3))
 
 
 def test_which_weights_training_starts_from() -> None:

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from support.references.prescribed import at, drawn
 from torch import nn
 
 from dnw_core.config.rules import L1AnnealConfig
 from dnw_core.models.build import build_rule
+from dnw_core.wiring.attach import attach, attached_rules
 from dnw_core.wiring.hooks import Wiring
-from dnw_core.wiring.rule import AttachedRule, Run, attach, attached_rules, effective_weights
+from dnw_core.wiring.rule import Run, effective_weights
 from dnw_core.wiring.rules.l1_anneal import L1Anneal
 from dnw_core.wiring.slots import Slots
 
@@ -27,20 +29,6 @@ def rule_for(
     if epochs is not None:
         rule.begin(Run(epochs, steps_per_epoch=1))
     return rule
-
-
-def at(rule: L1Anneal, weight: torch.Tensor) -> AttachedRule:
-    """The rule where it is attached to this weight."""
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-    layer.weight.data.copy_(weight)
-    attach(layer, "weight", rule)
-    (place,) = attached_rules(layer)
-    return place
-
-
-def drawn(rows: int, columns: int, seed: int = 4) -> torch.Tensor:
-    """A weight without zeros or ties."""
-    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
 
 
 # 100 slots, 10 kept: 10 + 90 (1 - p)^exponent, by hand
@@ -62,7 +50,7 @@ def drawn(rows: int, columns: int, seed: int = 4) -> torch.Tensor:
 )
 def test_counts_follow_the_schedule_exactly(epochs: int, settings: dict[str, Any], counts: list[int]) -> None:
     """After each epoch the promised number is the formula's and that many edges are there; k at the end."""
-    weight = drawn(10, 10)
+    weight = drawn((10, 10), 4)
     rule = rule_for((10, 10), epochs, **settings)
     assert rule.promised_edges == 100
     for epoch, count in enumerate(counts):
@@ -77,10 +65,10 @@ def test_the_smallest_go_and_none_comes_back() -> None:
     usable = torch.rand(40, 50, generator=torch.Generator().manual_seed(1)) < 0.6
     rule = rule_for((40, 50), 8, usable, anneal_end=1.0)
     present = usable.clone()
-    assert torch.equal(rule.edges(drawn(40, 50)), usable)
+    assert torch.equal(rule.edges(drawn((40, 50), 4)), usable)
     assert rule.promised_edges == int(usable.sum())
     for epoch in range(8):
-        weight = drawn(40, 50, seed=epoch)
+        weight = drawn((40, 50), epoch)
         rule.after_epoch(at(rule, weight), epoch)
         magnitudes = torch.where(present, weight.double().abs(), -1.0).flatten()
         expected = torch.zeros(2_000, dtype=torch.bool)
@@ -132,7 +120,7 @@ def test_the_penalty_counts_once_a_step() -> None:
 def test_without_a_penalty_the_gradient_is_the_plain_one() -> None:
     """l1_weight 0: masked autograd."""
     layer = nn.Linear(7, 6, bias=False)
-    incoming = drawn(6, 7, seed=8)
+    incoming = drawn((6, 7), 8)
     attach(layer, "weight", rule_for((6, 7), 1, l1_weight=0.0))
     (attached,) = attached_rules(layer)
     layer.weight.backward(incoming)
@@ -145,20 +133,12 @@ def test_a_resumed_rule_goes_on_where_it_was() -> None:
     """Buffers restored and begin() called again: the same edges after the next epochs; the count comes along."""
     first = rule_for((20, 20), 6, anneal_end=1.0)
     for epoch in range(3):
-        first.after_epoch(at(first, drawn(20, 20, epoch)), epoch)
+        first.after_epoch(at(first, drawn((20, 20), epoch)), epoch)
     resumed = rule_for((20, 20), 6, anneal_end=1.0)
     resumed.load_state_dict(copy.deepcopy(first.state_dict()))
     assert resumed.promised_edges == first.promised_edges < 400
     for epoch in range(3, 6):
         for rule in (first, resumed):
-            rule.after_epoch(at(rule, drawn(20, 20, epoch)), epoch)
+            rule.after_epoch(at(rule, drawn((20, 20), epoch)), epoch)
         assert torch.equal(first.present, resumed.present)
     assert resumed.promised_edges == 40
-
-
-def test_without_begin_the_schedule_is_unknown() -> None:
-    """A clear sentence, not a guess."""
-    rule = rule_for((4, 4), None)
-    here = at(rule, drawn(4, 4))
-    with pytest.raises(RuntimeError, match=r"call begin\(run\) first"):
-        rule.after_epoch(here, 0)

@@ -72,17 +72,17 @@ def test_pruning_is_over_all_weights_together() -> None:
     )
     for group in trial.optimiser.param_groups:
         group["lr"] = 0.0
-    assert [place.rule.promised_edges for place in trial.places] == [4, 8]
+    assert [here.rule.promised_edges for here in trial.attached] == [4, 8]
     trial.step(0, [torch.ones(2, 2), torch.ones(2, 4)])
     trial.wiring.after_epoch(0)
     # 4, 3, 3 and then three of the five that are 2: two in the first weight, the first in the second
-    assert trial.places[0].weight.tolist() == [[0.0, -2.0], [3.0, 2.0]]
-    assert trial.places[1].weight.tolist() == [[2.0, 0.0, 0.0, 4.0], [0.0, 0.0, 0.0, -3.0]]
-    for place, own in zip(trial.places, trial.wiring.edges().values(), strict=True):
-        assert torch.equal(own, place.weight != 0)
-        assert place.momentum is not None
-        assert torch.equal(place.momentum != 0, own)
-    assert [place.rule.promised_edges for place in trial.places] == [3, 3]
+    assert trial.attached[0].weight.tolist() == [[0.0, -2.0], [3.0, 2.0]]
+    assert trial.attached[1].weight.tolist() == [[2.0, 0.0, 0.0, 4.0], [0.0, 0.0, 0.0, -3.0]]
+    for here, own in zip(trial.attached, trial.wiring.edges().values(), strict=True):
+        assert torch.equal(own, here.weight != 0)
+        assert here.momentum is not None
+        assert torch.equal(here.momentum != 0, own)
+    assert [here.rule.promised_edges for here in trial.attached] == [3, 3]
 
 
 def test_a_weight_may_end_a_phase_without_an_edge() -> None:
@@ -109,13 +109,13 @@ def test_against_a_plain_run_in_float64() -> None:
             trial.step(step, gradients_of(step))
             for weight, momentum, gradient, mask in zip(weights, momenta, gradients_of(step), masks, strict=True):
                 sgd(weight, momentum, numbers(gradient) * mask)
-            for place, weight, momentum, mask in zip(trial.places, weights, momenta, masks, strict=True):
-                assert np.array_equal(place.edges().numpy(), mask)
-                assert_close(place.weight, weight)
-                assert place.momentum is not None
-                assert_close(place.momentum, momentum)
+            for here, weight, momentum, mask in zip(trial.attached, weights, momenta, masks, strict=True):
+                assert np.array_equal(here.edges().numpy(), mask)
+                assert_close(here.weight, weight)
+                assert here.momentum is not None
+                assert_close(here.momentum, momentum)
                 # to the bit: neither decay nor momentum has moved what was pruned
-                assert not place.weight.detach().numpy()[~mask].any()
+                assert not here.weight.detach().numpy()[~mask].any()
         trial.wiring.after_epoch(epoch)
         if epoch in (0, 2, 4, 7):
             chosen = top(np.concatenate([weight.ravel() for weight in weights]), 15 + 20)
@@ -137,8 +137,8 @@ def test_slots_that_are_not_read_are_no_edges() -> None:
     counts = []
     for epoch in range(4):
         trial.step(epoch, [torch.zeros(2, 2)])
-        assert not trial.places[0].edges()[0, 1]
-        counts.append(int(trial.places[0].edges().sum()))
+        assert not trial.attached[0].edges()[0, 1]
+        counts.append(int(trial.attached[0].edges().sum()))
         trial.wiring.after_epoch(epoch)
         trial.wiring.edges()
     assert counts == [3, 2, 3, 2]

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from dnw_core.config.later_rules import EdgePopupConfig
 from dnw_core.models.build import build_rule
-from dnw_core.wiring.rule import attach, attached_rules
+from dnw_core.wiring.attach import attach, attached_rules
 from dnw_core.wiring.rules.edge_popup import EdgePopup
 from dnw_core.wiring.slots import Slots
 
@@ -27,7 +27,7 @@ def config(**settings: Any) -> EdgePopupConfig:
 
 def rule_of(trial: Prescribed, index: int = 0) -> EdgePopup:
     """The rule of one weight."""
-    rule = trial.places[index].rule
+    rule = trial.attached[index].rule
     assert isinstance(rule, EdgePopup)
     return rule
 
@@ -40,7 +40,7 @@ def test_by_hand() -> None:
     assert trial.effective()[0].tolist() == [[0.0, -2.0, 0.0, 4.0]]
     trial.backward([torch.tensor([[10.0, 10.0, 1.0, 1.0]])])
     assert rule_of(trial).scores.grad.tolist() == [[10.0, 20.0, 3.0, -4.0]]  # type: ignore[union-attr]
-    assert trial.places[0].gradient is None
+    assert trial.attached[0].gradient is None
 
 
 def test_a_score_learns_towards_the_edges_that_help() -> None:
@@ -48,10 +48,10 @@ def test_a_score_learns_towards_the_edges_that_help() -> None:
     trial = Prescribed(config(), weights=[[[1.0, 1.0, -1.0, -1.0]]])
     with torch.no_grad():
         rule_of(trial).scores.copy_(torch.tensor([[0.5, -0.5, 0.51, -0.51]]))
-    assert trial.places[0].edges().tolist() == [[False, False, True, True]]
+    assert trial.attached[0].edges().tolist() == [[False, False, True, True]]
     # the loss is the sum of the effective weights here turned round: positive ones help
     trial.step(0, [torch.full((1, 4), -0.1)])
-    assert trial.places[0].edges().tolist() == [[True, True, False, False]]
+    assert trial.attached[0].edges().tolist() == [[True, True, False, False]]
 
 
 def test_against_a_plain_run_in_float64() -> None:
@@ -66,7 +66,7 @@ def test_against_a_plain_run_in_float64() -> None:
         for index, gradient in enumerate(gradients_of(step)):
             sgd(scores[index], momenta[index], numbers(gradient) * weights[index] * np.sign(scores[index]))
             mask = top(scores[index], scores[index].size // 2)
-            assert np.array_equal(trial.places[index].edges().numpy(), mask)
+            assert np.array_equal(trial.attached[index].edges().numpy(), mask)
             assert_close(rule_of(trial, index).scores, scores[index])
             assert_close(trial.effective()[index], weights[index] * mask)
     assert not np.array_equal(mask, first[1])
@@ -93,7 +93,7 @@ def test_an_optimiser_never_moves_the_weight(frozen_weights: str) -> None:
     assert losses[-1] < 0.8 * losses[0]
     for name, value in network.state_dict().items():
         assert torch.equal(value, state[name]) == name.endswith(".original"), name
-    assert [place.weight.requires_grad for place in attached_rules(copy.deepcopy(network))] == [False, False]
+    assert [here.weight.requires_grad for here in attached_rules(copy.deepcopy(network))] == [False, False]
 
 
 def test_signed_constant_weights() -> None:
@@ -104,12 +104,12 @@ def test_signed_constant_weights() -> None:
             config(density=density, frozen_weights="signed-constant"), weights=[[[0.3, -7.0, 0.0, -0.1]]]
         )
         expected = torch.tensor([[constant, -constant, constant, -constant]])
-        assert torch.equal(trial.places[0].weight, expected)
+        assert torch.equal(trial.attached[0].weight, expected)
         assert set(trial.effective()[0].abs().unique().tolist()) == {0.0, float(expected[0, 0])}
     layer = nn.Conv2d(8, 5, 3)
     attach(layer, "weight", build_rule(config(frozen_weights="signed-constant"), Slots((5, 8, 3, 3)), 0, "w"))
-    (place,) = attached_rules(layer)
-    assert place.weight.abs().unique().tolist() == [pytest.approx(1 / 6)]
+    (here,) = attached_rules(layer)
+    assert here.weight.abs().unique().tolist() == [pytest.approx(1 / 6)]
 
 
 def test_scores_are_drawn_like_torchs_convolutions() -> None:
@@ -132,6 +132,6 @@ def test_slots_that_are_not_read_are_no_edges() -> None:
     """Whatever their score."""
     usable = torch.tensor([[True, False], [True, False]])
     trial = Prescribed(config(), weights=[[[1.0, 9.0], [2.0, 3.0]]], usable=usable)
-    assert torch.equal(trial.places[0].edges(), usable)
+    assert torch.equal(trial.attached[0].edges(), usable)
     with pytest.raises(ValueError, match="3 edges are to be kept, but only 2 slots are usable"):
         Prescribed(config(density=0.75), weights=[[[1.0, 9.0], [2.0, 3.0]]], usable=usable)

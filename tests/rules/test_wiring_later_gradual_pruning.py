@@ -37,11 +37,11 @@ def config(**settings: Any) -> GradualPruningConfig:
 def test_counts_follow_the_schedule_exactly(steps: int, settings: dict[str, Any], counts: list[int]) -> None:
     """After each step the promised number is the formula's, and so many edges are there."""
     trial = Prescribed(config(**settings), Run(1, steps), shapes=[(10, 10)])
-    assert trial.places[0].rule.promised_edges == 100
+    assert trial.attached[0].rule.promised_edges == 100
     for step, count in enumerate(counts):
         trial.step(step, [drawn((10, 10), step)])
-        assert trial.places[0].rule.promised_edges == count
-        assert int(trial.places[0].edges().sum()) == count
+        assert trial.attached[0].rule.promised_edges == count
+        assert int(trial.attached[0].edges().sum()) == count
         assert int((trial.effective()[0] != 0).sum()) == count
 
 
@@ -51,7 +51,7 @@ def test_selections_are_made_only_when_they_are_due() -> None:
     masks = []
     for step in range(8):
         trial.step(step, [drawn((10, 10), step)])
-        masks.append(trial.places[0].edges().clone())
+        masks.append(trial.attached[0].edges().clone())
     changes = [step for step in range(1, 8) if not torch.equal(masks[step], masks[step - 1])]
     assert changes == [3, 7]
     assert bool(masks[0].all())
@@ -73,14 +73,14 @@ def test_against_a_plain_run_in_float64() -> None:
             selected = top(weight, 3 + round(27 * (1 - done / 24) ** 3))
             back += int((selected & ~present).sum())
             present = selected
-        assert np.array_equal(trial.places[0].edges().numpy(), present)
-        assert_close(trial.places[0].weight, weight)
-        held = trial.places[0].momentum
+        assert np.array_equal(trial.attached[0].edges().numpy(), present)
+        assert_close(trial.attached[0].weight, weight)
+        held = trial.attached[0].momentum
         assert held is not None
         assert_close(held, momentum)
         assert_close(trial.effective()[0], weight * present)
     assert back > 0
-    assert trial.places[0].rule.promised_edges == 3
+    assert trial.attached[0].rule.promised_edges == 3
 
 
 def test_a_run_shorter_than_announced_still_ends_with_k() -> None:
@@ -89,9 +89,9 @@ def test_a_run_shorter_than_announced_still_ends_with_k() -> None:
     for step in range(3):
         trial.step(step, gradients_of(step))
     trial.wiring.after_epoch(0)
-    assert trial.places[0].rule.promised_edges == 30
+    assert trial.attached[0].rule.promised_edges == 30
     trial.wiring.after_epoch(1)
-    assert [place.rule.promised_edges for place in trial.places] == [3, 4]
+    assert [here.rule.promised_edges for here in trial.attached] == [3, 4]
     trial.wiring.edges()
 
 
@@ -112,15 +112,8 @@ def test_slots_that_are_not_read_are_no_edges() -> None:
     usable = torch.zeros(4, 5, dtype=torch.bool)
     usable[:, :3] = True
     trial = Prescribed(config(density=0.2), Run(1, 1), weights=[[[1.0, 2.0, 3.0, 9.0, 9.0]] * 4], usable=usable)
-    assert torch.equal(trial.places[0].edges(), usable)
+    assert torch.equal(trial.attached[0].edges(), usable)
     trial.step(0, [torch.zeros(4, 5)])
-    assert trial.places[0].edges().nonzero().tolist() == [[0, 2], [1, 2], [2, 2], [3, 2]]
+    assert trial.attached[0].edges().nonzero().tolist() == [[0, 2], [1, 2], [2, 2], [3, 2]]
     with pytest.raises(ValueError, match="16 edges are to be kept, but only 12 slots are usable"):
         Prescribed(config(density=0.8), weights=[[[1.0] * 5] * 4], usable=usable)
-
-
-def test_without_begin_the_schedule_is_unknown() -> None:
-    """A clear sentence, not a guess."""
-    trial = Prescribed(config())
-    with pytest.raises(RuntimeError, match=r"call begin\(run\) first"):
-        trial.step(0, gradients_of(0))

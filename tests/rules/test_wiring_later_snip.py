@@ -30,14 +30,14 @@ def test_the_largest_products_of_all_weights_are_chosen() -> None:
         SnipConfig(rule="snip", density=0.25),
         weights=[[[1.0, -2.0], [3.0, 0.5]], [[4.0, 0.1, -1.0, 2.0], [0.2, 5.0, 1.0, -3.0]]],
     )
-    assert [place.rule.promised_edges for place in trial.places] == [4, 8]
+    assert [here.rule.promised_edges for here in trial.attached] == [4, 8]
     # |w g|: 1, 8, 3, 5 and 4, 0.1, 1, 6 / 0.2, 0.5, 4, 3
     gradients = [[[1.0, 4.0], [-1.0, 10.0]], [[1.0, 1.0, 1.0, -3.0], [1.0, 0.1, 4.0, 1.0]]]
     trial.step(0, [torch.tensor(gradient) for gradient in gradients])
     first, second = trial.wiring.edges().values()
     assert first.tolist() == [[False, True], [False, True]]
     assert second.tolist() == [[False, False, False, True], [False] * 4]
-    assert [place.rule.promised_edges for place in trial.places] == [2, 1]
+    assert [here.rule.promised_edges for here in trial.attached] == [2, 1]
 
 
 def test_ties_go_to_the_first_weight_and_the_lowest_index() -> None:
@@ -69,20 +69,20 @@ def test_step_0_is_dense_and_moves_no_weight_with_the_rule() -> None:
     trial = Prescribed(HALF, Run(1, 1))
     free = torch.nn.Parameter(torch.ones(()))
     trial.optimiser.add_param_group({"params": [free]})
-    before = [place.weight.detach().clone() for place in trial.places]
+    before = [here.weight.detach().clone() for here in trial.attached]
     trial.backward(gradients_of(0))
-    for place, gradient, weight, effective in zip(
-        trial.places, gradients_of(0), before, trial.effective(), strict=True
+    for here, gradient, weight, effective in zip(
+        trial.attached, gradients_of(0), before, trial.effective(), strict=True
     ):
-        assert place.gradient is not None
-        assert torch.equal(place.gradient, gradient)
+        assert here.gradient is not None
+        assert torch.equal(here.gradient, gradient)
         assert torch.equal(effective, weight)
     free.grad = torch.ones(())
     trial.wiring.before_step(0)
     trial.optimiser.step()
-    for place, weight in zip(trial.places, before, strict=True):
-        assert torch.equal(place.weight, weight)
-        assert place.momentum is None
+    for here, weight in zip(trial.attached, before, strict=True):
+        assert torch.equal(here.weight, weight)
+        assert here.momentum is None
     assert free.item() == 1 - RATE * (1 + DECAY)
 
 
@@ -105,8 +105,8 @@ def test_against_a_plain_run_in_float64() -> None:
             trial.wiring.after_epoch(step // 4)
         for own, mask in zip(trial.wiring.edges().values(), masks, strict=True):
             assert np.array_equal(own.numpy(), mask)
-        for place, weight, effective, mask in zip(trial.places, weights, trial.effective(), masks, strict=True):
-            assert_close(place.weight, weight)
+        for here, weight, effective, mask in zip(trial.attached, weights, trial.effective(), masks, strict=True):
+            assert_close(here.weight, weight)
             assert_close(effective, weight * mask)
 
 
@@ -114,9 +114,9 @@ def test_slots_that_are_not_read_are_no_edges() -> None:
     """Whatever their score; and more edges than such slots are refused."""
     usable = torch.tensor([[True, False], [True, True]])
     trial = Prescribed(HALF, weights=[[[1.0, 9.0], [2.0, 3.0]]], usable=usable)
-    assert trial.places[0].rule.promised_edges == 3
+    assert trial.attached[0].rule.promised_edges == 3
     trial.step(0, [torch.ones(2, 2)])
-    assert trial.places[0].edges().tolist() == [[False, False], [True, True]]
+    assert trial.attached[0].edges().tolist() == [[False, False], [True, True]]
     with pytest.raises(ValueError, match="4 edges are to be kept, but only 3 slots are usable"):
         Prescribed(SnipConfig(rule="snip", density=1.0), weights=[[[1.0, 9.0], [2.0, 3.0]]], usable=usable)
 
@@ -139,7 +139,7 @@ def test_the_first_step_with_finite_gradients_chooses() -> None:
         gradients[1].view(-1)[3] = broken
         late.backward(gradients)
         late.wiring.before_step(step)
-        assert not late.places[1].gradient.isfinite().all()  # type: ignore[union-attr]
+        assert not late.attached[1].gradient.isfinite().all()  # type: ignore[union-attr]
         with pytest.warns(UserWarning, match="keeps all edges of 0.weight until a step has finite gradients"):
             late.wiring.after_epoch(step)
     late.step(2, gradients_of(0))

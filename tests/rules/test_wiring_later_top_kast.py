@@ -30,7 +30,7 @@ def config(**settings: Any) -> TopKastConfig:
 
 def rule_of(trial: Prescribed, index: int = 0) -> TopKast:
     """The rule of one weight."""
-    rule = trial.places[index].rule
+    rule = trial.attached[index].rule
     assert isinstance(rule, TopKast)
     return rule
 
@@ -41,17 +41,17 @@ def test_by_hand() -> None:
     assert trial.effective()[0].tolist() == [[0.0, 0.0, 4.0, 0.0]]
     assert rule_of(trial).backward_mask.tolist() == [[False, True, True, False]]
     trial.backward([torch.tensor([[10.0, 20.0, 30.0, 40.0]])])
-    place = trial.places[0]
-    assert place.gradient is not None
-    assert place.gradient.tolist() == [[0.0, 20.0, 30.0, 0.0]]
+    here = trial.attached[0]
+    assert here.gradient is not None
+    assert here.gradient.tolist() == [[0.0, 20.0, 30.0, 0.0]]
     trial.wiring.before_step(0)
     # 20 + 0.5 * 4 * (-2) and 30 + 0.5 * 4, less the 1/16 of the weight that SGD adds itself
-    assert place.gradient.tolist() == [[0.0, 16.125, 31.75, 0.0]]
+    assert here.gradient.tolist() == [[0.0, 16.125, 31.75, 0.0]]
     trial.optimiser.step()
     trial.wiring.after_step(0)
     # -2 - 16 / 8 and 4 - 32 / 8: now the second slot is the edge, and the first gets a gradient
-    assert place.weight.tolist() == [[1.0, -4.0, 0.0, 0.5]]
-    assert place.edges().tolist() == [[False, True, False, False]]
+    assert here.weight.tolist() == [[1.0, -4.0, 0.0, 0.5]]
+    assert here.edges().tolist() == [[False, True, False, False]]
     assert rule_of(trial).backward_mask.tolist() == [[True, True, False, False]]
 
 
@@ -65,17 +65,17 @@ def test_against_a_plain_run_in_float64() -> None:
         for index, gradient in enumerate(gradients_of(step)):
             weight, size = weights[index], weights[index].size
             inner, outer = top(weight, size // 5), top(weight, size // 2)
-            assert np.array_equal(trial.places[index].edges().numpy(), inner)
+            assert np.array_equal(trial.attached[index].edges().numpy(), inner)
             assert np.array_equal(rule_of(trial, index).backward_mask.numpy(), outer)
             learned = numbers(gradient) + 0.125 * weight * np.where(inner, 1, 5)
             momenta[index] = (MOMENTUM * momenta[index] + learned) * outer
             weight -= RATE * momenta[index]
             came += int((top(weight, size // 5) & ~outer).sum() + (top(weight, size // 2) & ~outer).sum())
         trial.step(step, gradients_of(step))
-        for place, weight, momentum in zip(trial.places, weights, momenta, strict=True):
-            assert_close(place.weight, weight)
-            assert place.momentum is not None
-            assert_close(place.momentum, momentum)
+        for here, weight, momentum in zip(trial.attached, weights, momenta, strict=True):
+            assert_close(here.weight, weight)
+            assert here.momentum is not None
+            assert_close(here.momentum, momentum)
         trial.wiring.edges()
     assert came > 0
 
@@ -85,31 +85,31 @@ def test_nothing_moves_outside_the_larger_set(optimiser: type[torch.optim.Optimi
     """To the bit, under decay and momentum, with any optimiser; inside everything moves."""
     trial = Prescribed(config(), optimiser=optimiser)
     for step in range(6):
-        before = [place.weight.detach().clone() for place in trial.places]
+        before = [here.weight.detach().clone() for here in trial.attached]
         outer = [rule_of(trial, index).backward_mask.clone() for index in range(2)]
         trial.step(step, gradients_of(step))
-        for place, weight, mask in zip(trial.places, before, outer, strict=True):
-            assert torch.equal(place.weight != weight, mask)
+        for here, weight, mask in zip(trial.attached, before, outer, strict=True):
+            assert torch.equal(here.weight != weight, mask)
             if optimiser is None:
-                assert place.momentum is not None
-                assert not place.momentum[~mask].any()
-                assert place.momentum[mask].all()
+                assert here.momentum is not None
+                assert not here.momentum[~mask].any()
+                assert here.momentum[mask].all()
 
 
 def test_the_sets_are_nested_and_exact_on_ties() -> None:
     """Equal magnitudes: the first slots, the edges among those with a gradient."""
     trial = Prescribed(config(), weights=[[[1.0, -1.0] * 5, [1.0, 1.0] * 5]])
-    assert trial.places[0].edges().flatten().nonzero().flatten().tolist() == [0, 1, 2, 3]
+    assert trial.attached[0].edges().flatten().nonzero().flatten().tolist() == [0, 1, 2, 3]
     assert rule_of(trial).backward_mask.flatten().nonzero().flatten().tolist() == list(range(10))
 
 
 def test_a_step_without_a_gradient_changes_nothing() -> None:
     """The optimiser passes such a weight over, and so does the rule."""
     trial = Prescribed(config())
-    weight = trial.places[0].weight.detach().clone()
+    weight = trial.attached[0].weight.detach().clone()
     trial.step(0, [None, gradients_of(0)[1]])
-    assert torch.equal(trial.places[0].weight, weight)
-    assert trial.places[0].momentum is None
+    assert torch.equal(trial.attached[0].weight, weight)
+    assert trial.attached[0].momentum is None
 
 
 def test_erk_scales_the_larger_set_alike() -> None:
@@ -126,7 +126,7 @@ def test_slots_that_are_not_read_are_in_neither_set() -> None:
     usable = torch.tensor([[True, False], [True, True]])
     weights = [[[1.0, 9.0], [2.0, 3.0]]]
     trial = Prescribed(config(density=0.5, backward_density=1.0), weights=weights, usable=usable)
-    assert trial.places[0].edges().tolist() == [[False, False], [True, True]]
+    assert trial.attached[0].edges().tolist() == [[False, False], [True, True]]
     assert torch.equal(rule_of(trial).backward_mask, usable)
     with pytest.raises(ValueError, match="4 edges are to be kept, but only 3 slots are usable"):
         Prescribed(config(density=1.0, backward_density=1.0), weights=weights, usable=usable)

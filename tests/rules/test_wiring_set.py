@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from test_wiring_drop_and_grow import Trial, rule_of
+from support.networks.double_layers import DoubleLayers
 
 from dnw_core.wiring.rule import Run
 
@@ -14,13 +14,13 @@ def test_set_grows_every_free_slot_alike() -> None:
     These are the 40 never used and the 10 just dropped; slots are alike and independent of one another.
     """
     values = [float(n) for n in range(1, 41)] + [0.0] * 40
-    trial = Trial("set", [(8, 10)], Run(1, 4), drop_fraction=0.5, updates=2, updates_end=1.0)
+    trial = DoubleLayers("set", [(8, 10)], Run(1, 4), drop_fraction=0.5, updates=2, updates_end=1.0)
     grown = torch.zeros(80)
     for _ in range(1000):
-        place = trial.lay_out(values, values, values)
+        here = trial.lay_out(values, values, values)
         trial.wiring.begin(Run(1, 4))  # else it would be the same step once more
         trial.wiring.before_step(2)
-        grown += place.edges().flatten()
+        grown += here.edges().flatten()
     assert torch.equal(grown[10:40], torch.full((30,), 1000.0))
     free = torch.cat([grown[:10], grown[40:]])
     # binomial with a standard deviation of 12.6; the largest of 50 deviations stays within four of them
@@ -31,7 +31,7 @@ def test_set_grows_every_free_slot_alike() -> None:
 
 def test_set_draws_from_its_buffers_alone() -> None:
     """The same draw with the same buffers whatever the outside random state; another at the next update or seed."""
-    first, other = (rule_of(Trial("set", [(20, 20)], Run(1, 10), seed=seed)) for seed in (0, 1))
+    first, other = (DoubleLayers("set", [(20, 20)], Run(1, 10), seed=seed).rule for seed in (0, 1))
     state = {name: value.clone() for name, value in first.state_dict().items()}
     draws = [first.growth_scores(torch.zeros(20, 20)) for _ in range(2)]
     assert not torch.equal(draws[0], draws[1])

@@ -8,49 +8,23 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import nn
+from support.networks.double_layers import DoubleLayers
 
-from dnw_core.config.later_rules import SparseMomentumConfig
 from dnw_core.config.recipe import Recipe
 from dnw_core.errors import UserError
-from dnw_core.models.build import build_rule
 from dnw_core.wiring.hooks import Wiring
-from dnw_core.wiring.layers import settle
-from dnw_core.wiring.rule import AttachedRule, Run, attach
-from dnw_core.wiring.rules.sparse_momentum import SparseMomentum
-from dnw_core.wiring.slots import Slots
+from dnw_core.wiring.rule import AttachedRule, Run
 from tune_configs import load_tables
 
 
-def network_of(sizes: list[tuple[int, int]], epochs: int = 1, **settings: Any) -> tuple[nn.Sequential, Wiring]:
-    """Linear layers of these [receivers, senders] in double precision with the rule, and SGD with momentum."""
-    config = SparseMomentumConfig(rule="sparse-momentum", **{"density": 0.5, **settings})
-    torch.manual_seed(0)
-    network = nn.Sequential(*(nn.Linear(senders, receivers, bias=False) for receivers, senders in sizes)).double()
-    settled = settle(config, [Slots(size) for size in sizes])
-    for index, (layer, slots) in enumerate(zip(network, settled, strict=True)):
-        attach(layer, "weight", build_rule(config, slots, 0, str(index)))
-    wiring = Wiring(network, torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01))
-    wiring.begin(Run(epochs, steps_per_epoch=4))
-    return network, wiring
+def layers_of(sizes: list[tuple[int, int]], epochs: int = 1, **settings: Any) -> DoubleLayers:
+    """Layers of these [receivers, senders], four steps an epoch."""
+    return DoubleLayers("sparse-momentum", sizes, Run(epochs, steps_per_epoch=4), **settings)
 
 
-def lay_out(place: AttachedRule, edges: int, weight: list[float], momentum: list[float]) -> None:
-    """Give a weight its first ``edges`` slots as edges, values for these, and momentum for all slots."""
-    rule = place.rule
-    assert isinstance(rule, SparseMomentum)
-    rule.present.view(-1).copy_(torch.arange(len(momentum)) < edges)
-    rule.present_count.fill_(edges)
-    values = torch.tensor(weight + [0.0] * (len(momentum) - edges), dtype=torch.float64)
-    place.weight.data.copy_(values.view_as(place.weight))
-    assert place.optimiser is not None
-    buffer = torch.tensor(momentum, dtype=torch.float64).view_as(place.weight)
-    place.optimiser.state[place.weight]["momentum_buffer"] = buffer
-
-
-def indices(place: AttachedRule) -> list[int]:
+def indices(here: AttachedRule) -> list[int]:
     """Flat indices of the edges, whose count is checked."""
-    return place.edges().flatten().nonzero().flatten().tolist()
+    return here.edges().flatten().nonzero().flatten().tolist()
 
 
 HALF = {"drop_fraction": 0.5, "last_drop_fraction": 0.5}
@@ -62,30 +36,30 @@ def test_an_epochs_end_by_hand() -> None:
     It drops 0.1 and -0.2 (slots 0 and 3); of the free slots these have the largest momentum, and then slot 5: both come
     back as they were, 5 starts at zero. The second drops -1 and 2 and grows slot 6.
     """
-    _, wiring = network_of([(2, 4), (4, 2)], **HALF)
-    first, second = wiring.places
-    lay_out(first, 4, [0.1, -0.4, 0.3, -0.2], [3.0, -3.0, 3.0, 3.0, 1.0, -2.0, 0.0, 0.5])
-    lay_out(second, 4, [-4.0, -1.0, 2.0, 3.0], [1.5, 0.5, -0.5, 1.5, 0.1, 0.9, -0.95, 0.2])
-    momenta = [place.momentum.clone() for place in wiring.places if place.momentum is not None]
-    wiring.after_epoch(0)
+    trial = layers_of([(2, 4), (4, 2)], **HALF)
+    first, second = trial.attached
+    trial.lay_out([0.1, -0.4, 0.3, -0.2], None, [3.0, -3.0, 3.0, 3.0, 1.0, -2.0, 0.0, 0.5])
+    trial.lay_out([-4.0, -1.0, 2.0, 3.0], None, [1.5, 0.5, -0.5, 1.5, 0.1, 0.9, -0.95, 0.2], index=1)
+    momenta = [here.momentum.clone() for here in trial.attached if here.momentum is not None]
+    trial.wiring.after_epoch(0)
     assert indices(first) == [0, 1, 2, 3, 5]
     assert first.weight.flatten().tolist() == [0.1, -0.4, 0.3, -0.2, 0.0, 0.0, 0.0, 0.0]
     assert indices(second) == [0, 3, 6]
     assert second.weight.flatten().tolist() == [-4.0, 0.0, 0.0, 3.0, 0.0, 0.0, 0.0, 0.0]
-    wiring.edges()
+    trial.wiring.edges()
     # plain SGD in the released code: nothing touches the momentum, of dropped edges neither
-    for place, before in zip(wiring.places, momenta, strict=True):
-        assert place.momentum is not None
-        assert torch.equal(place.momentum, before)
+    for here, before in zip(trial.attached, momenta, strict=True):
+        assert here.momentum is not None
+        assert torch.equal(here.momentum, before)
 
 
 def test_ties_by_hand() -> None:
     """Of equal magnitudes the lowest slots stay, of equal momenta the lowest free slots grow."""
-    _, wiring = network_of([(2, 4)], **HALF)
-    (place,) = wiring.places
-    lay_out(place, 4, [1.0, -1.0, 1.0, -1.0], [1.0, 1.0, 0.0, 0.0, 0.5, 2.0, 2.0, -2.0])
-    wiring.after_epoch(0)
-    assert indices(place) == [0, 1, 5, 6]
+    trial = layers_of([(2, 4)], **HALF)
+    (here,) = trial.attached
+    trial.lay_out([1.0, -1.0, 1.0, -1.0], None, [1.0, 1.0, 0.0, 0.0, 0.5, 2.0, 2.0, -2.0])
+    trial.wiring.after_epoch(0)
+    assert indices(here) == [0, 1, 5, 6]
 
 
 def test_a_dense_weight_that_grows_is_capped_and_overflows_by_hand() -> None:
@@ -93,11 +67,11 @@ def test_a_dense_weight_that_grows_is_capped_and_overflows_by_hand() -> None:
 
     The second drops 2 of 4. Of these 3 the first wants 2.25 but has 2 free slots, so 1 goes to the second.
     """
-    _, wiring = network_of([(2, 5), (5, 2)], **HALF)
-    first, second = wiring.places
-    lay_out(first, 9, [float(n) for n in range(9, 0, -1)], [3.0] * 9 + [0.5])
-    lay_out(second, 4, [4.0, 3.0, 2.0, 1.0], [1.0] * 4 + [0.1, 0.2, 2.0, 0.3, 0.4, 0.5])
-    wiring.after_epoch(0)
+    trial = layers_of([(2, 5), (5, 2)], **HALF)
+    first, second = trial.attached
+    trial.lay_out([float(n) for n in range(9, 0, -1)], None, [3.0] * 9 + [0.5])
+    trial.lay_out([4.0, 3.0, 2.0, 1.0], None, [1.0] * 4 + [0.1, 0.2, 2.0, 0.3, 0.4, 0.5], index=1)
+    trial.wiring.after_epoch(0)
     assert indices(first) == list(range(10))
     assert first.weight.flatten().tolist() == [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0]
     assert indices(second) == [0, 1, 6]
@@ -117,18 +91,14 @@ def test_a_dense_weight_that_grows_is_capped_and_overflows_by_hand() -> None:
 )
 def test_dropped_edges_by_hand(edges: int, growing: bool, dropped: int) -> None:
     """Of 10 slots, r = 0.5."""
-    _, wiring = network_of([(2, 5)], **HALF)
-    rule = wiring.places[0].rule
-    assert isinstance(rule, SparseMomentum)
+    rule = layers_of([(2, 5)], **HALF).rule
     rule.present_count.fill_(edges)
     assert rule.dropped_edges(0, growing) == dropped
 
 
 def test_the_drop_fraction_is_half_a_cosine() -> None:
     """0.5 before the first step, 0.2525 half-way, 0.005 after the last; by the plain formula in between."""
-    _, wiring = network_of([(2, 5)], epochs=90)
-    rule = wiring.places[0].rule
-    assert isinstance(rule, SparseMomentum)
+    rule = layers_of([(2, 5)], epochs=90).rule
     assert rule.drop_fraction(0) == 0.5
     assert rule.drop_fraction(45) == pytest.approx(0.2525, rel=1e-12)
     assert rule.drop_fraction(90) == pytest.approx(0.005, rel=1e-12)
@@ -137,44 +107,42 @@ def test_the_drop_fraction_is_half_a_cosine() -> None:
 
 def test_every_slot_has_momentum_and_no_slot_without_edge_a_weight() -> None:
     """After a step the weight is zero where there is no edge, from the start on; the momentum there is not."""
-    network, wiring = network_of([(5, 4), (3, 5)], density=0.3)
-    for place in wiring.places:
-        assert not place.weight.data[~place.edges()].any()
-    network(torch.randn(8, 4, dtype=torch.float64)).square().sum().backward()
-    optimiser = wiring.places[0].optimiser
-    assert optimiser is not None
-    optimiser.step()
-    wiring.after_step(0)
-    for place in wiring.places:
-        assert not place.weight.data[~place.edges()].any()
-        assert bool(place.weight.data[place.edges()].all())
-    momentum = wiring.places[1].momentum
+    trial = layers_of([(5, 4), (3, 5)], density=0.3)
+    for here in trial.attached:
+        assert not here.weight.data[~here.edges()].any()
+    trial.network(torch.randn(8, 4, dtype=torch.float64)).square().sum().backward()
+    trial.optimiser.step()
+    trial.wiring.after_step(0)
+    for here in trial.attached:
+        assert not here.weight.data[~here.edges()].any()
+        assert bool(here.weight.data[here.edges()].all())
+    momentum = trial.attached[1].momentum
     assert momentum is not None
-    assert bool(momentum[~wiring.places[1].edges()].any())
+    assert bool(momentum[~trial.attached[1].edges()].any())
 
 
 def test_what_has_no_momentum_keeps_its_edges() -> None:
     """One weight without momentum takes no part; where all momentum is zero, or some not finite, nothing moves."""
-    _, wiring = network_of([(2, 4), (4, 2), (2, 4)], **HALF)
-    first, second, third = wiring.places
+    trial = layers_of([(2, 4), (4, 2), (2, 4)], **HALF)
+    first, second, third = trial.attached
     kept = indices(third)
-    lay_out(first, 4, [1.0, 2.0, 3.0, 4.0], [0.0] * 8)
-    lay_out(second, 4, [1.0, 2.0, 3.0, 4.0], [0.0] * 8)
-    wiring.after_epoch(0)
+    trial.lay_out([1.0, 2.0, 3.0, 4.0], None, [0.0] * 8)
+    trial.lay_out([1.0, 2.0, 3.0, 4.0], None, [0.0] * 8, index=1)
+    trial.wiring.after_epoch(0)
     assert [indices(first), indices(second), indices(third)] == [[0, 1, 2, 3], [0, 1, 2, 3], kept]
-    lay_out(second, 4, [1.0, 2.0, 3.0, 4.0], [math.nan] * 8)
-    wiring.after_epoch(0)
+    trial.lay_out([1.0, 2.0, 3.0, 4.0], None, [math.nan] * 8, index=1)
+    trial.wiring.after_epoch(0)
     assert [indices(first), indices(second), indices(third)] == [[0, 1, 2, 3], [0, 1, 2, 3], kept]
     # all that the two drop goes to the second, which has room for it
-    lay_out(second, 4, [1.0, 2.0, 3.0, 4.0], [1.0] * 8)
-    wiring.after_epoch(0)
+    trial.lay_out([1.0, 2.0, 3.0, 4.0], None, [1.0] * 8, index=1)
+    trial.wiring.after_epoch(0)
     assert [indices(first), indices(second), indices(third)] == [[2, 3], [0, 1, 2, 3, 4, 5], kept]
-    wiring.edges()
+    trial.wiring.edges()
 
 
 def test_an_optimiser_without_momentum_is_refused() -> None:
     """Else the rule would quietly be a fixed random mask."""
-    network, _ = network_of([(5, 4)])
+    network = layers_of([(5, 4)]).network
     wiring = Wiring(network, torch.optim.SGD(network.parameters(), lr=0.1))
     with pytest.raises(UserError, match="needs an optimiser that keeps a momentum: SGD with momentum above 0"):
         wiring.begin(Run(1, 1))
@@ -183,33 +151,21 @@ def test_an_optimiser_without_momentum_is_refused() -> None:
         wiring.before_step(0)
 
 
-def test_without_begin_the_schedule_is_unknown() -> None:
-    """A clear sentence, not a guess."""
-    rule = build_rule(SparseMomentumConfig(rule="sparse-momentum", density=0.5), Slots((4, 4)), 0, "w")
-    assert isinstance(rule, SparseMomentum)
-    with pytest.raises(RuntimeError, match=r"call begin\(run\) first"):
-        rule.drop_fraction(1)
-
-
 def test_unusable_slots_never_become_edges() -> None:
     """Edges are drawn and grown among the slots that the forward pass reads; too few of them are refused."""
     usable = torch.zeros(4, 4, dtype=torch.bool)
     usable[:, :2] = True
-    config = SparseMomentumConfig(rule="sparse-momentum", density=0.25, **HALF)  # type: ignore[arg-type]
-    network = nn.Linear(4, 4, bias=False)
-    attach(network, "weight", build_rule(config, Slots((4, 4), usable=usable), 0, "w"))
-    wiring = Wiring(network, torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9))
-    wiring.begin(Run(8, 1))
-    before = wiring.places[0].edges().clone()
+    trial = DoubleLayers("sparse-momentum", [(4, 4)], Run(8, 1), usable=usable, density=0.25, **HALF)
+    before = trial.attached[0].edges()
     for epoch in range(8):
-        network(torch.randn(4, 4)).square().sum().backward()
-        wiring.places[0].optimiser.step()  # type: ignore[union-attr]
-        wiring.after_step(epoch)
-        wiring.after_epoch(epoch)
-        assert not (wiring.places[0].edges() & ~usable).any()
-    assert not torch.equal(before, wiring.places[0].edges())
+        trial.network(torch.randn(4, 4, dtype=torch.float64)).square().sum().backward()
+        trial.optimiser.step()
+        trial.wiring.after_step(epoch)
+        trial.wiring.after_epoch(epoch)
+        assert not (trial.attached[0].edges() & ~usable).any()
+    assert not torch.equal(before, trial.attached[0].edges())
     with pytest.raises(ValueError, match="12 edges are to be drawn from 8 slots"):
-        build_rule(config.model_copy(update={"density": 0.75}), Slots((4, 4), usable=usable), 0, "w")
+        DoubleLayers("sparse-momentum", [(4, 4)], Run(8, 1), usable=usable, density=0.75)
 
 
 def test_a_recipe_without_momentum_is_refused() -> None:

@@ -6,8 +6,10 @@ import math
 
 import pytest
 import torch
-from test_wiring_sparse_momentum import network_of
+from support.networks.double_layers import SIZES, DoubleLayers
 from torch import Tensor
+
+from dnw_core.wiring.rule import Run
 
 
 def by_magnitude(values: Tensor) -> list[int]:
@@ -54,48 +56,31 @@ def drop_and_regrow(weights: list[Tensor], momenta: list[Tensor], masks: list[Te
 @pytest.mark.parametrize("density", [0.2, 0.6])
 def test_against_a_plain_reference_over_epochs(layers: str, density: float) -> None:
     """Masked SGD with dense gradients and the epoch's ends, written out: same edges, same weights."""
-    sizes = [(9, 4), (12, 9), (12, 12), (2, 12)]
     epochs = 6
-    network, wiring = network_of(sizes, epochs, density=density, layers=layers)
-    weights = [place.weight.detach().clone() for place in wiring.places]
-    masks = [place.edges().clone() for place in wiring.places]
+    trial = DoubleLayers("sparse-momentum", SIZES, Run(epochs, 4), density=density, layers=layers)
+    weights = [here.weight.detach().clone() for here in trial.attached]
+    masks = [here.edges().clone() for here in trial.attached]
     momenta = [torch.zeros_like(weight) for weight in weights]
     counts, moved = [[int(mask.sum()) for mask in masks]], 0
     for epoch in range(epochs):
         for step in range(4 * epoch, 4 * epoch + 4):
-            x = torch.randn(16, 4, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
-            y = torch.stack([x[:, 0] * x[:, 1], x[:, 2].abs()], dim=1)
-            optimiser = wiring.places[0].optimiser
-            assert optimiser is not None
-            optimiser.zero_grad()
-            hidden = x
-            for layer in network:
-                hidden = torch.tanh(layer(hidden))
-            (hidden - y).square().mean().backward()
-            wiring.before_step(step)
-            optimiser.step()
-            wiring.after_step(step)
-
-            masked = [(weight * mask).requires_grad_() for weight, mask in zip(weights, masks, strict=True)]
-            hidden = x
-            for weight in masked:
-                hidden = torch.tanh(hidden @ weight.T)
-            gradients = torch.autograd.grad((hidden - y).square().mean(), masked)
+            trial.train(step, step + 1)
+            gradients = trial.gradients(weights, masks, step)
             momenta = [
                 0.9 * momentum + gradient + 0.01 * weight
                 for momentum, gradient, weight in zip(momenta, gradients, weights, strict=True)
             ]
             weights = [(w - 0.1 * m) * mask for w, m, mask in zip(weights, momenta, masks, strict=True)]
-        wiring.after_epoch(epoch)
+        trial.wiring.after_epoch(epoch)
         r = 0.005 + 0.495 * (1 + math.cos(math.pi * (epoch + 1) / epochs)) / 2
         before, masks = masks, drop_and_regrow(weights, momenta, masks, r)
         weights = [weight * (old & new) for weight, old, new in zip(weights, before, masks, strict=True)]
-        for place, weight, mask, old in zip(wiring.places, weights, masks, before, strict=True):
-            assert torch.equal(place.edges(), mask)
-            assert torch.allclose(place.weight.data, weight, rtol=1e-9, atol=1e-12)
+        for here, weight, mask, old in zip(trial.attached, weights, masks, before, strict=True):
+            assert torch.equal(here.edges(), mask)
+            assert torch.allclose(here.weight.data, weight, rtol=1e-9, atol=1e-12)
             moved += int((mask & ~old).sum())
-        assert sum(int(own.sum()) for own in wiring.edges().values()) == sum(
-            place.rule.kept_edges for place in wiring.places
+        assert sum(int(own.sum()) for own in trial.wiring.edges().values()) == sum(
+            here.rule.kept_edges for here in trial.attached
         )
         counts.append([int(mask.sum()) for mask in masks])
     # edges go to other slots and to other weights

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from support.references.prescribed import at, drawn, through_two_by_two
 
 from dnw_core.config.rules import TargetedDropoutConfig
 from dnw_core.models.build import build_rule
-from dnw_core.wiring.rule import AttachedRule, WiringRule, attach, attached_rules
+from dnw_core.wiring.rule import WiringRule
 from dnw_core.wiring.slots import Slots
 
 
@@ -22,24 +22,10 @@ def rule_for(shape: tuple[int, int], seed: int = 0, usable: torch.Tensor | None 
     return build_rule(config, Slots(shape, usable=usable), seed, "w")
 
 
-def at(rule: WiringRule, weight: torch.Tensor) -> AttachedRule:
-    """The rule where it is attached to this weight."""
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-    layer.weight.data.copy_(weight)
-    attach(layer, "weight", rule)
-    (place,) = attached_rules(layer)
-    return place
-
-
-def drawn(rows: int, columns: int) -> torch.Tensor:
-    """A weight without zeros or ties."""
-    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(4))
-
-
 @pytest.mark.parametrize("probability", [0.95, 0.5, 0.2])
 def test_each_target_is_dropped_with_the_probability_and_no_top_edge_ever(probability: float) -> None:
     """Over 20 steps of 36,000 targets: the share dropped is within five standard deviations, overall and per slot."""
-    weight = drawn(200, 200)
+    weight = drawn((200, 200), 4)
     rule = rule_for((200, 200), drop_probability=probability)
     top = rule.edges(weight)
     steps, targets = 20, int((~top).sum())
@@ -59,7 +45,7 @@ def test_each_target_is_dropped_with_the_probability_and_no_top_edge_ever(probab
 
 def test_slots_and_steps_are_dropped_independently() -> None:
     """Neighbouring slots, neighbouring steps and other seeds agree no more often than chance, one half."""
-    weight = drawn(200, 200)
+    weight = drawn((200, 200), 4)
     rule, other = (rule_for((200, 200), seed, drop_probability=0.5) for seed in (0, 1))
     off = ~rule.edges(weight)
     first = (rule(weight) != 0)[off]
@@ -73,7 +59,7 @@ def test_slots_and_steps_are_dropped_independently() -> None:
 
 def test_kept_weights_are_not_rescaled() -> None:
     """What is on has exactly its own value (Q5)."""
-    weight = drawn(40, 40)
+    weight = drawn((40, 40), 4)
     effective = rule_for((40, 40), drop_probability=0.5)(weight)
     assert torch.equal(effective, torch.where(effective != 0, weight, 0.0))
     assert 160 < int((effective != 0).sum()) < 1_600
@@ -81,14 +67,14 @@ def test_kept_weights_are_not_rescaled() -> None:
 
 def test_certain_drops_and_no_drops() -> None:
     """Probability one leaves the top edges, probability zero everything."""
-    weight = drawn(30, 30)
+    weight = drawn((30, 30), 4)
     assert torch.equal(rule_for((30, 30), drop_probability=1.0)(weight) != 0, rule_for((30, 30)).edges(weight))
     assert torch.equal(rule_for((30, 30), drop_probability=0.0)(weight), weight)
 
 
 def test_evaluation_drops_every_target() -> None:
     """In evaluation exactly the top edges are on, ranked as the settings say."""
-    weight = drawn(30, 30)
+    weight = drawn((30, 30), 4)
     usable = torch.rand(30, 30, generator=torch.Generator().manual_seed(1)) < 0.5
     for ranked, among in (("reference", torch.ones_like(usable)), ("corrected", usable)):
         rule = rule_for((30, 30), usable=usable, ranked_slots=ranked, drop_probability=0.5).eval()
@@ -101,24 +87,14 @@ def test_evaluation_drops_every_target() -> None:
 @pytest.mark.parametrize("sign", ["reference", "corrected"])
 def test_gradient_by_hand(sign: str) -> None:
     """Targets always dropped: y uses |3|, |-2| or their signs; the gradient is g x^T on the edges, times the sign."""
-    layer = nn.Linear(2, 2, bias=False)
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor([[3.0, 1.0], [-0.5, -2.0]]))
-    attach(layer, "weight", rule_for((2, 2), density=0.5, drop_probability=1.0, weight_sign=sign))
-    x = torch.tensor([[5.0, 7.0]], requires_grad=True)
-    y = layer(x)
-    assert y.tolist() == ([[15.0, 14.0]] if sign == "reference" else [[15.0, -14.0]])
-    y.backward(torch.tensor([[1.0, 10.0]]))
-    (attached,) = attached_rules(layer)
-    assert attached.weight.grad is not None
-    assert attached.weight.grad.tolist() == [[5.0, 0.0], [0.0, -70.0 if sign == "reference" else 70.0]]
-    assert x.grad is not None
-    assert x.grad.tolist() == ([[3.0, 20.0]] if sign == "reference" else [[3.0, -20.0]])
+    found = through_two_by_two(rule_for((2, 2), density=0.5, drop_probability=1.0, weight_sign=sign))
+    s = -1.0 if sign == "reference" else 1.0
+    assert found == ([[15.0, -14.0 * s]], [[5.0, 0.0], [0.0, 70.0 * s]], [[3.0, -20.0 * s]])
 
 
 def test_dropped_slots_get_no_gradient_and_survivors_theirs() -> None:
     """Against float64: gradient of <g, |w| m> is g sign(w) m, with this step's mask."""
-    weight = drawn(50, 60).requires_grad_()
+    weight = drawn((50, 60), 4).requires_grad_()
     rule = rule_for((50, 60), drop_probability=0.7, weight_sign="reference")
     incoming = torch.randn(50, 60, generator=torch.Generator().manual_seed(2))
     effective = rule(weight)
@@ -131,7 +107,7 @@ def test_dropped_slots_get_no_gradient_and_survivors_theirs() -> None:
 
 def test_the_mask_is_a_function_of_the_buffers() -> None:
     """Twice in a step, in a copy, and in another rule that loads the state: the same; after a step: another."""
-    weight = drawn(60, 60)
+    weight = drawn((60, 60), 4)
     rule = rule_for((60, 60), drop_probability=0.5)
     for step in range(3):
         rule.after_step(at(rule, weight), step)
@@ -152,7 +128,7 @@ def test_the_mask_is_a_function_of_the_buffers() -> None:
 
 def test_the_draw_is_the_same_however_it_is_cut_into_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing in pieces that fit the cache changes speed alone."""
-    weight = drawn(60, 61)
+    weight = drawn((60, 61), 4)
     rule = rule_for((60, 61), drop_probability=0.5)
     whole = rule(weight)
     monkeypatch.setattr("dnw_core.wiring.rules.targeted_dropout.CPU_DRAW", 64)

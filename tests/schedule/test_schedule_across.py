@@ -72,7 +72,7 @@ def test_the_command_trains_on_two_workers(
     words += ["--results-dir", str(results), *(word for setting in SETTINGS for word in ("--set", setting))]
     quick_report(monkeypatch)
     assert reproduce_all.main(words) == 0
-    assert ": 2 workers a trial, 1 CPU each\n" in capsys.readouterr().out
+    assert ": 2 workers per trial, 1 CPU each\n" in capsys.readouterr().out
     folder, record = _finished(results)
     assert record.provenance is not None
     assert record.provenance.workers == 2
@@ -99,7 +99,7 @@ spec = TrialSpec(table="tiny", row=row, seed=0, scale="smoke", fingerprint=finge
                  execution=Execution(workers=2, checkpoint_minutes=0), resources=Resources(cpus=2, workers=2),
                  results_dir=results)
 store = Store.open(results, create=True)
-print(schedule.run_schedule([spec], store=store, cluster=cluster.address, show="plain", train=TRAIN))
+print(schedule.run_schedule([spec], store=store, cluster=cluster.address, train=TRAIN))
 cluster.shutdown()
 """
 
@@ -124,7 +124,7 @@ def test_workers_on_two_nodes(tmp_path: Path, short_folder: Path, weights: dict[
         env={**os.environ, **variables},
     )
     assert "ScheduleOutcome(done=1, failed=0, left=0, interrupted=False)" in ran.stdout, ran.stdout + ran.stderr
-    assert "2 workers a trial, 1 CPU each, over several machines" in ran.stdout
+    assert "2 workers per trial, 1 CPU each, over several machines" in ran.stdout
     folder, record = _finished(results)
     assert record.provenance is not None
     assert (record.provenance.workers, record.provenance.resumed) == (2, int(LONG))

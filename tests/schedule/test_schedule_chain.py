@@ -60,7 +60,6 @@ def test_children_follow_their_own_parents(tmp_path: Path, capfd: pytest.Capture
     outcome = schedule.run_schedule(
         [held, *lost, grandchild, *children, bad, *parents],
         store=store,
-        show="plain",
         on_finished=on_finished,
         train=TRAIN,
     )
@@ -149,7 +148,7 @@ def run_what_is_left(results: Path) -> schedule.ScheduleOutcome:
     store = Store.open(results, create=True)
     parent = spec(results, "ok")
     specs = [one for one in (parent, spec(results, "held-child", parent=parent)) if store.state(one).kind != "done"]
-    return schedule.run_schedule(specs, store=store, show="plain", train=TRAIN)
+    return schedule.run_schedule(specs, store=store, train=TRAIN)
 
 
 @pytest.mark.faults

@@ -17,7 +17,8 @@ from pipelines.cluster.capacity import check_machines, room_to_come
 from pipelines.cluster.fit import across_at_once, place_on_nodes
 from pipelines.cluster.nodes import Node, future_nodes
 from pipelines.cluster.visibility import VisibilityProbe
-from pipelines.driver.display import Silent
+from pipelines.driver.display import PlainLines
+from pipelines.driver.progress import Progress
 from pipelines.plan.placement import Placement
 from pipelines.schedule.gpu_memory import GPU_MEMORY_FILE, Gpu, _Place, pack, read_known, share_of
 from pipelines.spec import NodeType, Resources, TrialSpec
@@ -79,7 +80,7 @@ def test_a_cluster_may_have_machines_that_one_can_name(
     node = {"NodeID": "a", "NodeManagerHostname": "head", "Alive": True, "Resources": {"CPU": 4.0}}
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(nodes=lambda: [node]))
     with pytest.raises(UserError, match="stub/wide asks for 16 CPU") as caught:
-        check_machines([_asking("wide", cpus=16)], cluster, VisibilityProbe(HERE), Silent(), node_types)
+        check_machines([_asking("wide", cpus=16)], cluster, VisibilityProbe(HERE), PlainLines(Progress([])), node_types)
     assert ("--node-type" in str(caught.value)) is hinted
 
 

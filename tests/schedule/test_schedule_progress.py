@@ -89,10 +89,10 @@ def test_a_run_that_has_no_machine_says_so(capsys: pytest.CaptureFixture[str]) -
     trials = [parent, spec(Path("/results"), "other"), spec(Path("/results"), "child", parent=parent)]
     progress = Progress(trials)
     lines, table = PlainLines(progress), LiveTable(progress)
-    lines._said -= 60
+    lines._last -= 60
     lines.tick()
-    said = "no trial runs: 2 wait for a machine"
-    assert capsys.readouterr().out == f"{said}; 1 wait for what they start from\n"
+    said = "no trial is running: 2 waiting for a machine"
+    assert capsys.readouterr().out == f"{said}; 1 waiting for a parent trial\n"
     assert said not in str(table._render().title), "it has only begun"
     table._ran -= 60
     assert said in str(table._render().title)
@@ -129,9 +129,9 @@ def test_waiting_children_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert (parent.waits_for, child.waits_for) == (None, "stub/parent")
     assert progress.seconds_left() == pytest.approx(160.0)
     lines = PlainLines(progress)
-    lines._said -= 60
+    lines._last -= 60
     lines.tick()
-    assert "stub/parent seed 0 epoch 0/10; 1 wait for what they start from; about 3 min left" in capsys.readouterr().out
+    assert "stub/parent seed 0 epoch 0/10; 1 waiting for a parent trial; about 3 min left" in capsys.readouterr().out
     console = Console(file=io.StringIO(), width=100)
     console.print(LiveTable(progress)._render())
     assert "after stub/parent" in console.file.getvalue()  # type: ignore[attr-defined]
@@ -191,7 +191,7 @@ def test_a_trial_that_goes_on_shows_where(tmp_path: Path, monkeypatch: pytest.Mo
     assert all("accuracy" in line for line in said[1:])  # the other one starts, and has nothing to say before an epoch
     callback = TuneCallback(
         progress,
-        make_display(progress, "none"),
+        PlainLines(progress),
         TrialQueue([one], lambda: (1.0, 0.0)),
         max_failures=0,
         give_up=lambda *_: None,

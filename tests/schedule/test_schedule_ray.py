@@ -27,9 +27,7 @@ def test_every_trial_ends_as_a_row(tmp_path: Path, capfd: pytest.CaptureFixture[
     rows = [("ok", 0), ("ok", 1), ("fails", 0), ("dies-once", 0), ("always-dies", 0)]
     specs = [spec(store.results_dir, row, seed, cpus=2.0) for row, seed in rows]
     finished: list[TrialSpec] = []
-    outcome = schedule.run_schedule(
-        specs, store=store, show="plain", on_finished=finished.append, train=TRAIN, max_failures=1
-    )
+    outcome = schedule.run_schedule(specs, store=store, on_finished=finished.append, train=TRAIN, max_failures=1)
     assert outcome == schedule.ScheduleOutcome(done=3, failed=2, left=0, interrupted=False)
     states = {one.trial_id: store.state(one) for one in specs}
     assert [state.kind for state in states.values()] == ["done", "done", "failed", "done", "failed"]
@@ -60,7 +58,7 @@ def test_a_stop_just_as_tune_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(tune, "ray_environment", stopped)
     store = Store.open(tmp_path / "results", create=True)
-    outcome = schedule.run_schedule([spec(store.results_dir, "ok")], store=store, show="none", train=TRAIN)
+    outcome = schedule.run_schedule([spec(store.results_dir, "ok")], store=store, train=TRAIN)
     assert outcome == schedule.ScheduleOutcome(done=0, failed=0, left=1, interrupted=True)
 
 
@@ -68,5 +66,5 @@ def test_trial_that_fits_nowhere_is_an_error(tmp_path: Path) -> None:
     """A trial that asks for more than this machine has is refused by name; without that it would wait for ever."""
     store = Store.open(tmp_path, create=True)
     with pytest.raises(UserError, match="stub/wide asks for 4096 CPU and 0 GPU on one machine, and none has that"):
-        schedule.run_schedule([spec(tmp_path, "wide", cpus=4096.0)], store=store, show="none", train=TRAIN)
+        schedule.run_schedule([spec(tmp_path, "wide", cpus=4096.0)], store=store, train=TRAIN)
     assert not (tmp_path / ".run").exists()

@@ -248,8 +248,8 @@ def test_the_lines_about_workers() -> None:
     alike = [workers_spec(f"row-{number}", 4, 32.0, 4.0) for number in range(5)]
     lines = worker_lines([*alike, *alike, _across("parted", 2), spec(HERE)])
     assert lines == [
-        "stub/row-0, stub/row-1, stub/row-2 and 2 more rows: 4 workers a trial, 8 CPU and 1 GPU each",
-        "stub/parted: 2 workers a trial, 1 CPU each, over several machines, since none takes them all",
+        "stub/row-0, stub/row-1, stub/row-2 and 2 more rows: 4 workers per trial, 8 CPU and 1 GPU each",
+        "stub/parted: 2 workers per trial, 1 CPU each, over several machines, since none fits them all",
     ]
 
 

@@ -15,7 +15,7 @@ from support.stubs.store import write_finished
 
 from dnw_core.errors import UserError
 from pipelines.commands.options import parse_options
-from pipelines.commands.reproduce_all import _home_of as backend_of
+from pipelines.commands.reproduce_all import _backend as backend_of
 from pipelines.driver.stopping import stop_request
 from pipelines.private_folder import private_folder
 from pipelines.spec import Resources
@@ -81,6 +81,24 @@ def test_wrong_keys_and_read_only_are_one_line(forbidding: tuple[str, list[str]]
     with pytest.raises(UserError, match="access is denied") as caught:
         bucket.check(writes=False)
     assert "testing" not in str(caught.value)
+
+
+def test_keys_from_a_file_and_none(s3: s3_server.S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS's own files are read; without keys requests are unsigned; a profile that is not there is a line."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    for text, signed in (("", False), ("[lab]\naws_access_key_id = k\naws_secret_access_key = s\n", True)):
+        (tmp_path / "credentials").write_text(text)
+        bucket = s3.bucket("keys")
+        bucket.check(writes=False)
+        assert bucket._opened is not None
+        assert (bucket._opened.credential_provider is not None) is signed
+        monkeypatch.setenv("AWS_PROFILE", "lab")
+    monkeypatch.setenv("AWS_PROFILE", "typo")
+    with pytest.raises(UserError, match=r"cannot be used: The config profile \(typo\) could not be found"):
+        s3.bucket("keys").check(writes=False)
 
 
 def test_unusable_addresses_are_one_line(s3: s3_server.S3, tmp_path: Path) -> None:

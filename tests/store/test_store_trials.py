@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -252,10 +250,3 @@ def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir(mode=0o555)
     with pytest.raises(UserError, match="cannot be written"):
         Store.open(tmp_path / "results", create=True)
-
-
-def test_the_store_is_light() -> None:
-    """The store needs no torch, numpy or pandas."""
-    code = "import sys, pipelines.store; print([n for n in ('torch', 'numpy', 'ray', 'pandas') if n in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"

@@ -44,7 +44,7 @@ NEEDY = (
 def test_a_row_holds_its_parents_recipe(tmp_path: Path) -> None:
     """At each scale the parent's recipe is the needed row's own; corrected rows inherit it, and chains are laid up."""
     rows = load_table(write(tmp_path, NEEDY)).rows
-    assert [row.needs for row in rows.values()] == [None, None, "small/one", "small/one", "small/two"]
+    assert [row.parent_row for row in rows.values()] == [None, None, "small/one", "small/one", "small/two"]
     for scale in SCALES:
         assert rows["one"].recipe_at(scale).parent is None
         assert rows["two"].recipe_at(scale).parent == rows["one"].recipe_at(scale)
@@ -73,7 +73,7 @@ def test_a_parent_may_stand_in_another_table(tmp_path: Path) -> None:
     write(tmp_path, NEEDY.replace("id: small", "id: zoo"), "zoo.yaml")
     write(tmp_path, NEEDY.replace("needs: one", "needs: zoo/two"))
     tables = load_tables(tmp_path)
-    assert tables["small"].rows["two"].needs == "zoo/two"
+    assert tables["small"].rows["two"].parent_row == "zoo/two"
     assert tables["small"].rows["two"].recipe_at("short").parent == tables["zoo"].rows["two"].recipe_at("short")
     write(tmp_path, NEEDY.replace("id: small", "id: zoo").replace("needs: one", "needs: small/three"), "zoo.yaml")
     with pytest.raises(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from dnw_core.config.recipe import Recipe
@@ -99,13 +96,3 @@ def test_no_two_rows_share_a_recipe() -> None:
     """Every row has its own fingerprint at every scale."""
     found = [row.fingerprint_at(scale) for row in TINY.rows.values() for scale in SCALES]
     assert len(set(found)) == len(found)
-
-
-def test_loading_is_light() -> None:
-    """Reading the tables loads neither torch nor ray nor mlflow nor numpy."""
-    code = (
-        "import sys; from tune_configs import load_tables; load_tables();"
-        "print([n for n in ('torch', 'ray', 'mlflow', 'pandas', 'pyarrow', 'numpy') if n in sys.modules])"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"

@@ -73,7 +73,7 @@ def test_every_row_has_the_papers_recipe(name: str) -> None:
 
 def test_two_rows_start_from_the_complete_graph() -> None:
     """The lottery ticket and the fine-tuned row need the complete graph, with its own recipe at every scale."""
-    assert {name: row.needs for name, row in SHIPPED.items() if row.needs} == {
+    assert {name: row.parent_row for name, row in SHIPPED.items() if row.parent_row} == {
         "lottery-one-shot": "wirings/complete",
         "fine-tune": "wirings/complete",
     }

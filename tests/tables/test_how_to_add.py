@@ -45,10 +45,10 @@ def step(model: nn.Module, optimiser: torch.optim.Optimizer, wiring: Wiring, num
     with effective_weights():
         cross_entropy(model(images * (1 + number)), labels).backward()
     wiring.before_step(number)
-    for place in wiring.places:
-        assert place.gradient is not None
-        assert place.gradient.any()
-        assert not place.gradient[~place.edges()].any()
+    for here in wiring.attached:
+        assert here.gradient is not None
+        assert here.gradient.any()
+        assert not here.gradient[~here.edges()].any()
     optimiser.step()
     wiring.after_step(number)
     if number % STEPS == STEPS - 1:

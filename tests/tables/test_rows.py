@@ -104,8 +104,9 @@ def test_row_builds_to_its_published_size(name: str) -> None:
     """At every scale the network is the paper's, with as many parameters and edges."""
     from support.networks.wired_networks import wired
 
+    from dnw_core.wiring.attach import attached_rules
     from dnw_core.wiring.hooks import Wiring
-    from dnw_core.wiring.rule import Run, attached_rules
+    from dnw_core.wiring.rule import Run
 
     row = ROWS[name]
     built: set[tuple[str, str]] = set()
@@ -117,7 +118,7 @@ def test_row_builds_to_its_published_size(name: str) -> None:
         built.add(key)
         network, graphs = wired(recipe.network, recipe.wiring)
         for attached in attached_rules(network):
-            attached.rule.inherit(attached.weight)  # of no matter to rules that inherit nothing
+            attached.rule.load_parent_weight(attached.weight)  # of no matter to rules that inherit nothing
         Wiring(network).announce(Run(recipe.epochs, 1))
         masks = {graph.name: rule.edges() for graph, rule in zip(graphs, attached_rules(network), strict=True)}
         cost = network.cost(masks)

@@ -41,8 +41,8 @@ def test_weights_kept_at_every_epochs_end(row_id: str, noise: torch.Tensor) -> N
     wiring.begin(RUN)
     for epoch in range(RUN.epochs):
         for step in range(epoch * RUN.steps_per_epoch, (epoch + 1) * RUN.steps_per_epoch):
-            for place in wiring.places:
-                place.weight.grad = 0.01 * noise[step : step + place.weight.numel()].view(place.weight.shape)
+            for here in wiring.attached:
+                here.weight.grad = 0.01 * noise[step : step + here.weight.numel()].view(here.weight.shape)
             wiring.before_step(step)
             optimiser.step()
             wiring.after_step(step)

@@ -7,7 +7,6 @@ import torch
 from support.stubs.tiny_trials import small_recipe
 from torch import nn
 
-from dnw_core.config.networks import NETWORK_CLASSES
 from dnw_core.config.recipe import OptimiserConfig
 from dnw_core.models.build import build_wired
 from dnw_core.registry import load_class
@@ -80,7 +79,7 @@ def test_momentum_comes_back_to_its_parameter(undecayed: str) -> None:
     momenta = []
     saved = None
     for _ in range(2):
-        network = load_class(NETWORK_CLASSES["resnet50"])(recipe.network)
+        network = load_class(recipe.network.implementation)(recipe.network)
         optimiser = make_optimiser(recipe, network)
         if saved is None:
             for index, parameter in enumerate(network.parameters()):

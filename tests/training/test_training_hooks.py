@@ -16,8 +16,9 @@ from dnw_core.training.engine.gradient_sum import GradientSum
 from dnw_core.training.engine.group import CPU, WorkerGroup
 from dnw_core.training.engine.optimiser import make_optimiser
 from dnw_core.training.engine.step import TrainingStep
-from dnw_core.wiring.rule import AttachedRule, Run, WiringRule, attach
-from dnw_core.wiring.rules.top_edges import TopEdges
+from dnw_core.wiring.attach import attach
+from dnw_core.wiring.rule import AttachedRule, Run, WiringRule
+from dnw_core.wiring.rules.top_edges import DiscoveringNeuralWirings
 from dnw_core.wiring.slots import Slots
 
 Seen = list[tuple[Any, ...]]
@@ -49,9 +50,9 @@ class Recorder(WiringRule):
         Recorder.seen.append(("after", step, here.name, here.weight.clone()))
 
     @classmethod
-    def before_step_together(cls, places: Sequence[AttachedRule], step: int) -> None:
+    def pool_before_step(cls, attached: Sequence[AttachedRule], step: int) -> None:
         """Note who is there."""
-        Recorder.seen.append(("together", step, [place.name for place in places]))
+        Recorder.seen.append(("together", step, [here.name for here in attached]))
 
 
 @pytest.fixture
@@ -111,12 +112,12 @@ def test_over_a_resume_rules_see_the_same_steps_and_momentum(tmp_path: Path, mon
     steps: list[int] = []
     momenta: list[bool] = []
 
-    def before(_: TopEdges, here: AttachedRule, step: int) -> None:
+    def before(_: DiscoveringNeuralWirings, here: AttachedRule, step: int) -> None:
         steps.append(step)
         momenta.append(here.momentum is not None and bool(here.momentum.any()))
 
-    monkeypatch.setattr(TopEdges, "begin", lambda _, run: begun.append(run))
-    monkeypatch.setattr(TopEdges, "before_step", before)
+    monkeypatch.setattr(DiscoveringNeuralWirings, "begin", lambda _, run: begun.append(run))
+    monkeypatch.setattr(DiscoveringNeuralWirings, "before_step", before)
     interrupt(small_recipe(), tmp_path, 3)
     train(small_recipe(), tmp_path)
     assert begun == [Run(2, 3)] * 2
@@ -126,8 +127,10 @@ def test_over_a_resume_rules_see_the_same_steps_and_momentum(tmp_path: Path, mon
 
 def test_a_promise_of_all_rules_together_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trial whose rules keep one edge too few in all does not go on."""
-    monkeypatch.setattr(TopEdges, "promised_together", classmethod(lambda _, rules: rules[0].kept_edges + 1))
-    with pytest.raises(AssertionError, match="291 edges in all, 292 promised by TopEdges"):
+    monkeypatch.setattr(
+        DiscoveringNeuralWirings, "pool_promised_edges", classmethod(lambda _, rules: rules[0].kept_edges + 1)
+    )
+    with pytest.raises(AssertionError, match="291 edges in all, 292 promised by DiscoveringNeuralWirings"):
         train(small_recipe(), tmp_path)
 
 

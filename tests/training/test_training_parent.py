@@ -20,7 +20,7 @@ from dnw_core.models.build import build_wired
 from dnw_core.record import CHECKPOINT_FILE, LOG_FILE, RECORD_FILE, TrialRecord, sealed
 from dnw_core.training.checkpoints.checkpoint import CheckpointKey, save_checkpoint
 from dnw_core.training.checkpoints.parent import load_parent, own_state, start_from, state_digest
-from dnw_core.wiring.rule import attached_rules
+from dnw_core.wiring.attach import attached_rules
 
 COMPLETE = small_recipe(wiring={"rule": "complete"})
 DENSE = "edges.parametrizations.weight.original"

@@ -21,7 +21,7 @@ from dnw_core.errors import TrialStopped
 from dnw_core.models.build import build_wired
 from dnw_core.record import CHECKPOINT_FILE, HISTORY_FILE, LOG_FILE, PROGRESS_FILE, WIRING_FILE, EpochMetrics
 from dnw_core.training.engine.optimiser import make_optimiser
-from dnw_core.wiring.rule import attached_rules
+from dnw_core.wiring.attach import attached_rules
 
 CASES = [
     ("tiny-static", "top-edges", "fp32"),

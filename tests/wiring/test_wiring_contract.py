@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dnw_core.config import rules as wiring_config
-from dnw_core.config.rules import RULE_CLASSES
+from dnw_core import config as settings
 from dnw_core.models.build import build_rule
+from dnw_core.wiring.attach import attach, attached_rules
 from dnw_core.wiring.hooks import Wiring
-from dnw_core.wiring.rule import AttachedRule, Run, attach, attached_rules, effective_weights
+from dnw_core.wiring.rule import AttachedRule, Run, effective_weights
 from dnw_core.wiring.slots import Slots
 
 # one entry a registered rule: settings for the trials below
@@ -58,9 +58,10 @@ VALUES: dict[str, Callable[[AttachedRule, Tensor], Tensor]] = {
     "targeted-dropout": lambda here, weight: weight.abs(),  # Q4: as the reference
     "soft-threshold": lambda here, weight: weight.sign() * (weight.abs() - here.rule.s.sigmoid()),  # type: ignore[operator,union-attr]
 }
+SCHEDULED = ["l1-anneal", "sparse-momentum", "set", "rigl", "gradual-pruning", "ac-dc"]  # by the length of the run
 NEW_AT_ZERO = {"sparse-momentum", "set", "rigl"}  # an edge that has just grown is zero until the next step
 
-RULES = sorted(RULE_CLASSES)
+RULES = sorted(settings.RULES)
 RUN = Run(epochs=4, steps_per_epoch=3)
 
 
@@ -83,11 +84,7 @@ class Net(nn.Module):
 
 def config_of(rule: str) -> Any:
     """The settings object of a registered rule."""
-    union = get_args(wiring_config.WiringConfig)[0]
-    for member in get_args(union):
-        if member.model_fields["rule"].annotation.__args__ == (rule,):
-            return member(rule=rule, **SETTINGS[rule])
-    raise AssertionError(f"{rule} has no configuration in the union")
+    return settings.RULES[rule](rule=rule, **SETTINGS[rule])
 
 
 class Trial:
@@ -100,7 +97,7 @@ class Trial:
             module = self.network.get_submodule(name)
             shape = tuple(module.weight.shape)  # type: ignore[union-attr]
             built = build_rule(config_of(rule), Slots(shape), seed, name)
-            built.inherit(torch.randn(shape, generator=torch.Generator().manual_seed(3)))
+            built.load_parent_weight(torch.randn(shape, generator=torch.Generator().manual_seed(3)))
             attach(module, "weight", built)
         self.follow(self.network)
 
@@ -141,9 +138,9 @@ class Trial:
 
 def test_every_registered_rule_is_tested_here() -> None:
     """A rule that is registered but not listed would escape the contract."""
-    assert set(SETTINGS) == set(RULE_CLASSES)
-    union = get_args(get_args(wiring_config.WiringConfig)[0])
-    assert {member.model_fields["rule"].annotation.__args__[0] for member in union} == set(RULE_CLASSES)
+    assert set(SETTINGS) == set(settings.RULES)
+    union = get_args(get_args(settings.WiringConfig)[0])
+    assert [settings.name_of(member, "rule") for member in union] == list(settings.RULES)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -154,17 +151,17 @@ def test_exactly_the_promised_edges_at_every_epochs_end(rule: str) -> None:
         trial.train(epoch * RUN.steps_per_epoch, (epoch + 1) * RUN.steps_per_epoch)
         edges = trial.wiring.edges()
         trial.network.eval()
-        for place in trial.wiring.places:
-            own = edges[place.name]
-            assert place.rule.promised_edges == (None if rule in UNCOUNTED else int(own.sum()))
+        for here in trial.wiring.attached:
+            own = edges[here.name]
+            assert here.rule.promised_edges == (None if rule in UNCOUNTED else int(own.sum()))
             with torch.no_grad():
-                effective = getattr(place.module, place.weight_name)
+                effective = getattr(here.module, here.weight_name)
                 if rule not in NEW_AT_ZERO:
                     assert torch.equal(effective != 0, own)
-                values = VALUES.get(rule, lambda here, weight: weight)(place, place.weight)
+                values = VALUES.get(rule, lambda here, weight: weight)(here, here.weight)
                 assert torch.equal(effective, torch.where(own, values, torch.zeros(())))
     if rule not in UNCOUNTED:
-        slots = sum(place.weight.numel() for place in trial.wiring.places)
+        slots = sum(here.weight.numel() for here in trial.wiring.attached)
         assert sum(int(own.sum()) for own in edges.values()) == slots // KEPT_PARTS.get(rule, 4)
 
 
@@ -176,16 +173,16 @@ def test_the_gradient_reaches_the_slots_it_should(rule: str) -> None:
     edges = trial.wiring.edges()
     trial.optimiser.zero_grad()
     with effective_weights():
-        weights = [getattr(place.module, place.weight_name) for place in trial.wiring.places]
+        weights = [getattr(here.module, here.weight_name) for here in trial.wiring.attached]
         torch.stack([(torch.randn(weight.shape) * weight).sum() for weight in weights]).sum().backward()
     trial.wiring.before_step(7)
     reach = GRADIENT.get(rule, "edges")
-    for place in trial.wiring.places:
+    for here in trial.wiring.attached:
         if reach == "none":
-            assert place.gradient is None
+            assert here.gradient is None
             continue
-        assert place.gradient is not None
-        touched, own = place.gradient != 0, edges[place.name]
+        assert here.gradient is not None
+        touched, own = here.gradient != 0, edges[here.name]
         if reach == "more":
             assert not (own & ~touched).any()
             assert own.sum() < touched.sum() < touched.numel()
@@ -199,8 +196,8 @@ def test_training_changes_the_network(rule: str) -> None:
     trial = Trial(rule)
     before = {name: value.clone() for name, value in trial.network.state_dict().items()}
     trial.train(0, 3)
-    for place in trial.wiring.places:
-        owned = [name for name in before if name.startswith(f"{place.name.removesuffix('.weight')}.parametrizations")]
+    for here in trial.wiring.attached:
+        owned = [name for name in before if name.startswith(f"{here.name.removesuffix('.weight')}.parametrizations")]
         assert owned
         assert any(not torch.equal(trial.network.state_dict()[name], before[name]) for name in owned)
 
@@ -248,10 +245,10 @@ def test_same_seed_same_edges_other_seed_other_edges(rule: str) -> None:
         torch.manual_seed(5)
         module = nn.Linear(12, 9)
         built = build_rule(config_of(rule), Slots((9, 12)), seed, "weight")
-        built.inherit(torch.randn(9, 12, generator=torch.Generator().manual_seed(3)))
+        built.load_parent_weight(torch.randn(9, 12, generator=torch.Generator().manual_seed(3)))
         attach(module, "weight", built)
-        (place,) = attached_rules(module)
-        masks.append(place.edges())
+        (here,) = attached_rules(module)
+        masks.append(here.edges())
     assert torch.equal(masks[0], masks[1])
     assert torch.equal(masks[0], masks[2]) == (rule not in DRAWN)
 
@@ -260,7 +257,7 @@ def test_same_seed_same_edges_other_seed_other_edges(rule: str) -> None:
 def test_effective_weight_is_computed_once_a_step(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often a graph is applied within ``effective_weights``, the rule runs once."""
     trial = Trial(rule)
-    kind = type(trial.wiring.places[0].rule)
+    kind = type(trial.wiring.attached[0].rule)
     calls = []
     original = kind.forward
     monkeypatch.setattr(kind, "forward", lambda self, weight: (calls.append(1), original(self, weight))[1])
@@ -269,6 +266,16 @@ def test_effective_weight_is_computed_once_a_step(rule: str, monkeypatch: pytest
             for _ in range(4):
                 trial.network(torch.zeros(2, 2, 5, 5))
         assert len(calls) == count
+
+
+@pytest.mark.parametrize("rule", SCHEDULED)
+def test_without_begin_the_schedule_is_unknown(rule: str) -> None:
+    """A clear sentence within the first epoch, not a guess."""
+    trial = Trial(rule)
+    for here in trial.wiring.attached:
+        here.rule.run = None
+    with pytest.raises(RuntimeError, match=r"^\w+ does not know how long the run is: call begin\(run\) first$"):
+        trial.train(0, RUN.steps_per_epoch)
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from support.networks.every_rule import RULES
-from support.networks.sparse_rules import Loop, assert_layers_keep_the_promise, little
+from support.networks.sparse_rules import Loop, assert_layers_keep_the_promise, little, same_edges, sgd, trained
 from timm.utils import ModelEmaV2
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -17,8 +17,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from dnw_core import Wiring
 from dnw_core.config.rules import CompleteConfig, TopEdgesConfig
 from dnw_core.errors import UserError
-from dnw_core.wiring.rule import attached_rules, generator_for
-from dnw_core.wiring.rules.top_edges import TopEdges
+from dnw_core.wiring.attach import attached_rules, generator_for
+from dnw_core.wiring.rules.top_edges import DiscoveringNeuralWirings
 from dnw_core.wiring.slots import Slots
 
 MOVING = ["rigl", "set", "sparse-momentum", "gradual-pruning", "l1-anneal", "snip", "ac-dc", "top-kast"]
@@ -60,11 +60,6 @@ AVERAGES: dict[str, Callable[[nn.Module], Any]] = {
 }
 
 
-def sgd(made: nn.Module) -> torch.optim.Optimizer:
-    """SGD with momentum and decay."""
-    return torch.optim.SGD(made.parameters(), lr=0.2, momentum=0.9, weight_decay=1e-2)
-
-
 @pytest.mark.filterwarnings("ignore:the masks of a copied network were averaged")
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("average", AVERAGES)
@@ -78,8 +73,7 @@ def test_an_average_has_the_edges_of_the_network(average: str, rule: str) -> Non
         if step > 8 or step == 3:
             assert_layers_keep_the_promise(mean.network, step)
             if rule in MOVING:
-                own, theirs = Wiring(made).edges(), Wiring(mean.network).edges()
-                assert all(torch.equal(own[name], theirs[name]) for name in own), step
+                assert same_edges(made, mean.network), step
     assert_layers_keep_the_promise(made)
 
 
@@ -90,8 +84,7 @@ def test_a_mask_that_rounding_left_behind_is_noticed() -> None:
     mean.update_parameters(made)
     mean.n_averaged.fill_(400)
     before = Wiring(mean.module).edges()
-    for _ in range(6):
-        loop.step()
+    loop.train(6)
     now = Wiring(made).edges()
     assert any(not torch.equal(before[name], now[name]) for name in now)
     mean.update_parameters(made)
@@ -102,40 +95,31 @@ def test_a_mask_that_rounding_left_behind_is_noticed() -> None:
 
 def test_an_average_that_is_no_copy_is_refused() -> None:
     """One sentence at the first use, in a forward pass or elsewhere, instead of more edges than promised."""
-    made, other = little("set"), little("set")
-    loop = Loop(made, sgd(made))
-    for _ in range(6):
-        loop.step()
+    made, other = trained("set", 6), little("set")
     with torch.no_grad():
         for mine, its in zip(other.buffers(), made.buffers(), strict=True):
             mine.copy_(mine | its)
     for use in (lambda: other(torch.ones(1, 10)), lambda: Wiring(other).edges()):
         with pytest.raises(
             UserError,
-            match=r"^a mask of a Set rule \(16x10; \d+ entries set, 40 promised\) was averaged or overwritten; ",
+            match=r"^a mask of a SparseEvolutionaryTraining rule \(16x10; \d+ entries set, 40 promised\) was averaged",
         ):
             use()
 
 
 def test_copies_of_values_are_taken_as_they_are() -> None:
     """What DistributedDataParallel does with buffers, and AveragedModel with its defaults, is no average."""
-    made, twin = little("rigl"), little("rigl")
-    loop = Loop(made, sgd(made))
-    for _ in range(6):
-        loop.step()
+    made, twin = trained("rigl", 6), little("rigl")
     with torch.no_grad():
         for mine, its in zip(twin.buffers(), made.buffers(), strict=True):
             mine.copy_(its)
-    assert all(torch.equal(own, Wiring(made).edges()[name]) for name, own in Wiring(twin).edges().items())
+    assert same_edges(twin, made)
 
 
 @pytest.mark.parametrize("rule", MOVING)
 def test_state_dict_is_boolean_and_a_damaged_one_is_refused(rule: str) -> None:
     """Masks keep their type in files; loading one with another count names the key and both numbers."""
-    made = little(rule)
-    loop = Loop(made, sgd(made))
-    for _ in range(12):
-        loop.step()
+    made = trained(rule, 12)
     state = copy.deepcopy(made.state_dict())
     key = "0.parametrizations.weight.0." + ("forward_mask" if rule == "top-kast" else "present")
     assert state[key].dtype is torch.bool
@@ -167,9 +151,9 @@ def test_which_slots_are_usable_outlives_an_average() -> None:
     """A mask that never changes is set right without a word, also without the network that it was copied from."""
     usable = torch.ones(4, 6, dtype=torch.bool).tril()
     config = TopEdgesConfig(rule="top-edges", density=0.25, ranked_slots="corrected")
-    rule = TopEdges(config, Slots((4, 6), usable=usable), generator_for(0, "w"))
-    rule._buffers["rankable"].fill_(1)  # type: ignore[union-attr]
-    assert torch.equal(rule.rankable, usable)  # type: ignore[arg-type]
+    rule = DiscoveringNeuralWirings(config, Slots((4, 6), usable=usable), generator_for(0, "w"))
+    rule._buffers["usable"].fill_(1)  # type: ignore[union-attr]
+    assert torch.equal(rule.usable, usable)  # type: ignore[arg-type]
     assert not rule.largest(torch.ones(4, 6))[~usable].any()
     assert CompleteConfig(rule="complete").budget is None
 
@@ -180,13 +164,12 @@ def test_a_copy_of_a_copy_asks_the_copy() -> None:
     loop = Loop(made, sgd(made))
     second = copy.deepcopy(made)
     third = copy.deepcopy(second)
-    places = [next(iter(attached_rules(one))).rule for one in (made, second, third)]
-    assert places[2]._copied_from is not None
-    assert places[2]._copied_from() is places[1]
-    assert places[1]._copied_from() is places[0]  # type: ignore[misc]
+    attached = [next(iter(attached_rules(one))).rule for one in (made, second, third)]
+    assert attached[2]._copied_from is not None
+    assert attached[2]._copied_from() is attached[1]
+    assert attached[1]._copied_from() is attached[0]  # type: ignore[misc]
     before = Wiring(third).edges()
-    for _ in range(6):
-        loop.step()
+    loop.train(6)
     assert all(torch.equal(own, Wiring(third).edges()[name]) for name, own in before.items())
 
 
@@ -203,8 +186,7 @@ def test_buffers_averaged_through_data_are_noticed(rule: str) -> None:
         for mine, its in zip(mean.buffers(), made.buffers(), strict=True):
             mine.data.copy_(0.5 * mine.data + 0.5 * its.data)
         mean.eval()
-        own, theirs = Wiring(made).edges(), Wiring(mean).edges()
-        assert all(torch.equal(own[name], theirs[name]) for name in own), step
+        assert same_edges(made, mean), step
 
 
 @pytest.mark.filterwarnings("ignore:the masks of a copied network were averaged")
@@ -218,5 +200,4 @@ def test_an_average_can_be_saved_before_it_is_used(rule: str) -> None:
         mean.update(made)
     fresh = little(rule)
     fresh.load_state_dict(copy.deepcopy(mean.network.state_dict()))
-    own, theirs = Wiring(made).edges(), Wiring(fresh).edges()
-    assert all(torch.equal(own[name], theirs[name]) for name in own)
+    assert same_edges(made, fresh)

@@ -16,7 +16,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from dnw_core import effective_weights
-from dnw_core.wiring.rule import attached_rules
+from dnw_core.wiring.attach import attached_rules
 
 
 def x() -> Tensor:

@@ -14,8 +14,8 @@ from torch import nn
 
 from dnw_core import Run, Wiring, layer_table
 from dnw_core.errors import UserError
+from dnw_core.wiring.attach import attached_rules
 from dnw_core.wiring.momenta import innermost, l2_decay, momentum_of
-from dnw_core.wiring.rule import attached_rules
 
 Parameters = Iterable[nn.Parameter]
 OPTIMISERS: dict[str, Callable[[Parameters], torch.optim.Optimizer]] = {
@@ -93,8 +93,7 @@ def test_a_run_that_outlasts_its_plan_goes_on(rule: str) -> None:
     """Twice as many steps and epochs as announced: no error, the promise kept, as many edges as at the plan's end."""
     made = little(rule)
     loop = Loop(made, OPTIMISERS["SGD"](made.parameters()), epochs=3, steps=4)
-    for _ in range(12):
-        loop.step()
+    loop.train(12)
     kept = layer_table(made).total.kept
     for _ in range(12):
         loop.step()
@@ -197,7 +196,10 @@ def test_what_the_optimiser_should_train_but_does_not_is_told() -> None:
         Wiring(made, early).begin(Run(1, 1))
     thresholds = little("soft-threshold")
     free = torch.optim.SGD(thresholds.parameters(), lr=0.1)
-    with pytest.warns(UserWarning, match=r"0\.weight's s has no weight decay, which alone makes SoftThreshold sparse"):
+    with pytest.warns(
+        UserWarning,
+        match=r"0\.weight's s has no weight decay, which alone makes SoftThresholdReparameterization sparse",
+    ):
         Wiring(thresholds, free).begin(Run(1, 1))
 
     class ZeroRedundancyOptimizer(torch.optim.SGD):
@@ -236,8 +238,7 @@ def test_edges_are_a_snapshot() -> None:
     loop = Loop(made, OPTIMISERS["SGD"](made.parameters()))
     first = loop.wiring.edges()
     kept = {name: own.clone() for name, own in first.items()}
-    for _ in range(6):
-        loop.step()
+    loop.train(6)
     assert all(torch.equal(first[name], kept[name]) for name in kept)
     assert any(not torch.equal(first[name], own) for name, own in loop.wiring.edges().items())
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from dnw_core.config.budget import EdgeBudget
 from dnw_core.config.rules import TopEdgesConfig
 from dnw_core.models.build import build_rule
+from dnw_core.wiring.attach import attach, attached_rules
 from dnw_core.wiring.hooks import Wiring
-from dnw_core.wiring.rule import WiringRule, attach, attached_rules
+from dnw_core.wiring.rule import WiringRule
 from dnw_core.wiring.slots import Slots
 
 
@@ -43,7 +44,7 @@ class Liar(WiringRule):
         return torch.ones_like(weight, dtype=torch.bool)
 
     @classmethod
-    def promised_together(cls, rules: Any) -> int | None:
+    def pool_promised_edges(cls, rules: Any) -> int | None:
         """What the test sets."""
         return cls.together
 
@@ -52,9 +53,9 @@ def test_a_broken_promise_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rule that keeps another number of edges than it promises, alone or together, fails at once."""
     module = nn.Linear(4, 4)
     attach(module, "weight", Liar(Slots((4, 4)), EdgeBudget(density=0.25, width=None)))
-    (place,) = attached_rules(module)
+    (here,) = attached_rules(module)
     with pytest.raises(AssertionError, match="16 edges, 4 promised"):
-        place.edges()
+        here.edges()
     module = nn.Linear(4, 4)
     attach(module, "weight", Liar(Slots((4, 4)), None))
     assert int(Wiring(module).edges()["weight"].sum()) == 16

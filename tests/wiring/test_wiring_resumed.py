@@ -27,12 +27,10 @@ def test_rolling_back_is_as_if_nothing_had_been(rule: str, given_up: bool) -> No
     made = little(rule)
     loop = Loop(made, sgd(made), epochs=6)
     found = []
-    for _ in range(8):
-        loop.step()
+    loop.train(8)
     state, kept = copy.deepcopy(made.state_dict()), copy.deepcopy(loop.optimiser.state_dict())
     for _ in range(2):
-        for _ in range(10):
-            loop.step()
+        loop.train(10)
         found.append(copy.deepcopy(made.state_dict()))
         if given_up:
             loop.backward()
@@ -52,11 +50,11 @@ def test_a_step_that_is_given_up_leaves_top_kast_nothing() -> None:
     loop.step()
     loop.backward()
     loop.wiring.before_step(loop.done)  # and no step follows
-    weight = loop.wiring.places[0].weight
+    weight = loop.wiring.attached[0].weight
     with torch.no_grad():
         weight.mul_(0.5)
     expected = weight.detach().clone()
-    outside = ~loop.wiring.places[0].rule.backward_mask  # type: ignore[operator]
+    outside = ~loop.wiring.attached[0].rule.backward_mask  # type: ignore[operator]
     loop.done += 1
     loop.step()
     torch.testing.assert_close(weight[outside], expected[outside])
@@ -67,8 +65,7 @@ def test_edges_of_another_density_are_refused_at_begin(rule: str) -> None:
     """Where only all weights together have a promise, no single mask shows that it is of another network."""
     donor = little(rule)
     loop = Loop(donor, sgd(donor))
-    for _ in range(12):
-        loop.step()
+    loop.train(12)
     thinner = nn.Sequential(nn.Linear(10, 16), nn.Tanh(), nn.Linear(16, 4))
     sparsify(thinner, **{**arguments(rule), "density": 0.125})
     thinner.load_state_dict(donor.state_dict())

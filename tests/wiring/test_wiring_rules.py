@@ -5,19 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from pydantic import TypeAdapter
+from support.references.prescribed import through_two_by_two
 from torch import nn
 
+from dnw_core.config import WiringConfig
 from dnw_core.config.networks import TinyStaticConfig
-from dnw_core.config.rules import (
-    CompleteConfig,
-    FixedRandomConfig,
-    L1AnnealConfig,
-    NoUpdateConfig,
-    TopEdgesConfig,
-    WiringConfig,
-)
+from dnw_core.config.rules import CompleteConfig, FixedRandomConfig, L1AnnealConfig, NoUpdateConfig, TopEdgesConfig
 from dnw_core.models.build import build_rule, build_wired
-from dnw_core.wiring.rule import attach, attached_rules
+from dnw_core.wiring.attach import attach, attached_rules
 from dnw_core.wiring.slots import Slots
 
 STATIC = TinyStaticConfig(kind="tiny-static")
@@ -26,19 +21,11 @@ WIRING: TypeAdapter[WiringConfig] = TypeAdapter(WiringConfig)
 
 def test_top_edges_gradient_reaches_every_slot_but_no_signal_passes_hidden_edges() -> None:
     """Hand-computed: y = W x with two of four edges kept; dL/dW is g x^T everywhere, dL/dx uses kept edges only."""
-    layer = nn.Linear(2, 2, bias=False)
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor([[3.0, 1.0], [-0.5, -2.0]]))
-    attach(layer, "weight", build_rule(TopEdgesConfig(rule="top-edges", density=0.5), Slots((2, 2)), 0, "w"))
-    x = torch.tensor([[5.0, 7.0]], requires_grad=True)
-    y = layer(x)
-    assert y.tolist() == [[15.0, -14.0]]  # 3*5, -2*7: the edges 1 and -0.5 carry nothing
-    y.backward(torch.tensor([[1.0, 10.0]]))
-    (attached,) = attached_rules(layer)
-    assert attached.weight.grad is not None
-    assert attached.weight.grad.tolist() == [[5.0, 7.0], [50.0, 70.0]]  # <g_v, Z_u> for all four
-    assert x.grad is not None
-    assert x.grad.tolist() == [[3.0, -20.0]]
+    rule = build_rule(TopEdgesConfig(rule="top-edges", density=0.5), Slots((2, 2)), 0, "w")
+    y, of_weight, of_x = through_two_by_two(rule)
+    assert y == [[15.0, -14.0]]  # 3*5, -2*7: the edges 1 and -0.5 carry nothing
+    assert of_weight == [[5.0, 7.0], [50.0, 70.0]]  # <g_v, Z_u> for all four
+    assert of_x == [[3.0, -20.0]]
 
 
 def test_fixed_random_gradient_stays_on_its_edges() -> None:
@@ -53,19 +40,8 @@ def test_fixed_random_gradient_stays_on_its_edges() -> None:
 
 def test_no_update_moves_its_edges_only() -> None:
     """Hand-computed: DNW's forward pass, but the hidden edges 1 and -0.5 get no gradient."""
-    layer = nn.Linear(2, 2, bias=False)
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor([[3.0, 1.0], [-0.5, -2.0]]))
-    attach(layer, "weight", build_rule(NoUpdateConfig(rule="no-update", density=0.5), Slots((2, 2)), 0, "w"))
-    x = torch.tensor([[5.0, 7.0]], requires_grad=True)
-    y = layer(x)
-    assert y.tolist() == [[15.0, -14.0]]
-    y.backward(torch.tensor([[1.0, 10.0]]))
-    (attached,) = attached_rules(layer)
-    assert attached.weight.grad is not None
-    assert attached.weight.grad.tolist() == [[5.0, 0.0], [0.0, 70.0]]
-    assert x.grad is not None
-    assert x.grad.tolist() == [[3.0, -20.0]]
+    rule = build_rule(NoUpdateConfig(rule="no-update", density=0.5), Slots((2, 2)), 0, "w")
+    assert through_two_by_two(rule) == ([[15.0, -14.0]], [[5.0, 0.0], [0.0, 70.0]], [[3.0, -20.0]])
 
 
 def test_no_update_selects_anew_when_decay_changes_the_order() -> None:

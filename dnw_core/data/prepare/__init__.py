@@ -3,5 +3,3 @@
 from dnw_core.data.formats.manifest import Settings
 from dnw_core.data.prepare.run import Prepared, ProgressListener, check_folders, prepare
 from dnw_core.data.prepare.shard import BadImagesError
-
-__all__ = ["BadImagesError", "Prepared", "ProgressListener", "Settings", "check_folders", "prepare"]

@@ -13,8 +13,6 @@ norms there in their own way (Q17) find them by it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
@@ -25,9 +23,6 @@ from dnw_core.models.layers.kernels import at_least_float32
 from dnw_core.models.residual.liveness import live_edges
 from dnw_core.record import Cost
 from dnw_core.wiring.slots import Slots
-
-if TYPE_CHECKING:
-    pass
 
 
 class ResidualNetwork(nn.Module):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +20,6 @@ from dnw_core.models.layers.batch_norm import BatchNorm2d
 from dnw_core.models.layers.kernels import at_least_float32
 from dnw_core.record import Cost
 from dnw_core.wiring.slots import Slots
-
-if TYPE_CHECKING:
-    pass
-
 
 NODE_OP_WEIGHTS = 9
 

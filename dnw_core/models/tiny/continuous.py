@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
 from dnw_core.config import TinyContinuousConfig
 from dnw_core.models.graph import Liveness
@@ -27,6 +28,7 @@ class TinyContinuous(TinyNetwork):
         self.register_buffer("solver_counts", torch.zeros(2, dtype=torch.int64))
 
     @property
+    @override
     def applications(self) -> float:
         """Mean number of evaluations a batch, over the solutions since the last ``reset_applications``."""
         evaluations, solutions = self.solver_counts.tolist()
@@ -36,10 +38,12 @@ class TinyContinuous(TinyNetwork):
         """Start counting anew (the trainer does before each evaluation)."""
         self.solver_counts.zero_()
 
+    @override
     def slots(self) -> Slots:
         """All entries: any node may send to any node, itself included."""
         return Slots((self.config.nodes, self.config.nodes))
 
+    @override
     def read_graph(self, inputs_bchw: Tensor) -> Tensor:
         """Integrate from the stem's maps (other nodes at zero); return the pooled output nodes."""
         # Q9: the released code's in-place ReLU clamps the states that the solver holds: Z(0) and each step's end
@@ -58,6 +62,7 @@ class TinyContinuous(TinyNetwork):
         self.solver_counts[1] += 1
         return self.pool(state[:, self.first_output :])
 
+    @override
     def graph_liveness(self, mask: Tensor) -> Liveness:
         """An edge is live if a path of edges leads from its receiver to an output node."""
         mask = mask.cpu()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from dnw_core.config import TinyDiscreteConfig
 from dnw_core.models.graph import Liveness
@@ -24,16 +25,17 @@ class TinyDiscrete(TinyNetwork):
     config: TinyDiscreteConfig
 
     @property
+    @override
     def applications(self) -> float:
-        """The number of steps."""
         return float(self.config.steps)
 
+    @override
     def slots(self) -> Slots:
         """All entries: any node may send to any node, itself included."""
         return Slots((self.config.nodes, self.config.nodes))
 
+    @override
     def read_graph(self, inputs_bchw: Tensor) -> Tensor:
-        """Apply the graph step by step; return the pooled output nodes."""
         weight = self.edges.weight
         products: dict[tuple[int, int], EdgeProduct] = {}
         steps = []
@@ -53,6 +55,7 @@ class TinyDiscrete(TinyNetwork):
             state_bchw = node_norm(sent, self.norm_weight[rows_from:], self.norm_bias[rows_from:])
         return self.pool(state_bchw)
 
+    @override
     def graph_liveness(self, mask: Tensor) -> Liveness:
         """Unrolled over the steps: an edge is live if its signal at some step reaches an output node at the last."""
         mask = mask.cpu()

@@ -14,6 +14,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from dnw_core.config import TinyStaticConfig
 from dnw_core.models.graph import Liveness
@@ -56,6 +57,7 @@ class TinyStatic(TinyNetwork):
         bounds = [0, *range(self.config.input_nodes, self.config.nodes + 1, self.config.block_nodes)]
         return [Block(start, stop, min(stop, self.first_output)) for start, stop in pairwise(bounds)]
 
+    @override
     def slots(self) -> Slots:
         """Usable: 264,960 of 640,000 entries; the released random graph draws from another region (Q2)."""
         nodes = self.config.nodes
@@ -73,8 +75,8 @@ class TinyStatic(TinyNetwork):
             eligible[: step * config.output_nodes, start : start + config.output_nodes] = False
         return eligible
 
+    @override
     def read_graph(self, inputs_bchw: Tensor) -> Tensor:
-        """Run the blocks in order; return the pooled output nodes."""
         weight = self.edges.weight
         products = [EdgeProduct(weight[block.receivers_from :, block.start : block.stop]) for block in self.blocks()]
         pieces = in_pieces(inputs_bchw, self.config.nodes)
@@ -107,6 +109,7 @@ class TinyStatic(TinyNetwork):
         around = maps_bchw[:, :, start : start + 4, start : start + 4]
         return node_operation(around, self.node_op.weight[block.start : block.stop], padding=0)
 
+    @override
     def graph_liveness(self, mask: Tensor) -> Liveness:
         """An edge is live if it is usable and its receiver is an output or feeds one through live edges."""
         usable = self.slots().usable

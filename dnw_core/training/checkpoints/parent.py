@@ -20,7 +20,8 @@ from dnw_core.errors import CheckpointRefusedError, RecordError, TrialFailedErro
 from dnw_core.files import sha256_of
 from dnw_core.record import CHECKPOINT_FILE, RECORD_FILE, TrialRecord, read_record
 from dnw_core.training.checkpoints.checkpoint import CheckpointKey, read_checkpoint
-from dnw_core.wiring.rule import WiringRule, attached_rules
+from dnw_core.wiring.attach import attached_rules
+from dnw_core.wiring.rule import WiringRule
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def start_from(recipe: Recipe, network: nn.Module, parent: Parent) -> None:
         for attached in attached_rules(network):
             module_name, _, weight_name = attached.name.rpartition(".")
             dense = ".".join(part for part in (module_name, "parametrizations", weight_name, "original") if part)
-            attached.rule.inherit(_value(parent, dense, attached.weight))
+            attached.rule.load_parent_weight(_value(parent, dense, attached.weight))
 
 
 def _value(parent: Parent, name: str, own: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""AC/DC (Peste et al. 2021, facts 6): dense and sparse phases in turn.
+"""AC/DC: dense and sparse phases in turn (facts 6).
 
 At the end of a dense phase the largest magnitudes of all weights together become the edges, and all others are set to
 zero; in the sparse phase only edges are trained; then all weights are trained again, from zero where there was no edge
@@ -13,15 +13,17 @@ UNVERIFIED.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from dnw_core.config import AcDcConfig
 from dnw_core.wiring.masking import straight_through, zero_outside
 from dnw_core.wiring.masks import mask_buffer
 from dnw_core.wiring.rule import AttachedRule, Run, WiringRule
-from dnw_core.wiring.rules.stored_mask import PresentEdges, keep_largest_together
+from dnw_core.wiring.rules.stored_mask import PruningRule, keep_largest_of_pool
 from dnw_core.wiring.slots import Slots
 
 
@@ -40,44 +42,48 @@ def sparse_epochs(config: AcDcConfig, epochs: int) -> list[bool]:
     return sparse
 
 
-class AcDc(PresentEdges):
+class AcDc(PruningRule):
     """Keeps every slot in a dense phase, and in a sparse one the k largest |w| over all weights together.
+
+    Peste, Iofinova, Vladu, Alistarh: "AC/DC: Alternating Compressed/DeCompressed Training of Deep Neural Networks",
+    NeurIPS 2021, arXiv:2106.12379, section 3 (the algorithm).
+
+    Gradient: of the effective weight, at every slot in a dense phase and at the edges in a sparse one.
 
     A weight without an edge is zero, as is its momentum, and gets no gradient: neither decay nor SGD's momentum moves
     it. Where something else does (another optimiser, an average), the mask hides it. A run that ends with a dense epoch
     is pruned after it; one that outlasts its plan goes on in the last phase.
-
-    Raises:
-        ValueError: if fewer slots are usable than edges are to be kept.
     """
 
+    needs_run = True
     changes_optimiser = True
     sparse: Tensor = mask_buffer("sparse")
 
     def __init__(self, config: AcDcConfig, slots: Slots, generator: torch.Generator) -> None:
-        super().__init__(config, slots)
+        super().__init__(config, slots, generator)
         self.config = config
-        self.run: Run | None = None
         self.phases: list[bool] = []
         self.epoch: int | None = None  # the one that begins; by the ends that were told, else by the count of steps
         self._settled: int | None = None  # the epoch whose phase has been looked up
         self.register_mask("sparse", torch.tensor(False), count="")
 
     @classmethod
-    def promised_together(cls, rules: Sequence[WiringRule]) -> int | None:
+    @override
+    def pool_promised_edges(cls, rules: Sequence[WiringRule]) -> int | None:
         """The budgets of all weights together in a sparse phase; in a dense one each weight's promise says it."""
         sparse = any(isinstance(rule, AcDc) and bool(rule.sparse) for rule in rules)
         return sum(rule.kept_edges for rule in rules) if sparse else None
 
+    @override
     def begin(self, run: Run) -> None:
-        """Learn the length of the run, which the phases depend on."""
-        self.run, self.phases = run, sparse_epochs(self.config, run.epochs)
-        self.resumed()
+        super().begin(run)
+        self.phases = sparse_epochs(self.config, run.epochs)
 
+    @override
     def resumed(self) -> None:
-        """Which epoch it is, the count of steps says."""
-        self.epoch = self._settled = None
+        self.epoch = self._settled = None  # the count of steps says which epoch it is
 
+    @override
     def forward(self, weight: Tensor) -> Tensor:
         """The weight with all but the present edges at zero; straight-through gradient, masked later.
 
@@ -85,15 +91,14 @@ class AcDc(PresentEdges):
         """
         return straight_through(weight, self.present)
 
+    @override
     def before_step(self, here: AttachedRule, step: int) -> None:
-        """At the first step of a dense phase, begin it; in a sparse one, let no gradient through to what is no edge.
+        """Begin a dense phase at its first step; in a sparse one, let no gradient through where there is no edge.
 
         Raises:
             RuntimeError: if ``begin`` was never called.
         """
-        if self.run is None:
-            raise RuntimeError("AcDc does not know how long the run is: call begin(run) first")
-        epoch = step // self.run.steps_per_epoch if self.epoch is None else self.epoch
+        epoch = step // self.known_run().steps_per_epoch if self.epoch is None else self.epoch
         dense = epoch < len(self.phases) and not self.phases[epoch]
         if dense and epoch != self._settled:
             self._begin_dense(here)
@@ -112,23 +117,22 @@ class AcDc(PresentEdges):
             here.momentum.zero_()
 
     @classmethod
-    def after_epoch_together(cls, places: Sequence[AttachedRule], epoch: int) -> None:
+    @override
+    def pool_after_epoch(cls, attached: Sequence[AttachedRule], epoch: int) -> None:
         """After the last epoch of a dense phase, prune.
 
         Raises:
             RuntimeError: if ``begin`` was never called.
         """
-        rules = [place.rule for place in places if isinstance(place.rule, AcDc)]
-        phases = rules[0].phases
-        if not phases:
-            raise RuntimeError("AcDc does not know how long the run is: call begin(run) first")
+        rules = [cast(AcDc, here.rule) for here in attached]
+        epochs, phases = rules[0].known_run().epochs, rules[0].phases
         for rule in rules:
             rule.epoch = epoch + 1
-        if epoch >= len(phases) or phases[epoch] or not (epoch + 1 == len(phases) or phases[epoch + 1]):
+        if epoch >= epochs or phases[epoch] or not (epoch + 1 == epochs or phases[epoch + 1]):
             return
-        keep_largest_together(rules, [place.weight for place in places])
-        for place, rule in zip(places, rules, strict=True):
+        keep_largest_of_pool(rules, [here.weight for here in attached])
+        for here, rule in zip(attached, rules, strict=True):
             rule.write_mask("sparse", torch.tensor(True))
-            zero_outside(place.weight, rule.present)
-            if place.momentum is not None:
-                zero_outside(place.momentum, rule.present)
+            zero_outside(here.weight, rule.present)
+            if here.momentum is not None:
+                zero_outside(here.momentum, rule.present)

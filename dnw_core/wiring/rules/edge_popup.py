@@ -1,13 +1,4 @@
-"""Edge-popup (Ramanujan et al. 2020, facts 6): weights stay as they were drawn, and which of them are edges is learned.
-
-Each slot has a trained score, and the k slots of largest |score| are edges. The gradient passes through the selection
-as if it were |score| itself, so with g that of the effective weight a score's is g * weight * sign(score), at every
-slot: that sign is the slope of the magnitude, without which a negative score would learn away from what helps.
-
-``signed-constant`` weights are +-sqrt(2 / fan-in), the deviation of a Kaiming-normal weight of the complete layer. The
-paper also tries a deviation scaled up by the density; the numbers of facts 6 are the unscaled ones (from memory,
-UNVERIFIED).
-"""
+"""Edge-popup: weights stay as they were drawn, and which of them are edges is learned (facts 6)."""
 
 from __future__ import annotations
 
@@ -16,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from dnw_core.config import EdgePopupConfig
 from dnw_core.wiring.masking import masked_values, plainly_masked, valued
-from dnw_core.wiring.masks import mask_buffer
 from dnw_core.wiring.rule import WiringRule
 from dnw_core.wiring.selection import largest_magnitudes
 from dnw_core.wiring.slots import Slots
@@ -43,14 +34,23 @@ class _Popup(torch.autograd.Function):
 class EdgePopup(WiringRule):
     """Keeps exactly k edges: the largest |score| among the usable slots, selected anew at every use.
 
-    ``scores`` is a parameter, drawn like torch's own convolutions, uniform in +-1/sqrt(fan-in). The weight is frozen as
-    the rule is attached; an optimiser passes it over, decay included.
+    Ramanujan, Wortsman, Kembhavi, Farhadi, Rastegari: "What's Hidden in a Randomly Weighted Neural Network?",
+    CVPR 2020, arXiv:1911.13299, section 3.
+
+    Gradient: none of the weight. It passes through the selection as if it were |score| itself, so with g that of the
+    effective weight a score's is g * weight * sign(score), at every slot: that sign is the slope of the magnitude,
+    without which a negative score would learn away from what helps.
+
+    ``scores`` is a parameter of the weight's shape, drawn like torch's own convolutions, uniform in +-1/sqrt(fan-in).
+    The weight is frozen as the rule is attached; an optimiser passes it over, decay included.
+
+    ``signed-constant`` weights are +-sqrt(2 / fan-in), the deviation of a Kaiming-normal weight of the complete layer.
+    The paper also tries a deviation scaled up by the density; the numbers of facts 6 are the unscaled ones (from
+    memory, UNVERIFIED).
 
     Raises:
         ValueError: if fewer slots are usable than edges are to be kept.
     """
-
-    usable: Tensor | None = mask_buffer("usable")
 
     def __init__(self, config: EdgePopupConfig, slots: Slots, generator: torch.Generator) -> None:
         super().__init__(slots, config.budget)
@@ -58,24 +58,25 @@ class EdgePopup(WiringRule):
         self.constant = config.frozen_weights == "signed-constant"
         bound = self._fan_in**-0.5
         self.scores = nn.Parameter(torch.empty(slots.shape).uniform_(-bound, bound, generator=generator))
-        # follows from the network alone, so it need not be in the checkpoint
-        self.register_mask("usable", slots.usable, count="usable_count", persistent=False)
 
     @property
     def _fan_in(self) -> int:
         return math.prod(self.slots.shape[1:])
 
-    def adopt(self, weight: nn.Parameter) -> None:
+    @override
+    def on_attach(self, weight: nn.Parameter) -> None:
         """Freeze the weight; with ``signed-constant``, after giving all of it one magnitude."""
         weight.requires_grad_(False)
         if self.constant:
             constant = math.sqrt(2 / self._fan_in)
             weight.copy_(torch.where(weight < 0, -constant, constant))
 
+    @override
     def edges(self, weight: Tensor) -> Tensor:
         """The k largest scores' magnitudes, whatever the weight."""
         return largest_magnitudes(self.scores, self.kept_edges, self.usable)
 
+    @override
     def forward(self, weight: Tensor) -> Tensor:
         """The frozen weight with all but the edges at zero; its gradient goes to the scores."""
         mask = self.edges(weight)

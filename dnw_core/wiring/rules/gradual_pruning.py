@@ -1,12 +1,11 @@
-"""Gradual magnitude pruning (Zhu & Gupta 2017; Gale et al. 2019, facts 6): from every slot down to k edges.
+"""Gradual magnitude pruning: from every slot down to k edges (facts 6).
 
 With the run's steps finished up to a share x, the progress is
 
     p = (x - prune_start) / (prune_end - prune_start), limited to 0 ... 1,
 
 and whenever p reaches another multiple of 1 / updates, the edges are selected anew: the k + (usable - k) * (1 - p)**3
-largest magnitudes among all slots. A weight without an edge keeps its value and its momentum and gets no gradient, so
-decay alone goes on with it; it comes back where it is among the largest at a later selection.
+largest magnitudes among all slots.
 """
 
 from __future__ import annotations
@@ -15,38 +14,34 @@ import math
 from fractions import Fraction
 
 import torch
-from torch import Tensor
+from typing_extensions import override
 
 from dnw_core.config import GradualPruningConfig
-from dnw_core.wiring.masking import masked
-from dnw_core.wiring.rule import AttachedRule, Run
-from dnw_core.wiring.rules.stored_mask import PresentEdges
-from dnw_core.wiring.selection import largest_magnitudes
+from dnw_core.wiring.rule import AttachedRule
+from dnw_core.wiring.rules.stored_mask import PruningRule
 from dnw_core.wiring.slots import Slots
 
 
-class GradualPruning(PresentEdges):
+class GradualMagnitudePruning(PruningRule):
     """Selects its edges anew on a schedule; the last selection, at the latest after the last step, leaves exactly k.
 
-    Where the run has fewer steps than ``updates``, there is a selection after each step of the span.
+    Zhu, Gupta: "To prune, or not to prune: exploring the efficacy of pruning for model compression", 2017,
+    arXiv:1710.01878, equation 1 (the cubic schedule); as in Gale, Elsen, Hooker: "The State of Sparsity in Deep Neural
+    Networks", 2019, arXiv:1902.09574.
 
-    Raises:
-        ValueError: if fewer slots are usable than edges are to be kept.
+    Gradient: of the effective weight, at the edges alone. A weight without an edge keeps its value and its momentum,
+    so decay and momentum go on with it; it comes back where it is among the largest at a later selection.
+
+    Where the run has fewer steps than ``updates``, there is a selection after each step of the span.
     """
 
+    needs_run = True
+
     def __init__(self, config: GradualPruningConfig, slots: Slots, generator: torch.Generator) -> None:
-        super().__init__(config, slots)
+        super().__init__(config, slots, generator)
         self.config = config
-        self.run: Run | None = None
 
-    def begin(self, run: Run) -> None:
-        """Learn the length of the run, which the schedule depends on."""
-        self.run = run
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """The weight with all but the present edges at zero, in value and in gradient."""
-        return masked(weight, self.present)
-
+    @override
     def after_step(self, here: AttachedRule, step: int) -> None:
         """Select the edges anew if the schedule says so.
 
@@ -55,31 +50,31 @@ class GradualPruning(PresentEdges):
         """
         before = self._selections(step) if step else 0
         if self._selections(step + 1) > before:
-            self._select(here.weight, self.edges_after(step + 1))
+            self.keep_largest(here.weight, self.edges_after(step + 1))
 
+    @override
     def after_epoch(self, here: AttachedRule, epoch: int) -> None:
-        """Leave k edges after the last epoch, also where it had fewer steps than were announced."""
-        if self.run is not None and epoch + 1 == self.run.epochs and self.promised_edges > self.kept_edges:
-            self._select(here.weight, self.kept_edges)
+        """Leave k edges after the last epoch, also where it had fewer steps than were announced.
+
+        Raises:
+            RuntimeError: if ``begin`` was never called.
+        """
+        if epoch + 1 == self.known_run().epochs and self.promised_edges > self.kept_edges:
+            self.keep_largest(here.weight, self.kept_edges)
 
     def edges_after(self, finished: int) -> int:
         """Return how many edges the schedule leaves when so many steps are finished."""
-        prunable = self.slots.usable_count - self.kept_edges
+        prunable = self.usable_count - self.kept_edges
         to_go: float = float(1 - self._progress(finished)) ** self.config.exponent
         return self.kept_edges + round(prunable * to_go)
-
-    def _select(self, weight: Tensor, left: int) -> None:
-        self.keep(largest_magnitudes(weight, left, self.usable), left)
 
     def _selections(self, finished: int) -> int:
         """How many selections are due by then, of ``updates``."""
         return math.floor(self._progress(finished) * self.config.updates)
 
     def _progress(self, finished: int) -> Fraction:
-        if self.run is None:
-            raise RuntimeError("GradualPruning does not know how long the run is: call begin(run) first")
         # as fractions of the numbers as written, so that no moment is a step late
-        share = Fraction(finished, self.run.steps)
+        share = Fraction(finished, self.known_run().steps)
         start, end = Fraction(repr(self.config.prune_start)), Fraction(repr(self.config.prune_end))
         if start == end:
             return Fraction(share >= start)

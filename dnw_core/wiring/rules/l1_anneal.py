@@ -11,45 +11,40 @@ never comes back.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from typing_extensions import override
 
 from dnw_core.config import L1AnnealConfig
-from dnw_core.wiring.masking import masked, masked_values
-from dnw_core.wiring.rule import AttachedRule, Run
-from dnw_core.wiring.rules.stored_mask import PresentEdges
+from dnw_core.wiring.masking import masked_values
+from dnw_core.wiring.rule import AttachedRule
+from dnw_core.wiring.rules.stored_mask import PruningRule
 from dnw_core.wiring.selection import largest_magnitudes
 from dnw_core.wiring.slots import Slots
 
 
-class L1Anneal(PresentEdges):
-    """Starts with every usable slot as an edge and prunes at the ends of epochs; only edges get a gradient.
+class L1Anneal(PruningRule):
+    """Starts with every usable slot as an edge and prunes at the ends of epochs.
 
-    The penalty l1_weight * sum of |w| over the edges enters as its gradient, once a step, so that the reported loss
-    stays the cross entropy. It is added when all workers' gradients are summed, or it would count once a worker.
+    Wortsman, Farhadi, Rastegari: "Discovering Neural Wirings", NeurIPS 2019, arXiv:1906.00586: the row "L1 + Anneal".
 
-    Raises:
-        ValueError: if fewer slots are usable than edges are to be kept.
+    Gradient: of the effective weight plus l1_weight * sign(w), at the edges alone. The penalty l1_weight * sum of |w|
+    enters as this gradient, once a step, so that the reported loss stays the cross entropy. It is added when all
+    workers' gradients are summed, or it would count once a worker.
     """
 
+    needs_run = True
+
     def __init__(self, config: L1AnnealConfig, slots: Slots, generator: torch.Generator) -> None:
-        super().__init__(config, slots)
+        super().__init__(config, slots, generator)
         self.config = config
-        self.epochs: int | None = None
 
-    def begin(self, run: Run) -> None:
-        """Learn the length of the run, which the schedule depends on."""
-        self.epochs = run.epochs
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """The weight with all but the present edges at zero, in value and in gradient."""
-        return masked(weight, self.present)
-
+    @override
     def before_step(self, here: AttachedRule, step: int) -> None:
         """Add the penalty's gradient, l1_weight * sign(w), on the edges."""
         if here.gradient is not None:
             here.gradient.add_(masked_values(here.weight.sign().mul_(self.config.l1_weight), self.present))
 
     @torch.no_grad()
+    @override
     def after_epoch(self, here: AttachedRule, epoch: int) -> None:
         """Prune the smallest magnitudes, down to what the schedule leaves after this epoch.
 
@@ -66,15 +61,12 @@ class L1Anneal(PresentEdges):
         Raises:
             RuntimeError: if ``begin`` was never called.
         """
-        if self.epochs is None:
-            raise RuntimeError("L1Anneal does not know how long the run is: call begin(run) first")
-        prunable = self.slots.usable_count - self.kept_edges
-        to_go: float = (1.0 - self._progress(epoch + 1)) ** self.config.exponent
+        prunable = self.usable_count - self.kept_edges
+        to_go: float = (1.0 - self._progress((epoch + 1) / self.known_run().epochs)) ** self.config.exponent
         return self.kept_edges + round(prunable * to_go)
 
-    def _progress(self, finished: int) -> float:
-        assert self.epochs is not None
-        share, start, end = finished / self.epochs, self.config.anneal_start, self.config.anneal_end
+    def _progress(self, share: float) -> float:
+        start, end = self.config.anneal_start, self.config.anneal_end
         if start == end:
             return float(share >= start)
         # exactly 1 after the last epoch: the share is then 1, and the quotient cannot be rounded to below 1

@@ -1,12 +1,4 @@
-"""Soft threshold reparameterisation, STR (Kusupati et al. 2020, facts 6): how many edges there are is learned.
-
-The effective weight is sign(w) * max(|w| - t, 0) with t = sigmoid(s) and one trained number s for each weight tensor.
-Decay draws s from far below up to zero, and t rises until the loss objects; so decay, and where s starts, decide how
-many edges are left. No count is promised.
-
-With A the slots where |w| > t and g the gradient of the effective weight, that of w is g on A and zero elsewhere, and
-that of s is -t * (1 - t) * sum over A of sign(w) * g.
-"""
+"""Soft threshold reparameterisation, STR: how many edges there are is learned (facts 6)."""
 
 from __future__ import annotations
 
@@ -14,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from dnw_core.config import SoftThresholdConfig
 from dnw_core.wiring.masking import masked_values
-from dnw_core.wiring.masks import mask_buffer
 from dnw_core.wiring.rule import WiringRule
 from dnw_core.wiring.slots import Slots
 from dnw_core.wiring.transforms import differentiating_by_transform
@@ -47,8 +39,18 @@ def _take_number(rule: nn.Module, state_dict: dict[str, Any], prefix: str, *othe
         state_dict[f"{prefix}s"] = kept.view(own.shape)
 
 
-class SoftThreshold(WiringRule):
-    """Shrinks every weight towards zero by a learned threshold; those that reach zero are no edges.
+class SoftThresholdReparameterization(WiringRule):
+    """Shrinks every weight towards zero by a learned threshold; those that reach zero are not edges.
+
+    Kusupati, Ramanujan, Somani, Wortsman, Jain, Kakade, Farhadi: "Soft Threshold Weight Reparameterization for
+    Learnable Sparsity", ICML 2020, arXiv:2002.03231, section 3.
+
+    The effective weight is sign(w) * max(|w| - t, 0) with t = sigmoid(s) and one trained number s for each weight
+    tensor. Decay draws s from far below up to zero, and t rises until the loss objects; so decay, and where s starts,
+    decide how many edges are left. No count is promised.
+
+    Gradient: with A the slots where |w| > t and g that of the effective weight, w gets g on A and zero elsewhere, and
+    s gets -t * (1 - t) * sum over A of sign(w) * g.
 
     ``s`` is a parameter: the optimiser that trains the weight must train and decay it, too. It has as many dimensions
     as the weight, so that the usual parameter groups, which spare vectors and numbers from decay, decay it.
@@ -56,25 +58,24 @@ class SoftThreshold(WiringRule):
 
     decayed_parameters = ("s",)
 
-    usable: Tensor | None = mask_buffer("usable")
-
     def __init__(self, config: SoftThresholdConfig, slots: Slots, generator: torch.Generator) -> None:
         super().__init__(slots, None)
         self.s = nn.Parameter(torch.full((1,) * len(slots.shape), config.initial_threshold))
         self.register_load_state_dict_pre_hook(_take_number)  # type: ignore[no-untyped-call]
-        # follows from the network alone, so it need not be in the checkpoint
-        self.register_mask("usable", slots.usable, count="usable_count", persistent=False)
 
     @property
+    @override
     def promised_edges(self) -> None:
         """Training decides."""
         return
 
+    @override
     def edges(self, weight: Tensor) -> Tensor:
         """The usable slots whose magnitude exceeds the threshold."""
         mask = weight.abs() > self.s.sigmoid()
         return mask if self.usable is None else mask & self.usable
 
+    @override
     def forward(self, weight: Tensor) -> Tensor:
         """The weight, nearer to zero by the threshold."""
         if differentiating_by_transform():

@@ -1,4 +1,4 @@
-"""Sparse momentum, the rule of Sparse Networks from Scratch (facts 4.3).
+"""Sparse momentum: edges move within and between weights to where the momentum is (facts 4.3).
 
 A random sparse network is trained, and the dense gradient goes to every slot: its weight is set back to zero after each
 step, its momentum stays, also that of a dropped edge. At every epoch's end, also the last, over all weights together,
@@ -25,74 +25,74 @@ from typing import cast
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from dnw_core.config import SparseMomentumConfig
 from dnw_core.errors import UserError
 from dnw_core.wiring.layers import divide
-from dnw_core.wiring.masking import masked_values, straight_through, zero_outside
+from dnw_core.wiring.masking import masked_values, zero_outside
 from dnw_core.wiring.momenta import no_momentum
-from dnw_core.wiring.rule import AttachedRule, Run, WiringRule
-from dnw_core.wiring.rules.stored_mask import MovingEdges
+from dnw_core.wiring.rule import AttachedRule, WiringRule
+from dnw_core.wiring.rules.stored_mask import DynamicSparseRule
 from dnw_core.wiring.selection import largest_magnitudes
 from dnw_core.wiring.slots import Slots
 
 
-class SparseMomentum(MovingEdges):
+class SparseMomentum(DynamicSparseRule):
     """Moves edges within and between weights; their number over all weights is exact. A weight may lose its last edge.
+
+    Dettmers, Zettlemoyer: "Sparse Networks from Scratch: Faster Training without Losing Performance", 2019,
+    arXiv:1907.04840, section 3.
+
+    Gradient: of the effective weight, straight through to every slot.
 
     A weight that has no momentum, because nothing was learned of it, keeps its edges and takes no part; so do all if
     no edge has any momentum, or one is not finite.
     """
 
+    needs_run = True
     reads_momentum = True
     present_count: Tensor
 
     def __init__(self, config: SparseMomentumConfig, slots: Slots, generator: torch.Generator) -> None:
         super().__init__(config, slots, generator)
         self.config = config
-        self.epochs: int | None = None
         self.register_buffer("present_count", torch.tensor(self.kept_edges, dtype=torch.int64))
 
     @property
+    @override
     def promised_edges(self) -> int:
-        """How many edges this weight has at this moment."""
         return int(self.present_count)
 
     @property
     def free_count(self) -> int:
         """How many usable slots have no edge at this moment."""
-        return self.slots.usable_count - self.promised_edges
+        return self.usable_count - self.promised_edges
 
     @classmethod
-    def promised_together(cls, rules: Sequence[WiringRule]) -> int:
-        """As many as were drawn."""
+    @override
+    def pool_promised_edges(cls, rules: Sequence[WiringRule]) -> int:
         return sum(rule.kept_edges for rule in rules)
 
-    def forward(self, weight: Tensor) -> Tensor:
-        """The weight with all but the edges at zero; straight-through gradient."""
-        return straight_through(weight, self.present)
-
-    def begin(self, run: Run) -> None:
-        """Learn the length of the run, which the fraction that is dropped depends on."""
-        self.epochs = run.epochs
-
+    @override
     def after_step(self, here: AttachedRule, step: int) -> None:
         """Set the weight back to zero where there is no edge."""
         zero_outside(here.weight, self.present)
 
     @classmethod
-    def after_epoch_together(cls, places: Sequence[AttachedRule], epoch: int) -> None:
+    @override
+    def pool_after_epoch(cls, attached: Sequence[AttachedRule], epoch: int) -> None:
         """Drop, and regrow elsewhere.
 
         Raises:
             RuntimeError: if ``begin`` was never called.
             UserError: if the optimiser keeps no momentum.
         """
-        learned = [place for place in places if place.momentum is not None]
-        if not learned and any(place.optimiser is not None and place.gradient is not None for place in places):
+        learned = [here for here in attached if here.momentum is not None]
+        if not learned and any(here.optimiser is not None and here.gradient is not None for here in attached):
             raise UserError(no_momentum(cls.__name__))
-        rules = [cast(SparseMomentum, place.rule) for place in learned]
-        means = [rule.mean_momentum(place) for rule, place in zip(rules, learned, strict=True)]
+        rules = [cast(SparseMomentum, here.rule) for here in learned]
+        means = [rule.mean_momentum(here) for rule, here in zip(rules, learned, strict=True)]
         total = sum(means)
         if not 0 < total < math.inf:
             return
@@ -102,8 +102,8 @@ class SparseMomentum(MovingEdges):
         ]
         rooms = [rule.free_count + gone for rule, gone in zip(rules, dropped, strict=True)]
         grown = divide(sum(dropped), means, rooms)
-        for rule, place, gone, new in zip(rules, learned, dropped, grown, strict=True):
-            rule.exchange(place, gone, new)
+        for rule, here, gone, new in zip(rules, learned, dropped, grown, strict=True):
+            rule.exchange(here, gone, new)
 
     def mean_momentum(self, here: AttachedRule) -> float:
         """Return the mean |momentum| over the edges; 0 if there is no edge."""
@@ -117,10 +117,8 @@ class SparseMomentum(MovingEdges):
         Raises:
             RuntimeError: if ``begin`` was never called.
         """
-        if self.epochs is None:
-            raise RuntimeError("SparseMomentum does not know how long the run is: call begin(run) first")
         first, last = self.config.drop_fraction, self.config.last_drop_fraction
-        return last + (first - last) / 2 * (1 + math.cos(math.pi * min(1.0, finished / self.epochs)))
+        return last + (first - last) / 2 * (1 + math.cos(math.pi * min(1.0, finished / self.known_run().epochs)))
 
     def dropped_edges(self, epoch: int, growing: bool) -> int:
         """Return how many edges this weight drops at the end of ``epoch``.

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from dnw_core.config import TargetedDropoutConfig
 from dnw_core.seeds import derive_seed
@@ -40,8 +41,13 @@ class _KeptMagnitude(torch.autograd.Function):
 class TargetedDropout(RankedRule):
     """Always keeps the k largest |w|; of all others, each is dropped with ``drop_probability`` in every training step.
 
+    Gomez, Zhang, Kamalakara, Madaan, Swersky, Gal, Hinton: "Learning Sparse Networks Using Targeted Dropout", 2019,
+    arXiv:1905.13678, for weights (in the paper "targeted weight dropout").
+
+    Gradient: of the effective weight, at the slots that were not dropped in this step; times sign(w) where that is |w|.
+
     ``weight_sign="reference"`` trains and evaluates with |w| (Q4), so that no edge can be negative; ``"corrected"``
-    with the signed weight. A dropped slot gets no gradient.
+    with the signed weight.
 
     What is dropped is a function of two buffers, a seed and the number of steps done: the same mask however often it
     is asked for in a step, and the same after a resume.
@@ -51,16 +57,13 @@ class TargetedDropout(RankedRule):
     steps: Tensor
 
     def __init__(self, config: TargetedDropoutConfig, slots: Slots, generator: torch.Generator) -> None:
-        super().__init__(config, slots)
+        super().__init__(config, slots, generator)
         self.drop_probability = config.drop_probability
         self.signed = config.weight_sign == "corrected"
         self.register_buffer("seed", torch.randint(2**63 - 1, (), generator=generator, dtype=torch.int64))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
-    def edges(self, weight: Tensor) -> Tensor:
-        """The k largest magnitudes among the ranked slots: what evaluation keeps."""
-        return self.largest(weight)
-
+    @override
     def forward(self, weight: Tensor) -> Tensor:
         """The effective weight: in training the top edges and this step's survivors, in evaluation the top edges."""
         mask = self.largest(weight)
@@ -73,6 +76,7 @@ class TargetedDropout(RankedRule):
         effective: Tensor = _KeptMagnitude.apply(weight, mask)
         return effective
 
+    @override
     def after_step(self, here: AttachedRule, step: int) -> None:
         """Go on to the next step's mask."""
         self.steps += 1

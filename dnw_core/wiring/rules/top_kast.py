@@ -1,9 +1,9 @@
-"""Top-KAST (Jayakumar et al. 2020, facts 6): the forward pass uses the largest weights, the backward pass a few more.
+"""Top-KAST: the forward pass uses the largest weights, the backward pass a few more (facts 6).
 
 Two sets of slots by |w|: the k edges (A), and around them the slots that get a gradient (B). Both are selected anew
 after every step, so that what has grown in B becomes an edge. An L2 penalty keeps the two apart: its decay is
 ``exploration_decay`` on A and that over the density on the rest of B, so that a weight there must earn its place. What
-lies outside B does not move at all.
+is outside B does not move at all.
 
 The penalty takes the place of the weight decay that SGD would add. A decay of another kind (AdamW's) comes on top.
 """
@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from dnw_core.config import EdgeBudget, TopKastConfig
 from dnw_core.wiring.masking import masked_values, plainly_masked, valued, zero_outside
@@ -43,6 +44,11 @@ class _TwoMasks(torch.autograd.Function):
 class TopKast(WiringRule):
     """Keeps exactly k edges, and trains those and some more.
 
+    Jayakumar, Pascanu, Rae, Osindero, Elsen: "Top-KAST: Top-K Always Sparse Training", NeurIPS 2020, arXiv:2106.03517,
+    section 2.
+
+    Gradient: of the effective weight at the slots of B, plus that of the penalty; zero elsewhere.
+
     With ``layers: erk`` a weight's B is its own k times backward_density / density, at most all of its slots; what
     would exceed it is not given to other weights.
 
@@ -51,7 +57,6 @@ class TopKast(WiringRule):
     """
 
     changes_optimiser = True
-    usable: Tensor | None = mask_buffer("usable")
     forward_mask: Tensor = mask_buffer("forward_mask")
     backward_mask: Tensor = mask_buffer("backward_mask")
 
@@ -60,22 +65,21 @@ class TopKast(WiringRule):
         self.refuse_too_few_usable()
         self.decay = config.exploration_decay
         self.trained_slots = min(_trained(config, slots), slots.usable_count)
-        # follows from the network alone, so it need not be in the checkpoint
-        self.register_mask("usable", slots.usable, count="usable_count", persistent=False)
         for name, count in (("forward_mask", "kept_edges"), ("backward_mask", "trained_slots")):
             self.register_mask(name, torch.zeros(slots.shape, dtype=torch.bool), count=count)
         # what must not move, between before_step and after_step alone: when activations no longer take memory
         self._unmoved: Tensor | None = None
         self._unmoved_at: int | None = None  # the step that it belongs to
 
-    def adopt(self, weight: nn.Parameter) -> None:
-        """Select both sets for the first time."""
+    @override
+    def on_attach(self, weight: nn.Parameter) -> None:
         self._select(weight)
 
+    @override
     def edges(self, weight: Tensor) -> Tensor:
-        """The edges as they were last selected."""
         return self.forward_mask
 
+    @override
     def forward(self, weight: Tensor) -> Tensor:
         """The weight with all but the edges at zero; the gradient goes to the larger set."""
         if differentiating_by_transform():
@@ -83,10 +87,11 @@ class TopKast(WiringRule):
         effective: Tensor = _TwoMasks.apply(weight, self.forward_mask, self.backward_mask)
         return effective
 
+    @override
     def resumed(self) -> None:
-        """Nothing is between two hooks."""
         self._unmoved = None
 
+    @override
     def before_step(self, here: AttachedRule, step: int) -> None:
         """Add the penalty's gradient, less the decay that the optimiser is about to add."""
         if here.gradient is None:
@@ -99,6 +104,7 @@ class TopKast(WiringRule):
         if self._unmoved is None or step != self._unmoved_at:
             self._unmoved, self._unmoved_at = masked_values(weight, ~self.backward_mask), step
 
+    @override
     def after_step(self, here: AttachedRule, step: int) -> None:
         """Take back what decay and momentum did outside the larger set, then select both sets anew."""
         if self._unmoved is None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 5 * 2**20  # S3's smallest part of an upload: what a slow line brings over within the time for an answer
 _CLIENT = {"connect_timeout": "10s", "read_timeout": "120s", "timeout": "1day", "allow_http": True}
 _RETRY = {"max_retries": 2, "retry_timeout": timedelta(seconds=60)}
-_KEYS_SECONDS = 300.0  # boto3 renews keys ten minutes before they expire
+_KEYS_RENEWED = timedelta(minutes=5)  # boto3 renews keys ten minutes before they expire
 
 
 class Stored(NamedTuple):
@@ -193,14 +193,18 @@ class Bucket:
         region = self._region
         if not os.environ.get("AWS_ACCESS_KEY_ID"):
             import boto3
+            from botocore.exceptions import BotoCoreError
             from obstore.auth.boto3 import Boto3CredentialProvider
 
-            session = boto3.Session()
-            region = region or session.region_name
-            if session.get_credentials() is None:
-                options["skip_signature"] = True
-            else:
-                options["credential_provider"] = Boto3CredentialProvider(session, ttl=timedelta(seconds=_KEYS_SECONDS))
+            try:
+                session = boto3.Session()
+                region = region or session.region_name
+                if session.get_credentials() is None:
+                    options["skip_signature"] = True
+                else:
+                    options["credential_provider"] = Boto3CredentialProvider(session, ttl=_KEYS_RENEWED)
+            except BotoCoreError as error:  # a profile that is not there, a file that is damaged
+                raise OSError(str(error)) from None
         if self._endpoint is not None:
             options["aws_endpoint_url_s3"] = self._endpoint if "://" in self._endpoint else f"https://{self._endpoint}"
         elif region is None:

@@ -75,7 +75,7 @@ def resnet50_kept(row: Row) -> int:
     percent = round(100 * getattr(recipe.wiring, "density", 1.0))
     if percent in RESNET50_WEIGHTS:
         return RESNET50_WEIGHTS[percent][first_dense]
-    import torch
+    import torch  # here: names of rows are read at collection, which loads no torch
     import torchvision
 
     with torch.device("meta"):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dnw_core import Run, Wiring, layer_table
-from dnw_core.wiring.rule import attached_rules
+from dnw_core.wiring.attach import attached_rules
 from support.networks.every_rule import sparse
 
 
@@ -27,11 +27,29 @@ def assert_layers_keep_the_promise(made: nn.Module, why: object = "") -> None:
     was_training = made.training
     made.eval()
     with torch.no_grad():
-        for place in attached_rules(made):
-            used = getattr(place.module, place.weight_name) != 0
-            assert not (used & ~edges[place.name]).any(), (why, place.name)
+        for here in attached_rules(made):
+            used = getattr(here.module, here.weight_name) != 0
+            assert not (used & ~edges[here.name]).any(), (why, here.name)
     made.train(was_training)
     assert layer_table(made).total.kept == sum(int(own.sum()) for own in edges.values())
+
+
+def sgd(made: nn.Module) -> torch.optim.Optimizer:
+    """SGD with momentum and decay."""
+    return torch.optim.SGD(made.parameters(), lr=0.2, momentum=0.9, weight_decay=1e-2)
+
+
+def trained(rule: str, steps: int) -> nn.Module:
+    """The little network after so many steps."""
+    made = little(rule)
+    Loop(made, sgd(made)).train(steps)
+    return made
+
+
+def same_edges(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two networks have the same edges at this moment."""
+    own, theirs = Wiring(one).edges(), Wiring(other).edges()
+    return list(own) == list(theirs) and all(torch.equal(own[name], theirs[name]) for name in own)
 
 
 class Loop:
@@ -64,6 +82,11 @@ class Loop:
         loss.backward()  # type: ignore[no-untyped-call]
         self.wiring.before_step(self.done)
         return loss
+
+    def train(self, steps: int) -> None:
+        """Take so many steps."""
+        for _ in range(steps):
+            self.step()
 
     def step(self) -> None:
         """One step with its hooks, and those of an epoch's end where it is one."""

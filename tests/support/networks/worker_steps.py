@@ -23,7 +23,8 @@ from dnw_core.training.engine.loop import evaluate, train_epoch
 from dnw_core.training.engine.optimiser import make_optimiser
 from dnw_core.training.engine.state import TrainingState
 from dnw_core.training.engine.step import TrainingStep
-from dnw_core.wiring.rule import Run, attach
+from dnw_core.wiring.attach import attach
+from dnw_core.wiring.rule import Run
 from support.stubs.tiny_trials import small_recipe
 
 CASES = ("graph", "targeted dropout", "rigl", "dropout")

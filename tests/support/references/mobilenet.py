@@ -36,7 +36,7 @@ def shifted_sum(x: Tensor, kernel: Tensor, stride: int) -> Tensor:
     return total
 
 
-def forward(parameters: dict[str, Tensor], edges: list[Tensor], images: Tensor, stem_stride: int = 1) -> Tensor:
+def forward(parameters: dict[str, Tensor], images: Tensor, stem_stride: int = 1) -> Tensor:
     """Logits of the network with these effective edge matrices, one per block, [receivers, senders]."""
     maps = shifted_sum(images, parameters["stem.weight"], stem_stride)
     for index, (inputs, outputs, stride, groups) in enumerate(BLOCKS):
@@ -47,7 +47,7 @@ def forward(parameters: dict[str, Tensor], edges: list[Tensor], images: Tensor, 
             normed = batch_norm(received, parameters[f"{name}.norm.weight"], parameters[f"{name}.norm.bias"])
             positive = normed * (normed > 0)
             sent.append(shifted_sum(positive, parameters[f"{name}.node_op.weight"], stride if group == 0 else 1))
-            rows = edges[index][group * outputs : (group + 1) * outputs]
+            rows = parameters[f"blocks.{index}.edges.weight"][group * outputs : (group + 1) * outputs]
             columns = rows[:, : inputs + group * outputs]  # everything that has sent by now
             received = torch.einsum("rs,bshw->brhw", columns, torch.cat(sent, dim=1))
         maps = received

@@ -13,7 +13,7 @@ from support.references.mobilenet import batch_norm, shifted_sum
 STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
 
 
-def forward(parameters: dict[str, Tensor], edges: list[Tensor], images: Tensor) -> Tensor:
+def forward(parameters: dict[str, Tensor], images: Tensor) -> Tensor:
     """Logits at 32 pixels in training mode, with these effective pointwise weights, [receivers, senders, 1, 1]."""
 
     def norm_relu(name: str, maps: Tensor) -> Tensor:
@@ -24,6 +24,6 @@ def forward(parameters: dict[str, Tensor], edges: list[Tensor], images: Tensor) 
     for index, stride in enumerate(STRIDES):
         name = f"pairs.{index}"
         own = norm_relu(f"{name}.depthwise_norm", shifted_sum(maps, parameters[f"{name}.depthwise.weight"], stride))
-        received = torch.einsum("rs,bshw->brhw", edges[index][:, :, 0, 0], own)
+        received = torch.einsum("rs,bshw->brhw", parameters[f"{name}.pointwise.weight"][:, :, 0, 0], own)
         maps = norm_relu(f"{name}.pointwise_norm", received)
     return maps.mean(dim=(2, 3)) @ parameters["classifier.weight"].T + parameters["classifier.bias"]

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dnw_core.models.build import build_rule
+from dnw_core.wiring.attach import attach, attached_rules
 from dnw_core.wiring.hooks import Wiring
 from dnw_core.wiring.layers import settle
-from dnw_core.wiring.rule import AttachedRule, Run, attach, effective_weights
+from dnw_core.wiring.rule import AttachedRule, Run, WiringRule, effective_weights
 from dnw_core.wiring.slots import Slots
 
 Numbers = NDArray[np.float64]
@@ -28,6 +29,26 @@ RATE, MOMENTUM, DECAY = 0.125, 0.75, 0.0625
 def drawn(shape: tuple[int, ...], seed: int) -> Tensor:
     """Normal numbers without zeros or ties."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def at(rule: WiringRule, weight: Tensor) -> AttachedRule:
+    """The rule where it is attached to this weight."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    layer.weight.data.copy_(weight)
+    attach(layer, "weight", rule)
+    (here,) = attached_rules(layer)
+    return here
+
+
+def through_two_by_two(rule: WiringRule) -> tuple[Any, Any, Any]:
+    """y = W x for W = [[3, 1], [-1/2, -2]] and x = [5, 7]; return y and, of y's gradient [1, 10], those of W and x."""
+    here = at(rule, torch.tensor([[3.0, 1.0], [-0.5, -2.0]]))
+    x = torch.tensor([[5.0, 7.0]], requires_grad=True)
+    y = here.module(x)
+    y.backward(torch.tensor([[1.0, 10.0]]))
+    assert here.gradient is not None
+    assert x.grad is not None
+    return y.tolist(), here.gradient.tolist(), x.grad.tolist()
 
 
 class Prescribed:
@@ -61,9 +82,9 @@ class Prescribed:
             self.wiring.begin(run)
 
     @property
-    def places(self) -> list[AttachedRule]:
-        """Where the rules are, first weight first."""
-        return self.wiring.places
+    def attached(self) -> list[AttachedRule]:
+        """The attached rules, first weight first."""
+        return self.wiring.attached
 
     def effective(self) -> list[Tensor]:
         """The effective weights of this moment."""
