@@ -37,6 +37,7 @@ from dnw_core.config.ordinary_networks import (
     ShuffleNetV2Config,
 )
 from dnw_core.config.recipe import (
+    DATASET_IMAGES,
     STREAMED,
     CosineConfig,
     DataConfig,

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from dnw_core.errors import UserError
-from dnw_core.library.names import nearest
 from dnw_core.library.weights import checked_weight, memory_of, refuse_wrapped
+from dnw_core.nearest import did_you_mean
 
 Skip = str | nn.Module | Iterable[str | nn.Module]
 Layer = tuple[Sequence[str], nn.Module]  # a prunable layer with all names that it has in the network
@@ -167,7 +167,7 @@ def _matching(layers: Sequence[Layer], pattern: str) -> set[nn.Module]:
     found = {layer for names, layer in layers if any(_matches(pattern, name) for name in names)}
     if not found:
         known = dict.fromkeys(around for names, _ in layers for name in names for around in _with_surroundings(name))
-        raise UserError(f"skip has {pattern!r}, which matches no prunable weight{nearest(pattern, known)}")
+        raise UserError(f"skip has {pattern!r}, which matches no prunable weight{did_you_mean(pattern, known)}")
     return found
 
 

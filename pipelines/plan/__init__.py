@@ -4,7 +4,7 @@ from pipelines.plan.data_checks import check_data, missing_line, prepare_store, 
 from pipelines.plan.estimate import Estimator
 from pipelines.plan.folder_data import complete_tables
 from pipelines.plan.leftovers import find_leftovers, leftover_entries, leftover_lines, unread_trials
-from pipelines.plan.placement import DeviceChoice, Placement, choose_device, gpus_of, shares, worker_lines
+from pipelines.plan.placement import DeviceChoice, Placement, choose_device, gpus_of, worker_lines
 from pipelines.plan.planner import Plan, PlannedRow, PlannedTrial, make_plan, plan_rows
 from pipelines.plan.reported_rows import all_rows, report_rows
 from pipelines.plan.rows import (

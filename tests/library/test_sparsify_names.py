@@ -49,7 +49,7 @@ def test_case_and_separators_make_no_difference(rule: str) -> None:
 
 def test_the_nearest_name_may_be_an_alias() -> None:
     """And lottery-ticket, which cannot be attached, is no alias of one that can."""
-    with pytest.raises(UserError, match=r"^there is no wiring rule 'snsf'; the nearest known name is 'snfs' \(known: "):
+    with pytest.raises(UserError, match=r"^there is no wiring rule 'snsf'; did you mean 'snfs'\? \(known: "):
         sparsify(network(), "snsf", 0.5)
 
 
