@@ -30,6 +30,7 @@ def shared_ray() -> Iterator[Mapping[str, str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(TESTS))
         patch.setenv(MARK, mark)
+        patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # a trial that ran in this process leaves it empty
         patch.setattr(connection, "_local_options", lambda folder: options(folder) | MACHINE)
         with connection.connect(None) as folder:
             of_ray = {name: value for name, value in os.environ.items() if before.get(name) != value}
