@@ -139,7 +139,7 @@ def quicken(monkeypatch: pytest.MonkeyPatch, command: Command, *, figures: bool 
     for tracker in (pipelines.tracking.tracker.Tracker, pipelines.tracking.process.TrackerProcess):
         monkeypatch.setattr(tracker, "sync", lambda self, rows: SimpleNamespace(error=None))
     monkeypatch.setattr(pipelines.tracking.process.TrackerProcess, "prepare", lambda self: None)
-    monkeypatch.setattr(pipelines.counts.cache, "report_costs", lambda *_: None)
+    monkeypatch.setattr(pipelines.counts, "report_costs", lambda *_: None)
     if not figures:
         monkeypatch.setattr(reports.build, "table_pictures", lambda *_: [])
         monkeypatch.setattr(reports.build, "wiring_picture", lambda source, target, **_: target)
