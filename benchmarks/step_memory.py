@@ -2,7 +2,8 @@
 
 Each network trains a few steps with momentum, at 224 pixels, in a process of its own. The figure is the peak of
 its resident memory above what it had before the network was built. For a rule these few steps are a whole run, so they
-include every selection and exchange of edges, and the epoch's end. The larger batch is measured for top edges alone. Exit code 1 if top edges takes more than 1.3 times the dense network's memory.
+include every selection and exchange of edges, and the epoch's end. The larger batch is measured for top edges alone.
+Exit code 1 if top edges takes more than 1.3 times the dense network's memory.
 """
 
 from __future__ import annotations

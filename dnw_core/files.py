@@ -90,7 +90,7 @@ def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Return what a JSON file holds, or None if it is not there or is no JSON."""
+    """Return what a JSON file holds, or None if it is missing or not JSON."""
     try:
         return json.loads(read_text(path))
     except (OSError, ValueError, RecursionError):
@@ -120,7 +120,7 @@ def sync(path: Path) -> None:
 
 
 def move_odd_files(folder: Path, names: Iterable[str]) -> list[str]:
-    """Rename whatever stands under the names and is no plain file (a link, a folder, a pipe), so that it is not used.
+    """Rename what has one of the names but is not a plain file (a link, a folder, a pipe), so that it is not used.
 
     Returns:
         A sentence for each.

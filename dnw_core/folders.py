@@ -1,4 +1,4 @@
-"""Where data and decoded images lie when nobody says otherwise (XDG base directory specification)."""
+"""The default folders of data and decoded images (XDG base directory specification)."""
 
 from __future__ import annotations
 

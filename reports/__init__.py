@@ -7,5 +7,3 @@ from reports.build import ReportPaths, build_report
 from reports.figures.wiring import wiring_picture
 from reports.summary import summarise
 from reports.trials import read_history, read_trials
-
-__all__ = ["ReportPaths", "build_report", "read_history", "read_trials", "summarise", "wiring_picture"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -10,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from dnw_core.nearest import did_you_mean
 from reports.text import encodable
 from reports.verdicts import PAPER_SCALE
 
@@ -115,8 +115,7 @@ def _parse(given: Mapping[str, Any], scale: str) -> ReportRow:
     values: dict[str, Any] = {}
     for name, value in given.items():
         if name not in _FIELDS:
-            near = difflib.get_close_matches(name, _FIELDS, n=1)
-            raise ValueError(f"unknown row field {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            raise ValueError(f"unknown row field {name!r}{did_you_mean(name, _FIELDS)}")
         if not _absent(value):
             values[name] = value
     for name in _REQUIRED:

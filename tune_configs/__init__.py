@@ -3,5 +3,3 @@
 from tune_configs.loader import load_tables
 from tune_configs.scales import SCALES, Scale
 from tune_configs.schema import Published, Row, RowResources, Table
-
-__all__ = ["SCALES", "Published", "Row", "RowResources", "Scale", "Table", "load_tables"]

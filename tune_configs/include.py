@@ -18,9 +18,10 @@ from pydantic import Field
 
 from dnw_core.config import Config, Recipe, flatten
 from dnw_core.errors import UserError
+from dnw_core.nearest import nearest
 from tune_configs.located import Located, parse_yaml, read_yaml
 from tune_configs.scales import Scale
-from tune_configs.validation import nearest, validate
+from tune_configs.validation import validate
 
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.@=,+-]*"
 _NAME = re.compile(f"{_PART}(/{_PART})*")  # no way leads out of the tables' folder

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from dnw_core.config import Recipe
 from dnw_core.errors import UserError
+from dnw_core.nearest import nearest
 from tune_configs.include import Included, read_include
 from tune_configs.located import Located, parse_yaml, read_yaml
 from tune_configs.needs import Need, RowName, refuse_written_parent, resolve_needs
 from tune_configs.scales import SCALES, Scale
 from tune_configs.schema import Row, RowFile, RowResources, ScaleFile, Table, TableFile
 from tune_configs.search_space import SearchSettings, check_search, parse_search
-from tune_configs.validation import merge, nearest, validate
+from tune_configs.validation import merge, validate
 
 _NAME = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")  # a table's or row's id names a folder
 
@@ -47,7 +48,7 @@ def load_tables(folder: Path | None = None) -> dict[str, Table]:
             raise UserError(f"{path.name}: id is {text.head.id!r}; it must be the file's name, {path.stem!r}")
         texts[text.head.id] = text
     if not texts:
-        raise UserError(f"{folder}: no table (*.yaml) stands here")
+        raise UserError(f"{folder}: there is no table (*.yaml) here")
     return _build_tables(texts)
 
 

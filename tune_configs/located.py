@@ -1,9 +1,9 @@
-"""YAML as a tree in which every value knows where it stands.
+"""YAML as a tree in which every value knows its location.
 
 Design: PyYAML composes the nodes (safely, it constructs nothing) and this module resolves the scalars itself,
 by the YAML 1.2 core rules: ``1e-4`` is a number and ``no`` is a word, as anyone who writes a recipe expects.
 Duplicate keys, anchors, tags and merge keys are refused: a recipe must read the same to a person and a program.
-How deep sections lie in each other is looked at first: libyaml's composer ends the process where its stack ends.
+The nesting depth is checked first: libyaml's composer ends the process when its stack overflows.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NOT_FINITE = re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Located:
-    """A value and where it stands: ``tiny.yaml:12``, or the option that gave it.
+    """A value and its location: ``tiny.yaml:12``, or the option that gave it.
 
     ``value`` is a scalar, a list of ``Located`` or a dict of ``Located``. ``key_where`` is the place of the key
     that names the value (of the value itself where there is no key).
@@ -63,7 +63,7 @@ def read_yaml(path: Path) -> str:
     """Return the text of a YAML file.
 
     Raises:
-        OSError: if it cannot be read, is no plain file, or is far larger than any table.
+        OSError: if it cannot be read, is not a plain file, or is far larger than any table.
         UnicodeDecodeError: if it is not UTF-8.
     """
     return read_text(path, _LARGEST_FILE)
@@ -74,7 +74,7 @@ def parse_yaml(text: str, name: str) -> Located:
 
     Args:
         text: the document.
-        name: what stands before the line number in errors (the file's name).
+        name: the text before the line number in errors (the file's name).
 
     Raises:
         UserError: if it is not YAML, is empty, or holds a duplicate key, an anchor used twice, or a tag.
@@ -109,7 +109,7 @@ def _compose(text: str, place: Any) -> Any:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
             line = event.start_mark.line + 1 if event.start_mark else 1
-            raise UserError(f"{place(line)}: more than {_DEEPEST} sections lie in each other")
+            raise UserError(f"{place(line)}: more than {_DEEPEST} nested sections")
     return yaml.compose(text, Loader=_LOADER)
 
 
@@ -130,7 +130,7 @@ def _convert(node: Any, name: str, place: Any, seen: set[int], key_where: str | 
             key = key_node.value
             _refuse_control(key, here)
             if key in value:
-                raise UserError(f"{here}: duplicate key {key!r}; it stands already at {value[key].key_where}")
+                raise UserError(f"{here}: duplicate key {key!r}; it is already given at {value[key].key_where}")
             value[key] = _convert(inner, name, place, seen, here)
     return Located(value, where, key_where or where)
 

@@ -11,15 +11,15 @@ from typing import Any
 
 from dnw_core.config import Recipe
 from dnw_core.errors import UserError
+from dnw_core.nearest import nearest
 from tune_configs.located import Located
-from tune_configs.validation import nearest
 
 RowName = tuple[str, str]  # table, row
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a row says that it needs: the parent, and where that stands."""
+    """What a row says that it needs: the parent, and where it says so."""
 
     parent: RowName
     entry: Located
@@ -36,7 +36,7 @@ class Need:
 
 
 def locate(value: Any, where: str) -> Located:
-    """Return plain values as a tree in which every part stands at ``where``."""
+    """Return plain values as a tree in which every part is located at ``where``."""
     if isinstance(value, dict):
         return Located({key: locate(inner, where) for key, inner in value.items()}, where, where)
     if isinstance(value, list):
@@ -51,7 +51,7 @@ def resolve_needs(asked: Mapping[RowName, Located | None]) -> dict[RowName, Need
         asked: every known row, with what it says after ``needs:`` (None: nothing).
 
     Raises:
-        UserError: naming file and line, for a parent that is no row and for rows that need each other in a circle.
+        UserError: naming file and line, for a parent that is not a row and for rows that need each other in a circle.
     """
     needs = {row: _need(row, entry, asked) for row, entry in asked.items() if entry is not None}
     for row, need in needs.items():

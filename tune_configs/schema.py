@@ -4,7 +4,7 @@ Free of torch. The recipe of a row at a scale is laid together in this order, la
 
     table recipe  <  recipe of the row that it corrects  <  row recipe  <  table scale  <  row scale
 
-(a row's recipe lies over the values of the file that it includes),
+(a row's recipe overrides the values of the file that it includes),
 and then compressed to the scale's epochs, so that a schedule keeps its shape. A row that ``needs`` another one has
 that row's recipe at the same scale as its parent (needs.py).
 """
@@ -50,11 +50,11 @@ class Quoted(Config):
 
 
 class Published(Config):
-    """A number as it stands in a paper, in percent."""
+    """A number as a paper prints it, in percent."""
 
     mean: float = Field(ge=0, le=100, description="test accuracy in percent")
     top5: float | None = Field(default=None, ge=0, le=100, description="top-5 test accuracy in percent")
-    spread: float | None = Field(default=None, ge=0, description="what stands after the ±, in points")
+    spread: float | None = Field(default=None, ge=0, description="the number after the ±, in points")
     spread_is: Literal["std", "sem", "ci95"] | None = Field(default=None, description="what the spread is")
     n: int | None = Field(default=None, ge=1, description="runs behind the mean")
     n_is: Literal["stated", "assumed"] | None = Field(default=None, description="where n comes from")
@@ -142,16 +142,16 @@ class RowFile(Config):
 
     label: str = Field(min_length=1, description="the row's name as the paper prints it")
     published: Published | None = None
-    extra: bool = Field(default=False, description="stands beside the paper's rows; its number comes from elsewhere")
+    extra: bool = Field(default=False, description="not one of the paper's rows; its number comes from elsewhere")
     corrects: str | None = Field(default=None, description="row whose recipe this one starts from and corrects")
     recipe: dict[str, Any] = Field(default_factory=dict, description="settings laid over the table's recipe")
     scales: ScalesFile = ScalesFile()
-    notes: list[str] = Field(default_factory=list, description="a sentence for each odd choice")
+    notes: list[str] = Field(default_factory=list, description="a sentence for each unusual choice")
     search: dict[str, Any] | None = Field(default=None, description="what a search may vary (search_space.py)")
     include: str | None = Field(default=None, description="file of values that a search found (include.py)")
     needs: str | None = Field(default=None, description="row (or table/row) whose finished trials this one starts from")
     not_reproducible: str | None = Field(
-        default=None, min_length=1, description="why nobody can train this row; it has no recipe then"
+        default=None, min_length=1, description="why this row cannot be trained; it has no recipe then"
     )
 
     @model_validator(mode="after")

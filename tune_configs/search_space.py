@@ -14,14 +14,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from dnw_core.config import TO_BE_TRAINED, Config, Recipe, flatten
+from dnw_core.config import DATASET_IMAGES, TO_BE_TRAINED, Config, Recipe, flatten
 from dnw_core.errors import UserError
+from dnw_core.nearest import nearest
 from tune_configs.located import Located
 from tune_configs.scales import SCALES, Scale
-from tune_configs.validation import DISCRIMINATORS, nearest, plain_message, validate
-
-TRAINING_IMAGES = {"cifar10": 50_000, "digits": 1_437}
-"""Training images of each data set, known without loading it."""
+from tune_configs.validation import DISCRIMINATORS, plain_message, validate
 
 _NOT_SEARCHED = {
     "epochs": "the scale gives the epochs",
@@ -171,7 +169,7 @@ def check_search(settings: SearchSettings, located: Located, recipes: Mapping[Sc
 
 def training_images(recipe: Recipe) -> int:
     """Return how many images a recipe trains on: some are held out first, then as many as it asks for are taken."""
-    left = TRAINING_IMAGES[recipe.data.dataset] - recipe.data.validation_images
+    left = DATASET_IMAGES[recipe.data.dataset].train - recipe.data.validation_images
     return min(left, recipe.data.train_images or left)
 
 

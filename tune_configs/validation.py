@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from dnw_core.config import TO_BE_TRAINED, Config
 from dnw_core.errors import UserError
+from dnw_core.nearest import nearest
 from tune_configs.located import Located
 
 ConfigType = TypeVar("ConfigType", bound=Config)
 DISCRIMINATORS = ("kind", "rule")  # a section with another one of these is another kind of section
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'x'?`` for the most similar known name, or what is known when none is similar."""
-    names = sorted(set(known))
-    folded = {candidate.lower(): candidate for candidate in names}
-    similar = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.5)
-    if similar:
-        return f"; did you mean {folded[similar[0]]!r}?"
-    if not names:
-        return ""
-    listed = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
-    return f"; known: {listed}"
 
 
 def validate(config_type: type[ConfigType], located: Located, subject: str = "") -> ConfigType:

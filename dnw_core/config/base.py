@@ -2,7 +2,7 @@
 
 Design: a configuration is the one source from which help texts, the printed plan, the fingerprint and
 the tracker's parameters are derived. It therefore holds plain JSON values only, and its canonical form
-leaves out every field that stands at its default: a field added later with the default "as before" does
+leaves out every field at its default: a field added later with the default "as before" does
 not change the fingerprint of anything that was trained earlier.
 """
 

@@ -1,7 +1,7 @@
 """How many edges a graph keeps: a density, or the width of the ordinary network that it stands for.
 
 Free of torch. Exact arithmetic on the numbers as written, so that 0.05 of 640,000 is 32,000 and not 32,001. A number of
-more digits than anybody writes was computed, like 1 - 0.7 = 0.30000000000000004: it stands for every number within the
+more digits than people write was computed, like 1 - 0.7 = 0.30000000000000004: it stands for every number within the
 noise of such a computation, and rounding up starts from the least of them, so that 0.3 of 10,000 is 3,000 so, too.
 """
 

@@ -1,4 +1,4 @@
-"""Where and how fast a trial runs. It never changes a result and is no part of a trial's identity."""
+"""Where and how fast a trial runs. It changes no result and is not part of a trial's identity."""
 
 from __future__ import annotations
 
@@ -44,6 +44,6 @@ class Execution(Config):
             return default_data_dir()
         if "://" in self.data_dir:
             raise UserError(
-                f"--data-dir {self.data_dir} is no folder of this machine; only image data are read from there"
+                f"--data-dir {self.data_dir} is not a folder of this machine; only image data are read from there"
             )
         return Path(self.data_dir)

@@ -1,11 +1,11 @@
 """The recipe: everything that determines a trained network, except the seed.
 
-Free of torch. Its fingerprint names the folder in which a trial's result lies (``docs/architecture.md``).
+Free of torch. Its fingerprint names the folder of a trial's result (``docs/architecture.md``).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,21 @@ from dnw_core.config.registered import NetworkConfig, WiringConfig
 DatasetName = Literal["cifar10", "digits", "imagenet", "image-folder"]
 STREAMED: tuple[DatasetName, ...] = ("imagenet", "image-folder")  # too large for memory, images of any size
 Precision = Literal["fp32", "tf32", "bf16"]
+
+
+class ImageCounts(NamedTuple):
+    """Images of a data set."""
+
+    train: int
+    test: int
+
+
+DATASET_IMAGES: dict[DatasetName, ImageCounts] = {
+    "cifar10": ImageCounts(50_000, 10_000),
+    "digits": ImageCounts(1_437, 360),
+    "imagenet": ImageCounts(1_281_167, 50_000),
+}
+"""Images of the data sets whose contents are fixed."""
 
 
 class DataConfig(Config):
@@ -168,6 +183,11 @@ class Recipe(Config):
     def batch_groups(self) -> int:
         """Parts of a batch with batch statistics of their own: the GPUs of the published recipe (Q19)."""
         return 1 if self.batch_norm_images is None else self.batch_size // self.batch_norm_images
+
+    @property
+    def worker_counts(self) -> list[int]:
+        """The numbers of workers that can share the groups of a batch evenly, ascending."""
+        return [workers for workers in range(1, self.batch_groups + 1) if self.batch_groups % workers == 0]
 
     @model_validator(mode="after")
     def _check_budget(self) -> Recipe:

@@ -1,7 +1,7 @@
 """Why rows have another recipe than they once had: a sentence for each setting that was mended (free of torch).
 
-What was trained under the old value keeps its fingerprint and is never taken for the row's result; whoever lists it can
-say why.
+What was trained under the old value keeps its fingerprint and is never taken for the row's result; listings can say
+why.
 """
 
 from __future__ import annotations

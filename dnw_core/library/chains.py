@@ -28,8 +28,8 @@ def refuse_buried(here: AttachedRule) -> None:
     under = next(iter(here.chain.children()))
     if under is not here.rule:
         raise UserError(
-            f"{here.name}: the rule lies over {type(under).__name__}, so it does not see the weight; take both off "
-            "(torch.nn.utils.parametrize.remove_parametrizations), and lay the other one over the rule if need be"
+            f"{here.name}: the rule is applied after {type(under).__name__}, so it does not see the weight; take both "
+            "off (torch.nn.utils.parametrize.remove_parametrizations), and lay the other one over the rule if need be"
         )
 
 

@@ -1,8 +1,7 @@
-"""What rules are called: their own names, and those by which everybody else knows them."""
+"""Names of the rules: those of the tables, and those under which they are known elsewhere."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 # other name -> the name in tables and messages; docs/sparsify.md lists them
@@ -31,9 +30,3 @@ def own_name(name: str, known: Iterable[str]) -> str | None:
         plain = plain.replace(separator, "-")
     plain = ALIASES.get(plain, plain)
     return plain if plain in set(known) else None
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence that names the known name most like ``name``; empty if none is alike."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; the nearest known name is {found[0]!r}" if found else ""

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from dnw_core.config import RULES, Layers, RuleConfig, name_of
 from dnw_core.errors import UserError
-from dnw_core.library.names import ALIASES, nearest, own_name
+from dnw_core.library.names import ALIASES, own_name
+from dnw_core.nearest import did_you_mean
 from dnw_core.registry import load_class
 from dnw_core.wiring.rule import WiringRule
 from dnw_core.wiring.slots import Slots
@@ -69,7 +70,7 @@ def choose_rule(
 def _from_name(name: str) -> tuple[str, RuleBuilder, type[RuleConfig]]:
     own = own_name(name, RULES)
     if own is None:
-        alike = nearest(name, (*RULES, *ALIASES))
+        alike = did_you_mean(name, (*RULES, *ALIASES))
         raise UserError(f"there is no wiring rule {name!r}{alike} (known: {', '.join(RULES)})")
     return own, load_class(RULES[own].implementation), RULES[own]
 
@@ -78,7 +79,7 @@ def _from_settings(settings: RuleConfig) -> ChosenRule:
     name = next((name for name, kind in RULES.items() if type(settings) is kind), None)
     if name is None:
         raise UserError(
-            f"{type(settings).__name__} are no settings of a registered rule; give the rule's class instead"
+            f"{type(settings).__name__} are not the settings of a registered rule; give the rule's class instead"
         )
     return ChosenRule(name, load_class(settings.implementation), settings)
 
@@ -109,7 +110,7 @@ def _make_settings(
             raise UserError(f"rule {name!r} has no setting 'sparsity'; {instead_of_sparsity(settings[key])}")
         if key not in open_names:
             known = f"its settings: {', '.join(open_names)}" if open_names else "it has none"
-            raise UserError(f"rule {name!r} has no setting {key!r}{nearest(key, open_names)} ({known})")
+            raise UserError(f"rule {name!r} has no setting {key!r}{did_you_mean(key, open_names)} ({known})")
     values = {key: as_written(value) for key, value in settings.items()}
     if "rule" in fields and get_origin(fields["rule"].annotation) is Literal:
         values["rule"] = name_of(kind, "rule")
@@ -143,7 +144,7 @@ def checked_density(rule: str, density: Any) -> float:
     """Return the density as a plain float.
 
     Raises:
-        UserError: if there is none, or it is no number above 0 and at most 1.
+        UserError: if there is none, or it is not a number above 0 and at most 1.
     """
     if density is None:
         raise UserError(f"rule {rule!r} needs a density: the fraction of the weights that is kept")

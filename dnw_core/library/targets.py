@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from dnw_core.errors import UserError
-from dnw_core.library.names import nearest
 from dnw_core.library.weights import checked_weight, memory_of, refuse_wrapped
+from dnw_core.nearest import did_you_mean
 
 Skip = str | nn.Module | Iterable[str | nn.Module]
 Layer = tuple[Sequence[str], nn.Module]  # a prunable layer with all names that it has in the network
@@ -47,7 +47,7 @@ class Target:
 
     @property
     def device(self) -> torch.device:
-        """Where the weight lies."""
+        """The weight's device."""
         return self.weight.device
 
 
@@ -117,7 +117,7 @@ def skipped(network: nn.Module, layers: Sequence[Layer], skip: Skip) -> set[nn.M
         skip: patterns and modules, see ``find_targets``.
 
     Raises:
-        UserError: if something is neither pattern nor module, is no part of the network, or skips nothing.
+        UserError: if something is neither pattern nor module, is not part of the network, or skips nothing.
     """
     found: set[nn.Module] = set()
     for entry in _entries(skip):
@@ -154,7 +154,7 @@ def _wrong(value: object) -> UserError:
 def _inside(network: nn.Module, layers: Sequence[Layer], module: nn.Module) -> set[nn.Module]:
     kind = type(module).__name__
     if not any(module is other for other in network.modules()):
-        raise UserError(f"skip holds a {kind} that is no part of the network (of a copy of it, perhaps?)")
+        raise UserError(f"skip holds a {kind} that is not part of the network (of a copy of it, perhaps?)")
     within = set(module.modules())
     found = {layer for _, layer in layers if layer in within}
     if not found:
@@ -167,7 +167,7 @@ def _matching(layers: Sequence[Layer], pattern: str) -> set[nn.Module]:
     found = {layer for names, layer in layers if any(_matches(pattern, name) for name in names)}
     if not found:
         known = dict.fromkeys(around for names, _ in layers for name in names for around in _with_surroundings(name))
-        raise UserError(f"skip has {pattern!r}, which matches no prunable weight{nearest(pattern, known)}")
+        raise UserError(f"skip has {pattern!r}, which matches no prunable weight{did_you_mean(pattern, known)}")
     return found
 
 

@@ -38,7 +38,7 @@ def checked_weight(name: str, layer: nn.Module) -> nn.Parameter:
     _refuse_parametrised(name, layer)
     weight = layer._parameters.get("weight")
     if weight is None:
-        raise UserError(f"{name} is no parameter (computed from others, as by weight_norm?); undo that or skip it")
+        raise UserError(f"{name} is not a parameter (computed from others, as by weight_norm?); undo that or skip it")
     if is_lazy(weight):
         raise UserError(f"{name} has no shape before the network has seen a batch; show it one first")
     _refuse_unusual(name, layer, weight)

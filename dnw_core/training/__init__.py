@@ -4,5 +4,3 @@ from dnw_core.errors import PeerLostError
 from dnw_core.training.engine.group import SINGLE, WorkerGroup
 from dnw_core.training.trial import run_trial
 from dnw_core.training.worker import run_worker
-
-__all__ = ["SINGLE", "PeerLostError", "WorkerGroup", "run_trial", "run_worker"]

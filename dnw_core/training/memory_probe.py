@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from dnw_core.config import STREAMED, Execution, Recipe
+from dnw_core.config import DATASET_IMAGES, STREAMED, Execution, Recipe
 from dnw_core.data.feeds.feed import Batch
 from dnw_core.models.build import build_wired
 from dnw_core.training.checkpoints.provenance import peak_memory_bytes, reset_peak_memory
@@ -22,7 +22,6 @@ from dnw_core.wiring.hooks import Wiring
 from dnw_core.wiring.rule import Run, effective_weights
 
 STEPS = 3  # the first one makes gradients and momentum, the second one has them from its beginning
-_RESIDENT_IMAGES = {"cifar10": 60_000, "digits": 1_797}  # decoded, on the device, a byte a channel
 
 
 def peak_bytes(recipe: Recipe, execution: Execution) -> int:
@@ -53,7 +52,8 @@ def _train_a_little(recipe: Recipe, execution: Execution, device: torch.device) 
     model = torch.compile(network) if execution.compile else network
     step = TrainingStep(recipe, network, make_optimiser(recipe, network), model, run=run)
     size, classes = recipe.network.image_size, recipe.network.classes
-    resident = 0 if recipe.data.dataset in STREAMED else _RESIDENT_IMAGES[recipe.data.dataset]
+    dataset = recipe.data.dataset
+    resident = 0 if dataset in STREAMED else sum(DATASET_IMAGES[dataset])  # decoded, a byte a channel
     kept = torch.zeros(resident, 3, size, size, dtype=torch.uint8, device=device)
     generator = torch.Generator(device).manual_seed(0)
     network.train()

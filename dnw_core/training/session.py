@@ -14,8 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from dnw_core.data.feeds.batches import steps_per_epoch
-from dnw_core.data.feeds.feed import Feeds
+from dnw_core.data.feeds.feed import Feeds, steps_per_epoch
 from dnw_core.errors import TrialFailedError, TrialStopped
 from dnw_core.models.graph import GraphNetwork
 from dnw_core.record import EpochMetrics, TrialRecord

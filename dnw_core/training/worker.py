@@ -6,6 +6,7 @@ from contextlib import closing
 
 import torch
 
+from dnw_core.data.opening import open_feeds
 from dnw_core.record import LOG_FILE, TrialRecord
 from dnw_core.task import NO_HOOKS, Hooks, TrialTask
 from dnw_core.training.checkpoints.parent import check_parent_given
@@ -13,7 +14,6 @@ from dnw_core.training.checkpoints.provenance import reset_peak_memory
 from dnw_core.training.checkpoints.trial_log import TrialLog
 from dnw_core.training.engine.group import WorkerGroup, check_workers
 from dnw_core.training.engine.numerics import set_numerics, tune_malloc
-from dnw_core.training.images import open_feeds
 from dnw_core.training.session import Session
 
 

@@ -1,6 +1,6 @@
 """The rules of a network, called together at the moments at which they may act.
 
-For a training loop, ours or anybody's::
+For any training loop::
 
     wiring = Wiring(network, optimiser)
     wiring.begin(Run(epochs, steps_per_epoch))

@@ -62,7 +62,7 @@ def whole_numbers(shares: Sequence[Fraction]) -> list[int]:
     """
     whole = [int(share) for share in shares]
     left = sum(shares) - sum(whole)
-    assert left.denominator == 1, f"the shares add up to {sum(shares)}, which is no whole number"
+    assert left.denominator == 1, f"the shares add up to {sum(shares)}, which is not a whole number"
     by_remainder = sorted(range(len(shares)), key=lambda index: (whole[index] - shares[index], index))
     for index in by_remainder[: int(left)]:
         whole[index] += 1

@@ -1,9 +1,9 @@
 """Masks that a rule keeps: buffers that follow the network everywhere and that no average can blur.
 
 An average of a network (an EMA, SWA) that also averages buffers makes a union, an intersection or noise of masks. But
-a mask is no quantity. So a mask is kept as bytes, beside a stamp that moves with it, and whatever somebody else wrote
-there is looked at once, at the next use (saving is one): as many entries as promised, nothing but zeros and ones, a
-stamp that is no mean of others. What fails is an average. The network it belongs to then takes the masks of the one
+a mask is not a quantity. So a mask is kept as bytes, beside a stamp that moves with it, and whatever others wrote there
+is looked at once, at the next use (saving is one): as many entries as promised, nothing but zeros and ones, a
+stamp that is not a mean of others. What fails is an average. The network it belongs to then takes the masks of the one
 that it was copied from (``copy.deepcopy``, as every common EMA does), with a warning; if that one is gone, or there is
 none, using the network is an error of one sentence. It never computes with more edges than promised.
 
@@ -143,8 +143,8 @@ class KeepsMasks(nn.Module):
                     "copy.deepcopy of the network while that network is kept: then the copy takes its masks"
                 )
             warnings.warn(
-                "the masks of a copied network were averaged, but a mask is no quantity: the copy takes those of the "
-                "network that it was copied from",
+                "the masks of a copied network were averaged, but a mask is not a quantity: the copy takes those of "
+                "the network that it was copied from",
                 stacklevel=2,
             )
             self._take_over(source)

@@ -62,7 +62,7 @@ def effective_weights() -> Iterator[None]:
     Wrap one training step's forward and backward passes, or one evaluation, in it. Other threads, other parameters
     (``functional_call``, ``load_state_dict``, ``.data = ...``, an optimiser's step), weights that are frozen or thawed,
     several backward passes, recomputation by activation checkpointing and ``torch.func`` see what they would see
-    without it. Only a write into a weight's memory through ``.data`` that is no optimiser's is not noticed.
+    without it. Only a write into a weight's memory through ``.data`` goes unnoticed, unless an optimiser makes it.
     """
     if _kept.get() is not None:
         yield

@@ -217,7 +217,9 @@ class AttachedRule:
             UserError: if the rule has been taken off since.
         """
         if not parametrize.is_parametrized(self.module, self.weight_name):
-            raise UserError(f"the rule of {self.name} has been taken off; make a new Wiring, or call its hooks no more")
+            raise UserError(
+                f"the rule of {self.name} has been taken off; make a new Wiring, or stop calling the hooks of this one"
+            )
         chains = self.module.parametrizations
         assert isinstance(chains, nn.ModuleDict)
         chain = chains[self.weight_name]

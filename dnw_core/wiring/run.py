@@ -17,7 +17,7 @@ class Run:
         steps_per_epoch: optimiser steps in each.
 
     Raises:
-        UserError: if one of the two is no whole number above 0.
+        UserError: if one of the two is not a whole number above 0.
     """
 
     epochs: int

@@ -11,7 +11,7 @@ from dnw_core.errors import UserError
 
 def is_sharded(weight: Tensor) -> bool:
     """Whether the weight is a ``DTensor``."""
-    # whoever has one has imported its module; importing it here would cost everybody a second
+    # a DTensor exists only where its module was imported; importing it here would cost a second
     tensors = sys.modules.get("torch.distributed.tensor")
     return tensors is not None and isinstance(weight, tensors.DTensor)
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from dnw_core.errors import UserError
 from pipelines.cluster.nodes import Node
-from pipelines.plan import shares
 from pipelines.spec import Resources, TrialSpec
 
 _MOST_NODES = 5
@@ -54,7 +53,7 @@ def _refusal(spec: TrialSpec, nodes: Sequence[Node]) -> str:
     there = ", ".join(map(str, largest[:_MOST_NODES])) or "no node at all"
     more = f" and {len(nodes) - _MOST_NODES} more" if len(nodes) > _MOST_NODES else ""
     wish = f"{spec.table}/{spec.row} asks for {asked.cpus:g} CPU and {asked.gpus:g} GPU"
-    instead = _alternatives(asked, spec.recipe.batch_groups, nodes)
+    instead = _alternatives(asked, spec.recipe.worker_counts, nodes)
     if asked.workers == 1:
         return f"{wish} on one machine, and none has that: there is {there}{more}{instead}"
     share = asked.share
@@ -62,10 +61,10 @@ def _refusal(spec: TrialSpec, nodes: Sequence[Node]) -> str:
     return f"{wish}, {each}, and there is room for {_places(asked, nodes)}: there is {there}{more}{instead}"
 
 
-def _alternatives(asked: Resources, groups: int, nodes: Sequence[Node]) -> str:
+def _alternatives(asked: Resources, worker_counts: Sequence[int], nodes: Sequence[Node]) -> str:
     """Return which options would do, in words; an empty text if none would."""
     found = []
-    if fewer := [number for number in shares(groups) if number < asked.workers and number <= _places(asked, nodes)]:
+    if fewer := [number for number in worker_counts if number < asked.workers and number <= _places(asked, nodes)]:
         found.append(f"--workers {fewer[-1]}")
     for cores in range(int(asked.share.cpus), 0, -1):
         if _places(asked.model_copy(update={"cpus": float(cores * asked.workers)}), nodes) >= asked.workers:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from dnw_core.errors import UserError
-from tune_configs.validation import nearest
+from dnw_core.nearest import nearest
 
 
 class CommandParser(argparse.ArgumentParser):

@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dnw_core.data.formats.manifest import Settings
-from dnw_core.data.prepare.run import Prepared, check_places, prepare
-from dnw_core.data.prepare.shard import BadImagesError
+from dnw_core.data.prepare import BadImagesError, Prepared, Settings, check_folders, prepare
 from dnw_core.errors import UserError
 from pipelines.commands.arguments import CommandParser, absolute_path, whole_number
 from pipelines.commands.prepare_progress import make_display, size
@@ -43,7 +41,7 @@ def _run(options: PrepareOptions) -> int:
 
 
 def _prepare(options: PrepareOptions) -> int:
-    check_places(options.source, options.out)
+    check_folders(options.source, options.out)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -93,7 +91,7 @@ examples:
       checked and packed, no image made smaller
 
 exit codes: 0 all is prepared; 2 a mistake in the command, or images that cannot be used (they are named);
-130 after Ctrl-C (the same command goes on where it was stopped)
+130 after Ctrl-C (the same command resumes it)
 """
 
 
@@ -112,7 +110,7 @@ def parse_prepare_options(argv: Sequence[str]) -> PrepareOptions:
     """Parse the command line.
 
     Raises:
-        UserError: for anything that cannot be meant; a mistyped option is answered with the nearest one.
+        UserError: for anything invalid; a mistyped option is answered with the nearest one.
         SystemExit: after ``--help``.
     """
     values = _make_parser().parse(argv, "SOURCE and OUT are the only words")
@@ -177,7 +175,7 @@ def _make_parser() -> CommandParser:
 
 def _target(text: str) -> Path:
     if "://" in text:
-        raise argparse.ArgumentTypeError(f"{text} is no folder; prepare in one and copy it there (docs/imagenet.md)")
+        raise argparse.ArgumentTypeError(f"{text} is not a folder; prepare in one and copy it there (docs/imagenet.md)")
     return absolute_path(text)
 
 

@@ -1,4 +1,4 @@
-"""Showing a preparation: a bar in the terminal, or a line every half minute where the output is no terminal."""
+"""Shows a preparation: a bar in the terminal, or a line every half minute where the output is not a terminal."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import time
 from types import TracebackType
 from typing import Protocol
 
-from dnw_core.data.prepare.run import Watch
+from typing_extensions import override
+
+from dnw_core.data.prepare import ProgressListener
 from pipelines.text import duration
 
 Raised = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 _LINE_SECONDS = 30.0
 
 
-class Display(Watch, Protocol):
+class Display(ProgressListener, Protocol):
     """What the command shows itself on. Entered for the length of a preparation."""
 
     def __enter__(self) -> Display: ...
@@ -28,7 +30,7 @@ def make_display() -> Display:
 
 
 class Speed:
-    """How many images are through, and how fast those go that are prepared (not those that lie there already)."""
+    """How many images are done, and how fast they are prepared (those that are there already do not count)."""
 
     def __init__(self) -> None:
         self.images = 0
@@ -53,7 +55,7 @@ class Speed:
         return f"{per_second:,.0f} images/s, about {duration((self.images - self.done) / per_second)} left"
 
 
-class PlainLines:
+class PlainLines(Display):
     """A line or two at the beginning, and one every half minute."""
 
     def __init__(self) -> None:
@@ -67,19 +69,19 @@ class PlainLines:
     def __exit__(self, *error: *Raised) -> None:
         pass
 
+    @override
     def begin(self, images: int, room: float) -> None:
-        """See Watch."""
         self._speed.begin(images)
         self._say(beginning(images, room))
 
+    @override
     def prepared(self, images: int) -> None:
-        """See Watch."""
         self._speed.add(images, prepared=True)
         if time.monotonic() - self._said >= _LINE_SECONDS:
             self._say(f"{self._speed.done:,} of {self._speed.images:,} images, {self._speed}")
 
+    @override
     def kept(self, images: int) -> None:
-        """See Watch."""
         self._speed.add(images, prepared=False)
 
     def _say(self, text: str) -> None:
@@ -87,7 +89,7 @@ class PlainLines:
         print(text, flush=True)
 
 
-class Bar:
+class Bar(Display):
     """A bar that lives in the terminal."""
 
     def __init__(self) -> None:
@@ -106,18 +108,18 @@ class Bar:
     def __exit__(self, *error: *Raised) -> None:
         self._progress.__exit__(*error)
 
+    @override
     def begin(self, images: int, room: float) -> None:
-        """See Watch."""
         self._speed.begin(images)
         self._progress.console.print(beginning(images, room), markup=False, highlight=False)
         self._progress.update(self._task, total=images, speed="")
 
+    @override
     def prepared(self, images: int) -> None:
-        """See Watch."""
         self._add(images, prepared=True)
 
+    @override
     def kept(self, images: int) -> None:
-        """See Watch."""
         self._add(images, prepared=False)
 
     def _add(self, images: int, *, prepared: bool) -> None:

@@ -9,17 +9,6 @@ from pipelines.counts.cache import report_costs
 from pipelines.counts.table import CostFile, CostLine, RowCounts, cost_lines, source_digest, trained_costs
 from tune_configs import Row
 
-__all__ = [
-    "CostFile",
-    "CostLine",
-    "RowCounts",
-    "cost_lines",
-    "count_rows",
-    "report_costs",
-    "source_digest",
-    "trained_costs",
-]
-
 
 def count_rows(rows: Iterable[Row]) -> dict[str, RowCounts]:
     """Return the counts of the rows' networks by the fingerprint of each row's recipe at paper scale."""

@@ -15,25 +15,3 @@ from pipelines.driver.stopping import (
     StopWatch,
     stop_request,
 )
-
-__all__ = [
-    "GRACE_SECONDS",
-    "MAX_DEATHS",
-    "REMOTE_GRACE_SECONDS",
-    "Detached",
-    "Display",
-    "HeartbeatWriter",
-    "LockOwner",
-    "Progress",
-    "ProgressState",
-    "StopRequest",
-    "StopWatch",
-    "driver_lines",
-    "driver_lock",
-    "find_driver",
-    "lock_owner",
-    "make_display",
-    "start_detached",
-    "stop_driver",
-    "stop_request",
-]

@@ -8,21 +8,3 @@ from pipelines.hpo.plan import Search, find_row, plan_search
 from pipelines.hpo.result import check_target, include_name, write_found
 from pipelines.hpo.run import run_search
 from pipelines.hpo.text import counts_line, plan_lines, result_lines, space_lines, tracker_rows
-
-__all__ = [
-    "Round",
-    "Search",
-    "Status",
-    "assess",
-    "check_target",
-    "counts_line",
-    "find_row",
-    "include_name",
-    "plan_lines",
-    "plan_search",
-    "result_lines",
-    "run_search",
-    "space_lines",
-    "tracker_rows",
-    "write_found",
-]

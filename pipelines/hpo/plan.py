@@ -10,6 +10,7 @@ from typing import Any
 
 from dnw_core.config import fingerprint
 from dnw_core.errors import UserError
+from dnw_core.nearest import nearest
 from pipelines.hpo.draw import draw
 from pipelines.plan import VARIANT_MARK, Override, Placement, variant_name
 from pipelines.spec import TrialSpec
@@ -17,7 +18,6 @@ from pipelines.store import check_name
 from tune_configs import Row, Scale, Table
 from tune_configs.located import Located
 from tune_configs.search_space import Dimension, SearchBudget, training_images, with_values
-from tune_configs.validation import nearest
 
 FOLDER = "search"  # below the results folder
 VALIDATION = "data.validation_images"

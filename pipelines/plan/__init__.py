@@ -4,7 +4,7 @@ from pipelines.plan.data_checks import check_data, missing_line, prepare_store, 
 from pipelines.plan.estimate import Estimator
 from pipelines.plan.folder_data import complete_tables
 from pipelines.plan.leftovers import find_leftovers, leftover_entries, leftover_lines, unread_trials
-from pipelines.plan.placement import DeviceChoice, Placement, choose_device, gpus_of, shares, worker_lines
+from pipelines.plan.placement import DeviceChoice, Placement, choose_device, gpus_of, worker_lines
 from pipelines.plan.planner import Plan, PlannedRow, PlannedTrial, make_plan, plan_rows
 from pipelines.plan.reported_rows import all_rows, report_rows
 from pipelines.plan.rows import (
@@ -18,39 +18,3 @@ from pipelines.plan.rows import (
     variant_name,
 )
 from pipelines.plan.trial_states import MODES, Mode
-
-__all__ = [
-    "MODES",
-    "VARIANT_MARK",
-    "DeviceChoice",
-    "Estimator",
-    "Mode",
-    "Override",
-    "Placement",
-    "Plan",
-    "PlannedRow",
-    "PlannedTrial",
-    "all_rows",
-    "check_data",
-    "choose_device",
-    "complete_tables",
-    "find_leftovers",
-    "gpus_of",
-    "leftover_entries",
-    "leftover_lines",
-    "make_plan",
-    "missing_line",
-    "parse_overrides",
-    "parse_seeds",
-    "plan_rows",
-    "prepare_store",
-    "read_data",
-    "report_rows",
-    "seeds_text",
-    "select_rows",
-    "shares",
-    "split_variant",
-    "unread_trials",
-    "variant_name",
-    "worker_lines",
-]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from dnw_core.data import ImageDataset
+from dnw_core.data import STREAMED_DATASETS, EncodedImages, ImageDataset, check_fit, open_dataset
 from dnw_core.errors import DataMissingError
 from pipelines.plan.planner import Plan
 from pipelines.spec import TrialSpec
@@ -46,11 +46,6 @@ def read_data(specs: Iterable[TrialSpec], say: Callable[[str], None]) -> None:
     Raises:
         UserError: if a data set is missing, truncated or altered, or does not fit a network.
     """
-    from dnw_core.data import RESIDENT_DATASETS, STREAMED_DATASETS
-    from dnw_core.data.formats.encoded import EncodedImages
-    from dnw_core.data.streaming.streamed import check_streamed_fit
-    from dnw_core.training.images import check_fit
-
     loaded: dict[str, ImageDataset | EncodedImages] = {}
     for spec in specs:
         name = spec.recipe.data.dataset
@@ -58,15 +53,8 @@ def read_data(specs: Iterable[TrialSpec], say: Callable[[str], None]) -> None:
             if name != "digits":
                 first = "every image" if name in STREAMED_DATASETS else "takes a minute"
                 say(f"reading and verifying {name} (the first time: {first})")
-            if name in STREAMED_DATASETS:
-                loaded[name] = STREAMED_DATASETS[name].open_images(spec.execution)
-            else:
-                loaded[name] = RESIDENT_DATASETS[name].load(spec.execution)
-        images = loaded[name]
-        if isinstance(images, EncodedImages):
-            check_streamed_fit(spec.recipe, images)
-        else:
-            check_fit(spec.recipe, images)
+            loaded[name] = open_dataset(name, spec.execution)
+        check_fit(spec.recipe, loaded[name])
 
 
 def prepare_store(plan: Plan, store: Store, say: Callable[[str], None]) -> None:

@@ -7,15 +7,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
-from dnw_core.config import STREAMED, Execution, Recipe
+from dnw_core.config import DATASET_IMAGES, STREAMED, Execution, Recipe
 from dnw_core.record import TrialRecord
 
-TRAINING_IMAGES: dict[str, int] = {
-    "cifar10": 50_000,
-    "digits": 1_437,
-    "imagenet": 1_281_167,
-    "image-folder": 10_000,  # a guess: a plan does not count them
-}
+FOLDER_IMAGES = 10_000  # a guess: a plan does not count an image-folder
 
 
 class Rough(NamedTuple):
@@ -97,7 +92,8 @@ class Estimator:
 
 def images(recipe: Recipe) -> int:
     """Return how many images an epoch has."""
-    return recipe.data.train_images or TRAINING_IMAGES.get(recipe.data.dataset, 50_000)
+    known = DATASET_IMAGES.get(recipe.data.dataset)
+    return recipe.data.train_images or (known.train if known else FOLDER_IMAGES)
 
 
 def _speedup(workers: int) -> float:

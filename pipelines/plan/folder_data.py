@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from dnw_core.config import Execution, Recipe
-from dnw_core.data.datasets import image_folder
+from dnw_core.data import STREAMED_DATASETS
 from dnw_core.errors import DataMissingError
 from pipelines.spec import RowKey
 from pipelines.store import Store
@@ -41,7 +41,7 @@ def complete_tables(
     if not any(_takes_folder(row, scale) for row in rows):
         return dict(tables)
     try:
-        found = image_folder.describe(Execution(data_dir=data_dir))
+        found = STREAMED_DATASETS[DATASET].describe(Execution(data_dir=data_dir))
     except DataMissingError:
         trained = _trained_on(store)
 

@@ -85,18 +85,18 @@ class Placement:
             return 1, None
         if self.workers is None:
             own = _gpus(asked) if cuda else 1
-            if groups % own:
-                raise UserError(f"{row} asks for {own} GPUs: {_unevenly(own, groups)}")
-            fewer = own if self.gpus_here is None else max(one for one in shares(groups) if one <= self._limit(own))
+            if own not in recipe.worker_counts:
+                raise UserError(f"{row} asks for {own} GPUs: {_unevenly(own, recipe)}")
+            fewer = own if self.gpus_here is None else self._most(recipe, own)
             return fewer, None if fewer == own else self._fewer(row, fewer, own)
         if groups == 1 and self.workers > 1:
             return 1, f"{row}: 1 worker, since its batch is one group, normalised as a whole (batch_norm_images)"
-        if groups % self.workers:
-            raise UserError(f"{row} with --workers {self.workers}: {_unevenly(self.workers, groups)}")
+        if self.workers not in recipe.worker_counts:
+            raise UserError(f"{row} with --workers {self.workers}: {_unevenly(self.workers, recipe)}")
         if cuda and self.gpus_here is not None and self.workers > max(1, self.gpus_here):
             raise UserError(
                 f"--workers {self.workers} needs a GPU for each worker and this machine has {self.gpus_here}; "
-                f"give --workers {max(one for one in shares(groups) if one <= self._limit(self.workers))} for {row}"
+                f"give --workers {self._most(recipe, self.workers)} for {row}"
             )
         return self.workers, None
 
@@ -108,17 +108,13 @@ class Placement:
         """Return the cores of one worker."""
         return float(self.threads or asked.cpus / (_gpus(asked) if self.device_of(asked) == "cuda" else 1))
 
-    def _limit(self, wanted: int) -> int:
-        return max(1, min(wanted, self.gpus_here or 1))
+    def _most(self, recipe: Recipe, wanted: int) -> int:
+        limit = max(1, min(wanted, self.gpus_here or 1))
+        return max(workers for workers in recipe.worker_counts if workers <= limit)
 
     def _fewer(self, row: str, workers: int, wanted: int) -> str:
         here = "1 GPU" if self.gpus_here == 1 else f"{self.gpus_here} GPUs"
         return f"{row}: {workers} of {wanted} workers, since this machine has {here}; it is the same trial, only slower"
-
-
-def shares(groups: int) -> list[int]:
-    """Return the numbers of workers that can share so many groups of a batch evenly."""
-    return [number for number in range(1, groups + 1) if groups % number == 0]
 
 
 def _gpus(asked: RowResources) -> int:
@@ -126,10 +122,11 @@ def _gpus(asked: RowResources) -> int:
     return max(1, int(asked.gpus))
 
 
-def _unevenly(workers: int, groups: int) -> str:
+def _unevenly(workers: int, recipe: Recipe) -> str:
+    groups = recipe.batch_groups
     return (
         f"{workers} workers cannot share the {groups} group{'s' if groups > 1 else ''} of a batch evenly; "
-        f"--workers {' or '.join(map(str, shares(groups)))} would do"
+        f"--workers {' or '.join(map(str, recipe.worker_counts))} would do"
     )
 
 

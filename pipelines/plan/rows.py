@@ -15,10 +15,11 @@ from typing import Any
 
 from dnw_core.config import Recipe, flatten
 from dnw_core.errors import UserError
+from dnw_core.nearest import nearest
 from tune_configs import Row, Table
 from tune_configs.located import Located, parse_value
 from tune_configs.needs import locate
-from tune_configs.validation import DISCRIMINATORS, merge, nearest, validate
+from tune_configs.validation import DISCRIMINATORS, merge, validate
 
 _KEY = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 _BETWEEN_PAIRS = re.compile(r",(?=[a-z][a-z0-9_.]*=)")

@@ -4,5 +4,3 @@ Importing this package loads no Ray; ``run_schedule`` does.
 """
 
 from pipelines.schedule.run import run_schedule
-
-__all__ = ["run_schedule"]

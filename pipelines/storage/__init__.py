@@ -4,14 +4,3 @@ from pipelines.storage.backends import DriverFolderBackend, ResultsBackend, Shar
 from pipelines.storage.bucket.mirror import mirror_folder
 from pipelines.storage.bucket_backend import open_backend
 from pipelines.storage.staging import NodeUnusableError, RemoteStaging, Staging
-
-__all__ = [
-    "DriverFolderBackend",
-    "NodeUnusableError",
-    "RemoteStaging",
-    "ResultsBackend",
-    "SharedFolderBackend",
-    "Staging",
-    "mirror_folder",
-    "open_backend",
-]

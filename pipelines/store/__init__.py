@@ -21,29 +21,3 @@ from pipelines.store.layout import (
     work_folder,
 )
 from pipelines.store.verify import KnownHashes, VerificationError, read_own_record, verify_finished
-
-__all__ = [
-    "COSTS_FILE",
-    "HEARTBEAT_FILE",
-    "LOCK_FILE",
-    "LOG_FILE",
-    "SET_ASIDE",
-    "STOP_FILE",
-    "STORE_FILE",
-    "STORE_SCHEMA",
-    "TRIALS",
-    "WORK_SUFFIX",
-    "KnownHashes",
-    "Store",
-    "TrialState",
-    "VerificationError",
-    "check_name",
-    "folders_in",
-    "is_plain",
-    "read_own_record",
-    "refuse_links",
-    "seed_of",
-    "trial_folder",
-    "verify_finished",
-    "work_folder",
-]

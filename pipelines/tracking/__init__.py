@@ -5,13 +5,3 @@ from pipelines.tracking.background import BackgroundSync
 from pipelines.tracking.process import TrackerProcess
 from pipelines.tracking.reachable import check_reachable
 from pipelines.tracking.tracker import SyncOutcome, Tracker, describe
-
-__all__ = [
-    "BackgroundSync",
-    "SyncOutcome",
-    "Tracker",
-    "TrackerProcess",
-    "check_reachable",
-    "describe",
-    "sqlite_uri",
-]

@@ -3,21 +3,3 @@
 from pipelines.trial.gpu_share import GpuShareTooSmallError, doubled, format_share, share_for, trials_that_fit
 from pipelines.trial.parents import TrialBlockedError, blocked_by, parent_spec
 from pipelines.trial.run import LOCK_FILE, TRAIN, RunTrial, load_function, prepare_process, record_failure, run_spec
-
-__all__ = [
-    "LOCK_FILE",
-    "TRAIN",
-    "GpuShareTooSmallError",
-    "RunTrial",
-    "TrialBlockedError",
-    "blocked_by",
-    "doubled",
-    "format_share",
-    "load_function",
-    "parent_spec",
-    "prepare_process",
-    "record_failure",
-    "run_spec",
-    "share_for",
-    "trials_that_fit",
-]

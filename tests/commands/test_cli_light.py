@@ -20,10 +20,10 @@ LIGHT = {  # in this order, lightest first, in one interpreter
     "the tables": "from tune_configs import load_tables; load_tables()",
     "the data checks of --plan": """
 from dnw_core.config import Execution
-from dnw_core.data import check_dataset, image_folder
+from dnw_core.data import STREAMED_DATASETS, check_dataset
 for name, folder in (("digits", None), ("cifar10", sys.argv[3]), ("image-folder", sys.argv[4])):
     check_dataset(name, Execution(data_dir=folder))
-image_folder.describe(Execution(data_dir=sys.argv[4]))
+STREAMED_DATASETS["image-folder"].describe(Execution(data_dir=sys.argv[4]))
 """,
     **{
         f"{name}.py {' '.join(words)}": COMMAND.format(name, words)

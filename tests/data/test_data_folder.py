@@ -17,7 +17,7 @@ from dnw_core.data import check_dataset
 from dnw_core.data.datasets import image_folder, imagenet
 from dnw_core.data.formats.folder_listing import list_folder
 from dnw_core.data.formats.jpeg import decode_rgb, kind_of
-from dnw_core.data.streaming.streamed import open_streamed
+from dnw_core.data.opening import open_feeds
 from dnw_core.errors import DataBrokenError, DataMissingError, UserError
 
 CPU = torch.device("cpu")
@@ -86,11 +86,11 @@ def loops(root: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (loops, "cat/(one|two) cannot be read: it is a link to a folder that it lies in"),
+        (loops, "cat/(one|two) cannot be read: it is a link to a folder that holds it"),
         (rename, r"train and val have different classes \(only in train: dog; only in val: fox\)"),
         (empty, "classes without an image: train/emu"),
-        (no_classes, "train holds no folder of a class"),
-        (archive, "no images: train/cat/more.tar; remove them"),
+        (no_classes, "train has no class folder"),
+        (archive, "not images: train/cat/more.tar; remove them"),
         (dangling, "away.JPEG cannot be read"),
     ],
 )
@@ -181,11 +181,11 @@ def test_an_unreadable_image_is_named_before_anything_is_trained(
     with pytest.raises(
         DataBrokenError, match=r"6 of 30 images .*train/dog/dog_0.JPEG \(.* and 1 more; .*prepare.py"
     ) as error:
-        open_streamed(synthetic.recipe(), synthetic.execution(tmp_path), CPU)
+        open_feeds(synthetic.recipe(), synthetic.execution(tmp_path), CPU)
     assert "\n" not in str(error.value)
     for file, content in zip(files, contents, strict=True):
         file.write_bytes(content)
-    open_streamed(synthetic.recipe(), synthetic.execution(tmp_path), CPU).close()
+    open_feeds(synthetic.recipe(), synthetic.execution(tmp_path), CPU).close()
 
 
 def test_a_folder_is_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

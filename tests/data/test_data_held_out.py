@@ -56,7 +56,7 @@ def test_more_than_there_are_is_the_users_mistake(count: int) -> None:
 
 def lines_of(folder: Path, monkeypatch: pytest.MonkeyPatch, dataset: ImageDataset, **data: Any) -> list[EpochMetrics]:
     """Train on this data set; return the epochs without their times."""
-    monkeypatch.setattr("dnw_core.training.images.load_dataset", lambda name, execution: dataset)
+    monkeypatch.setattr("dnw_core.data.opening.open_dataset", lambda name, execution: dataset)
     lines: list[EpochMetrics] = []
     train(small_recipe(data={**DATA, **data}), folder, on_epoch=lines.append)
     return [line.model_copy(update={"seconds": 0.0}) for line in lines]

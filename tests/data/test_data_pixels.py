@@ -20,8 +20,8 @@ from support.images import synthetic_images as synthetic
 from dnw_core.data.datasets import image_folder
 from dnw_core.data.formats.encoded import FolderFiles
 from dnw_core.data.formats.jpeg import decode_checked, decode_rgb
+from dnw_core.data.opening import open_feeds
 from dnw_core.data.streaming.piece import DecodeTask, decode_piece
-from dnw_core.data.streaming.streamed import open_streamed
 from dnw_core.errors import DataBrokenError
 
 HEIGHT, WIDTH = 40, 64
@@ -232,7 +232,7 @@ def test_the_check_looks_at_the_samples(lay_out: Callable[[Path, bytes], None], 
     """Before anything is trained: file and reason in one line, from a folder and from shards."""
     lay_out(tmp_path, FLOATS)
     with pytest.raises(DataBrokenError, match=r"1 of 31 images .*dog/deep.tif \(its samples are floats.*") as error:
-        open_streamed(synthetic.recipe(), synthetic.execution(tmp_path), torch.device("cpu"))
+        open_feeds(synthetic.recipe(), synthetic.execution(tmp_path), torch.device("cpu"))
     assert "\n" not in str(error.value)
 
 

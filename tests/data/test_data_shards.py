@@ -16,8 +16,8 @@ from support.images import synthetic_images as synthetic
 
 from dnw_core.data import check_dataset, load_dataset
 from dnw_core.data.datasets import image_folder
+from dnw_core.data.opening import open_feeds
 from dnw_core.data.sources.image_source import find_source
-from dnw_core.data.streaming.streamed import open_streamed
 from dnw_core.errors import DataBrokenError
 
 CLASSES = ("cat", "dog")
@@ -184,7 +184,7 @@ def test_a_shard_beyond_their_number(place: Path) -> None:
 def test_both_names_of_the_second_split(place: Path, tmp_path: Path) -> None:
     """Which images are scored on is not chosen by the project: shards as well as folders."""
     pq.write_table(table(9), place / VALIDATION.replace("validation", "val"))
-    refused(place, "has shards of both validation and val; keep those that are to be scored on")
+    refused(place, "has shards of both validation and val; keep those to be scored on")
     root = synthetic.write_folder(tmp_path / "folder")
     shutil.copytree(root / "val", root / "validation")
     with pytest.raises(DataBrokenError, match="has both val and validation; keep the one that is to be scored on"):
@@ -199,9 +199,7 @@ def test_a_class_without_an_image(place: Path, names: list[str], half: str, tmp_
     for name in names:
         spoil(place / name, other_labels(pa.array([1, 1])))
     with pytest.raises(DataBrokenError, match=f"image-folder: there is no {half} image of class 'cat'; add the shards"):
-        open_streamed(
-            recipe.model_copy(update={"network": network}), synthetic.execution(tmp_path), torch.device("cpu")
-        )
+        open_feeds(recipe.model_copy(update={"network": network}), synthetic.execution(tmp_path), torch.device("cpu"))
 
 
 def test_good_shards_are_read(place: Path, tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ from dnw_core.data.datasets import image_folder
 from dnw_core.data.feeds.feed import Feeds
 from dnw_core.data.feeds.share import WHOLE, WorkerShard
 from dnw_core.data.formats.jpeg import decode_rgb
+from dnw_core.data.opening import open_feeds as open_recipe
 from dnw_core.data.streaming.feed import MEAN, STD
 from dnw_core.data.streaming.loader import LoaderPool
 from dnw_core.data.streaming.random_resized import evaluation_crop
-from dnw_core.data.streaming.streamed import open_streamed
 from dnw_core.errors import DataBrokenError, TrialFailedError, UserError
 
 CPU = torch.device("cpu")
@@ -55,7 +55,7 @@ def one_loader(place: Path) -> Iterator[Feeds]:
 def open_feeds(root: Path, data_dir: Path | None = None, loader_workers: int = 0, **data: Any) -> Feeds:
     """Open the images under ``root``."""
     execution = synthetic.execution(root, data_dir, loader_workers=loader_workers)
-    return open_streamed(synthetic.recipe(**data), execution, CPU)
+    return open_recipe(synthetic.recipe(**data), execution, CPU)
 
 
 def give_loader(feeds: Feeds, other: Feeds) -> None:

@@ -23,7 +23,7 @@ from dnw_core.data.formats.manifest import Settings, read_manifest
 from dnw_core.data.prepare import workers as prepare_workers
 from dnw_core.data.prepare.image import prepare_image, reduced_size
 from dnw_core.data.prepare.plan import plan_shards
-from dnw_core.data.prepare.shard import Place
+from dnw_core.data.prepare.shard import Preparation
 from dnw_core.errors import UserError
 from dnw_core.files import sha256_of
 from pipelines.commands.prepare import LOCK_FILE
@@ -266,7 +266,7 @@ def test_killed_worker_is_told(tmp_path: Path) -> None:
         for process in multiprocessing.active_children():
             os.kill(process.pid or 0, signal.SIGKILL)
 
-    place = Place(source, tmp_path / "out", listing.classes, settings)
+    preparation = Preparation(source, tmp_path / "out", listing.classes, settings)
     with pytest.raises(UserError, match=r"ended by signal 9 .*fewer --processes"):
-        prepare_workers.run_tasks(place, tasks, 1, kill)
+        prepare_workers.run_tasks(preparation, tasks, 1, kill)
     assert not multiprocessing.active_children()

@@ -218,14 +218,14 @@ def _out_with_foreign_shards(root: Path) -> list[Path]:
     ("make", "expected"),
     [
         (_no_source, "there is no folder"),
-        (_no_train, "is no image folder"),
+        (_no_train, "is not an image folder"),
         (_no_val, "has no folder val"),
         (_class_in_train_only, r"different classes \(only in train: dog\)"),
         (_empty_class, "classes without an image: val/dog"),
-        (_out_in_source, "lies in .*source; give a folder outside"),
-        (_out_is_source, "lies in .*source; give a folder outside"),
+        (_out_in_source, "is inside .*source; give a folder outside"),
+        (_out_is_source, "is inside .*source; give a folder outside"),
         (_out_below_a_file, "cannot be made: Not a directory"),
-        (_out_with_other_files, r"no part of a preparation \(thesis\.tex\)"),
+        (_out_with_other_files, r"other files than a preparation's \(thesis\.tex\)"),
         (_out_with_foreign_shards, "shards of unknown origin"),
     ],
 )
@@ -250,7 +250,7 @@ def test_mistakes_are_one_line(
         ([], "the following arguments are required: SOURCE, OUT"),
         (["a"], "the following arguments are required: OUT"),
         (["a", "b", "c"], "unexpected argument 'c'"),
-        (["a", "s3://bucket/b"], "argument OUT: s3://bucket/b is no folder"),
+        (["a", "s3://bucket/b"], "argument OUT: s3://bucket/b is not a folder"),
         (["a", "b", "--keep-sise"], "unknown option --keep-sise; did you mean '--keep-size'?"),
         (["a", "b", "--keep-size", "--short-side", "9"], "--keep-size and --short-side contradict each other"),
         (["a", "b", "--short-side", "0"], "'0' is not a whole number of 8 or more"),
@@ -273,7 +273,7 @@ def test_too_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     source, out = write_folder(tmp_path / "source"), tmp_path / "out"
     monkeypatch.setattr(prepare.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000))
     assert run(source, out, *QUICK) == 2
-    assert "out has 0.0 GB of room, and the shards will take about 0.0 GB" in capsys.readouterr().err
+    assert "out has 0.0 GB free, and the shards will take about 0.0 GB" in capsys.readouterr().err
     assert not list(out.glob("*.parquet"))
     monkeypatch.undo()
     assert run(source, out, *QUICK) == 0

@@ -22,7 +22,6 @@ SHOWN = {
     "pipelines/storage/bucket/trials.py": "in names, with a random part",
     "pipelines/driver/detach.py": "in front of a log's line",
     "pipelines/driver/heartbeat.py": "when a driver began and spoke; what tells whether it lives is a count",
-    "pipelines/storage/bucket/lease.py": "when the lease's owner began",
     "pipelines/cluster/ray_internals.py": "told to Ray's autoscaler",
     "pipelines/driver/lock.py": "when the lock's owner began",
     "pipelines/hpo/result.py": "the date in a file that was found",

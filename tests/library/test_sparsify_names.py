@@ -49,7 +49,7 @@ def test_case_and_separators_make_no_difference(rule: str) -> None:
 
 def test_the_nearest_name_may_be_an_alias() -> None:
     """And lottery-ticket, which cannot be attached, is no alias of one that can."""
-    with pytest.raises(UserError, match=r"^there is no wiring rule 'snsf'; the nearest known name is 'snfs' \(known: "):
+    with pytest.raises(UserError, match=r"^there is no wiring rule 'snsf'; did you mean 'snfs'\? \(known: "):
         sparsify(network(), "snsf", 0.5)
 
 
@@ -156,7 +156,10 @@ def test_anything_else_in_skip_is_one_sentence() -> None:
         ([made["head"].weight], f"skip holds Parameter, {neither}"),  # type: ignore[index, union-attr]
         ([["head"]], f"skip holds ['head'], {neither}"),
         (nn.Linear, f"skip holds {nn.Linear!r}, {neither}"),
-        (copy.deepcopy(made)["head"], "skip holds a Linear that is no part of the network (of a copy of it, perhaps?)"),  # type: ignore[index]
+        (
+            copy.deepcopy(made)["head"],
+            "skip holds a Linear that is not part of the network (of a copy of it, perhaps?)",
+        ),  # type: ignore[index]
         ([made["stage1"][1]], "skip holds 'stage1.1' (BatchNorm1d), in which there is no prunable weight"),  # type: ignore[index]
         (made, "skip leaves no prunable weight of ModuleDict: all 4 are skipped"),
     ]:

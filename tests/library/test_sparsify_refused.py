@@ -38,12 +38,12 @@ class Unsettled(SparseConfig):
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"rule": "rigle", "density": 0.5}, "there is no wiring rule 'rigle'; the nearest known name is 'rigl' (known: "),
+    ({"rule": "rigle", "density": 0.5}, "there is no wiring rule 'rigle'; did you mean 'rigl'? (known: "),
     ({"rule": "top-edges"}, "rule 'top-edges' needs a density: the fraction of the weights that is kept"),
     ({"rule": "soft-threshold", "density": 0.5}, "rule 'soft-threshold' takes no density; leave it out"),
     (
         {"rule": "rigl", "density": 0.5, "update": 3},
-        "rule 'rigl' has no setting 'update'; the nearest known name is 'updates' (its settings: "
+        "rule 'rigl' has no setting 'update'; did you mean 'updates'? (its settings: "
         "drop_fraction, updates, updates_end)",
     ),
     ({"rule": "complete", "factor": 3}, "rule 'complete' has no setting 'factor' (it has none)"),
@@ -62,12 +62,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"rule": TopEdgesConfig(rule="top-edges", density=0.5), "density": 0.5},
         "the settings of rule 'top-edges' are comp",
     ),
-    ({"rule": Unsettled(density=0.5)}, "Unsettled are no settings of a registered rule; give the rule's class instead"),
+    ({"rule": Unsettled(density=0.5)}, "Unsettled are not the settings of a registered rule; give the rule"),
     ({"rule": Nameless, "density": 0.5}, "Nameless does not say what its settings are; its constructor is (self, "),
     ({"rule": nn.Linear, "density": 0.5}, "it is a registered name, a settings object or a subclass of WiringRule"),
     (
         {"rule": "rigl", "density": 0.5, "skip": ["haed"]},
-        "skip has 'haed', which matches no prunable weight; the nearest known name is 'head'",
+        "skip has 'haed', which matches no prunable weight; did you mean 'head'?",
     ),
     ({"rule": "rigl", "density": 0.5, "skip": ["norm"]}, "skip has 'norm', which matches no prunable weight"),
     ({"rule": "rigl", "density": 0.5, "skip": "*"}, "skip leaves no prunable weight of ModuleDict: all 2 are skipped"),
@@ -101,7 +101,7 @@ def test_networks_that_do_not_fit() -> None:
     computed = network()
     del computed["head"].weight  # type: ignore[index]
     computed["head"].weight = torch.ones(6, 5)  # type: ignore[index]
-    refused(computed, "head.weight is no parameter")
+    refused(computed, "head.weight is not a parameter")
     refused(nn.Sequential(nn.LazyLinear(3)), "0.weight has no shape before the network has seen a batch")
 
 

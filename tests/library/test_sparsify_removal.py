@@ -100,7 +100,9 @@ def test_a_rule_that_lies_over_something_is_refused(under: Callable[[nn.Module],
     parametrize.register_parametrization(made[1], "weight", RigL(config, Slots((6, 6)), torch.Generator()))
     expected = made(torch.ones(1, 6))
     for call in (remove_rules, layer_table):
-        with pytest.raises(UserError, match=r"^1\.weight: the rule lies over (Halved|_WeightNorm), so it does not see"):
+        with pytest.raises(
+            UserError, match=r"^1\.weight: the rule is applied after (Halved|_WeightNorm), so it does not see"
+        ):
             call(made)
     assert len(list(attached_rules(made))) == 3
     assert torch.equal(made(torch.ones(1, 6)), expected)

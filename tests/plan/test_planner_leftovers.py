@@ -173,7 +173,7 @@ def test_plan_status_and_report_say_it(
             look != "--report-only"
         )
     text = (tmp_path / "results.md").read_text("utf-8")
-    assert "2 belong to no row of these tables." in text
+    assert "2 belong to no row of the tables" in text
     assert "- `tiny/gone`, recipe `" in text
     csv = (tmp_path / "leftovers.csv").read_text("utf-8").splitlines()
     assert [line.split(",")[:4:3] for line in csv] == [["table", "seed"], ["tiny", "0"], ["tiny", "3"]]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from support.corpus import checkpoints as corpus_checkpoints
-from support.corpus.damage import no_hang
+from support.corpus.damage import PARTS, no_hang, part_of
 from support.stubs.tiny_trials import interrupt, small_recipe, task_of, train
 
 from dnw_core.config.base import fingerprint
@@ -71,26 +71,27 @@ def test_the_corpus_is_large_enough(tmp_path: Path, interrupted: Path) -> None:
     torch.load(tmp_path / "trial" / CHECKPOINT_FILE, weights_only=True)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_a_damaged_checkpoint_is_not_gone_on_from(
-    name: str, interrupted: Path, states: list[dict[str, Any]], tmp_path: Path
+@pytest.mark.parametrize("part", PARTS)
+def test_a_damaged_checkpoint_is_not_resumed_from(
+    part: int, interrupted: Path, states: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     """The one before it serves; with that gone the trial begins afresh. A harm that changed nothing is none."""
-    folder = tmp_path / "trial"
-    shutil.copytree(interrupted, folder)
-    corpus_checkpoints.write(folder, CHECKPOINT_FILE, CASES[name])
-    state, log = take(folder)
-    if state is not None and same(state, states[0]):
-        assert "refused" not in log
-        return
-    assert same(state, states[1])
-    assert "checkpoint.pt refused: " in log
-    assert not (folder / CHECKPOINT_FILE).exists()
-    assert (folder / f"{CHECKPOINT_FILE}{REFUSED_SUFFIX}").exists()
-    corpus_checkpoints.write(folder, PREVIOUS_FILE, CASES[name])
-    state, log = take(folder)
-    assert state is None
-    assert "checkpoint.previous.pt refused: " in log
+    for number, (_, harm) in enumerate(part_of(CASES, part)):
+        folder = tmp_path / str(number)
+        shutil.copytree(interrupted, folder)
+        corpus_checkpoints.write(folder, CHECKPOINT_FILE, harm)
+        state, log = take(folder)
+        if state is not None and same(state, states[0]):
+            assert "refused" not in log
+            continue
+        assert same(state, states[1])
+        assert "checkpoint.pt refused: " in log
+        assert not (folder / CHECKPOINT_FILE).exists()
+        assert (folder / f"{CHECKPOINT_FILE}{REFUSED_SUFFIX}").exists()
+        corpus_checkpoints.write(folder, PREVIOUS_FILE, harm)
+        state, log = take(folder)
+        assert state is None
+        assert "checkpoint.previous.pt refused: " in log
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -26,12 +26,12 @@ def tracked_files() -> list[Path]:
     return [path for name in listed.stdout.decode("utf-8").split("\0") if name and (path := ROOT / name).is_file()]
 
 
-def python_blocks(document: str, heading: str = "") -> list[str]:
-    """The Python blocks of a document, of one section of it (``## heading``) if that is named."""
+def python_blocks(document: str, heading: str = "", language: str = "python") -> list[str]:
+    """The Python (or other) blocks of a document, of one section of it (``## heading``) if that is named."""
     text = (DOCS / document).read_text("utf-8")
     if heading:
         text = text.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
-    blocks = re.findall(r"^( *)```python\n(.*?)^\1```", text, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(rf"^( *)```{language}\n(.*?)^\1```", text, re.MULTILINE | re.DOTALL)
     return [re.sub(rf"^{indent}", "", code, flags=re.MULTILINE) for indent, code in blocks]
 
 

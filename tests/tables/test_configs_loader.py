@@ -88,7 +88,7 @@ BAD = [
     (
         "  batch_size: 512",
         "  batch_size: 512\n  epochs: 3",
-        "small.yaml:11: duplicate key 'epochs'; it stands",
+        "small.yaml:11: duplicate key 'epochs'; it is already given",
     ),
     ("epochs: 160", "epochs: -3", "small.yaml:9: epochs: input should be greater than 0, found -3"),
     ("epochs: 160", "epochs: many", "small.yaml:9: epochs: input should be a valid integer, found 'many'"),

@@ -1,17 +1,22 @@
-"""docs/how_to_add.md shows a whole wiring rule: it runs as printed and keeps the contract."""
+"""docs/how_to_add.md: the row that it prints breaks no test, and its wiring rule runs as printed, with its contract."""
 
 from __future__ import annotations
 
 import copy
+import shutil
+import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from support.documents import python_blocks, run
 from support.networks.sparsify_workers import batch, network
+from tables import test_configs_tiny, test_rows
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+import tune_configs
 from dnw_core import Run, Wiring, effective_weights, layer_table, sparsify
 
 EPOCHS, STEPS = 3, 4
@@ -48,6 +53,23 @@ def step(model: nn.Module, optimiser: torch.optim.Optimizer, wiring: Wiring, num
     wiring.after_step(number)
     if number % STEPS == STEPS - 1:
         wiring.after_epoch(number // STEPS)
+
+
+def test_the_printed_row_breaks_no_test_of_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Added to a copy of its table: the tests of the shipped rows pass, and the row's own test with them."""
+    shutil.copytree(Path(tune_configs.__file__).parent, tmp_path / "copy", ignore=shutil.ignore_patterns("*.py"))
+    [entry] = python_blocks("how_to_add.md", "A row", "yaml")
+    with (tmp_path / "copy" / "tiny.yaml").open("a") as table:  # rows: is its last section
+        table.write(textwrap.indent(entry, "  "))
+    tables = tune_configs.load_tables(tmp_path / "copy")
+    assert list(tables["tiny"].rows)[-1] == "static-dnw-sparser"
+    rows = {f"{row.table}/{row.id}": row for row in tables["tiny"].rows.values()}
+    monkeypatch.setattr(test_rows, "ROWS", test_rows.ROWS | rows)
+    monkeypatch.setattr(test_configs_tiny, "TINY", tables["tiny"])
+    test_rows.test_fingerprints_of_the_shipped_rows_stay()
+    test_rows.test_row_builds_to_its_published_size("tiny/static-dnw-sparser")
+    test_configs_tiny.test_the_rows_are_the_papers_and_their_corrections()
+    test_configs_tiny.test_no_two_rows_share_a_recipe()
 
 
 def test_both_blocks_run_as_printed_and_the_rule_is_short(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""One test generated per row: it trains, and no setting of it is unread. Near twins share it."""
+"""One test generated per kind of row: it trains, and no setting of it is unread."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.networks.row_facts import ROWS, block_edges, name_of
+from support.fingerprints import PAPER_FINGERPRINTS
+from support.networks.row_facts import ROWS, block_edges
+from support.row_kinds import one_of_each_kind
 
 from dnw_core.config.base import Config, fingerprint
 from dnw_core.config.execution import Execution
 from dnw_core.config.recipe import DataConfig, Recipe
 from dnw_core.record import WIRING_FILE, TrialRecord
 from dnw_core.task import TrialIdentity, TrialTask
-from dnw_core.training import run_trial
-from reports.reading.wiring_file import read_counts
-from tune_configs import Row
+from tune_configs import Row, load_tables
 
 # networks that take long, as thin ones: .ci/run trains each row's real one at smoke scale
 SMALLER: dict[str, dict[str, Any]] = {"resnet50": {"width_multiplier": 0.125}, "wide-resnet": {"depth": 10, "widen": 1}}
@@ -23,22 +23,7 @@ SMALLER: dict[str, dict[str, Any]] = {"resnet50": {"width_multiplier": 0.125}, "
 STREAMED_SETTINGS = ("crop", "color_jitter", "pixels", "content")
 
 
-def told_apart(row: Row) -> str:
-    """What is tested once: the row itself, but in the tables of sparse training its recipe whatever the density.
-
-    Rows of another paper's networks count once under either recipe.
-    """
-    if row.id.endswith("-dnw-recipe"):
-        return name_of(row).removesuffix("-dnw-recipe")
-    if not row.table.startswith("sparse-"):
-        return name_of(row)
-    settings = row.recipe_at("smoke").model_dump()
-    for name in ("density", "backward_density", "initial_threshold"):
-        settings["wiring"].pop(name, None)
-    return f"{row.table} {settings}"
-
-
-TRAINED = list({told_apart(row): row for row in reversed(ROWS)}.values())[::-1]
+TRAINED = [f"{row.table}/{row.id}" for row in one_of_each_kind(load_tables().values())]
 
 
 def shortened(recipe: Recipe) -> Recipe:
@@ -60,6 +45,8 @@ def shortened(recipe: Recipe) -> Recipe:
 
 def trained(recipe: Recipe, row: Row, folder: Path) -> TrialRecord:
     """Train the recipe in ``folder``, after its parent if it has one."""
+    from dnw_core.training import run_trial
+
     parent = None
     if recipe.parent is not None:
         parent = folder / "parent"
@@ -68,23 +55,26 @@ def trained(recipe: Recipe, row: Row, folder: Path) -> TrialRecord:
     return run_trial(TrialTask(recipe, 0, Execution(), folder, identity, parent))
 
 
-@pytest.mark.parametrize("row", TRAINED, ids=name_of)
-def test_row_trains_and_reads_every_setting(row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", TRAINED)
+def test_row_trains_and_reads_every_setting(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps on eight images: the trial ends with a record, with the facts' number of edges in every block, and
     each setting of the recipe was looked at."""
+    from reports.reading.wiring_file import read_counts
+
+    row = ROWS[name]
     recipe = shortened(row.recipe_at("smoke"))
     read: set[tuple[type, str]] = set()
     original = Config.__getattribute__
 
-    def recording(self: Config, name: str) -> Any:
-        read.add((type(self), name))
-        return original(self, name)
+    def recording(self: Config, setting: str) -> Any:
+        read.add((type(self), setting))
+        return original(self, setting)
 
     monkeypatch.setattr(Config, "__getattribute__", recording)
     record = trained(recipe, row, tmp_path)
     monkeypatch.undo()
     assert record.status == "done"
-    if recipe.network.kind == "graph-mobilenet" and recipe.wiring.rule != "complete":
+    if name in PAPER_FINGERPRINTS and recipe.network.kind == "graph-mobilenet" and recipe.wiring.rule != "complete":
         kept = {graph.name: graph.kept for graph in read_counts(tmp_path / WIRING_FILE)}
         assert [kept[f"block-{index}"] for index in range(5)] == block_edges(row)
     read |= {
@@ -94,7 +84,7 @@ def test_row_trains_and_reads_every_setting(row: Row, tmp_path: Path, monkeypatc
         f"{type(part).__name__}.{field}"
         for part in parts_of(recipe)
         for field in type(part).model_fields
-        if not any(field == name and isinstance(part, kind) for kind, name in read)
+        if not any(field == setting and isinstance(part, kind) for kind, setting in read)
     ]
     assert unread == []
 

@@ -8,10 +8,8 @@ import pytest
 import yaml
 from support.stubs.search import TABLE, write_tables
 
-from dnw_core.data.datasets import cifar10, digits
 from dnw_core.errors import UserError
 from tune_configs import SCALES, load_tables
-from tune_configs.search_space import TRAINING_IMAGES
 
 RATE = "optimiser.learning_rate: {choice: [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6]}"
 RATE_LINE = 21
@@ -37,14 +35,6 @@ def test_space_and_budget_are_read(tmp_path: Path) -> None:
     budgets = [search.budgets[scale] for scale in SCALES]
     assert [(one.trials, one.validation_images) for one in budgets] == [(6, 64), (6, 64), (40, 100)]
     assert {(one.first_rung_fraction, one.reduction_factor) for one in budgets} == {(0.2, 3.0)}
-
-
-def test_sizes_of_the_data_sets_are_the_real_ones() -> None:
-    """The check of validation_images rests on the sizes that the data sets pin."""
-    assert {
-        "cifar10": cifar10.IDENTITY.train_count,
-        "digits": digits.IDENTITY.train_count,
-    } == TRAINING_IMAGES
 
 
 BAD = [

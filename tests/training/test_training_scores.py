@@ -16,10 +16,9 @@ from support.stubs.tiny_trials import interrupt, small_recipe, train
 from torch import Tensor, nn
 
 from dnw_core.config.recipe import Recipe
-from dnw_core.data.feeds.batches import check_whole_batch
 from dnw_core.data.feeds.share import WHOLE
+from dnw_core.data.fit import check_counts, check_fit
 from dnw_core.data.formats.encoded import EncodedImages
-from dnw_core.data.streaming.streamed import check_streamed_fit
 from dnw_core.errors import UserError
 from dnw_core.models.graph import Liveness
 from dnw_core.record import (
@@ -92,13 +91,13 @@ def test_too_few_images_for_one_batch_are_refused_before_training(tmp_path: Path
         train(small_recipe(drop_last=True, data=data), tmp_path)
     assert not (tmp_path / CHECKPOINT_FILE).exists()
     with pytest.raises(UserError, match="63 training images are less than one batch"):
-        check_whole_batch(small_recipe(drop_last=True, data={"dataset": "digits", "validation_images": 37}), 100)
-    check_whole_batch(small_recipe(drop_last=True, data={"dataset": "digits", "validation_images": 36}), 100)
-    check_whole_batch(small_recipe(data=data), 60)
+        check_counts(small_recipe(drop_last=True, data={"dataset": "digits", "validation_images": 37}), 100)
+    check_counts(small_recipe(drop_last=True, data={"dataset": "digits", "validation_images": 36}), 100)
+    check_counts(small_recipe(data=data), 60)
     streamed = {"dataset": "image-folder", "crop": "random-resized", "crop_padding": 0}
     images = cast(EncodedImages, SimpleNamespace(digest="", classes=range(10), train=range(60)))
     with pytest.raises(UserError, match=message):
-        check_streamed_fit(small_recipe(drop_last=True, data=streamed), images)
+        check_fit(small_recipe(drop_last=True, data=streamed), images)
 
 
 def test_what_was_written_before_top5_still_counts(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Masks are no quantities: what averages buffers leaves a sparse network sparse, with the right edges, or says so."""
+"""Masks are not quantities: what averages buffers leaves a sparse network sparse, with the right edges, or says so."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from dnw_core.config import DATASET_IMAGES
 from dnw_core.data.datasets import cifar10_download, cifar10_source
 from dnw_core.data.sources.base import Channels, Identity, ImageDataset, Split
 from dnw_core.data.sources.cache import CACHE_VERSION, cached_splits
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 
 # of the splits in canonical order, as Split.checksum computes it
 IDENTITY = Identity(
-    train_count=50_000,
-    test_count=10_000,
+    *DATASET_IMAGES["cifar10"],
     train_checksum="7059677da6f3a253d698c72f4d4ac5d5246a4cffb103ff78007050860ecfed40",
     test_checksum="5a83215b1ab8fcf28a6951624ba23d78f1b192f34a536ba43b6c1c6e1e1b522a",
 )
@@ -46,17 +46,7 @@ def load(execution: Execution) -> ImageDataset:
     source = _find_or_download(execution)
     key = f"cifar10-v{CACHE_VERSION}-{source.checksum()[:16]}"
     train, test = cached_splits(key, IDENTITY, lambda: _decode(source), execution)
-    return ImageDataset(
-        name="cifar10",
-        train_images=train.images,
-        train_labels=train.labels,
-        test_images=test.images,
-        test_labels=test.labels,
-        classes=CLASSES,
-        mean=MEAN,
-        std=STD,
-        checksum=IDENTITY.checksum,
-    )
+    return ImageDataset("cifar10", *train, *test, CLASSES, MEAN, STD, IDENTITY.checksum)
 
 
 def _find_or_download(execution: Execution) -> Source:

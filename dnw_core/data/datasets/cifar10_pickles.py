@@ -83,4 +83,6 @@ class _ArrayUnpickler(pickle.Unpickler):
         if (module_name, global_name) == ("numpy", "dtype"):
             # as these files call it, but with the booleans that newer numpy insists on
             return lambda code, align=False, copy=True: np.dtype(code, align=bool(align), copy=bool(copy))
-        raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}, which has no place in it; not loaded")
+        raise pickle.UnpicklingError(
+            f"it asks for {module_name}.{global_name}, which does not belong there; not loaded"
+        )

@@ -13,6 +13,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dnw_core.config import DATASET_IMAGES
 from dnw_core.data.sources.base import Channels, Identity, ImageDataset, Split
 from dnw_core.errors import DataBrokenError, DataMissingError
 
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
 
 TEST_IMAGES_PER_CLASS = 36
 IDENTITY = Identity(
-    train_count=1437,
-    test_count=360,
+    *DATASET_IMAGES["digits"],
     train_checksum="ddba520d3a5fc9b241168bd0778c4e6ef6e17d517bffd3dd6c4d20a2770600cf",
     test_checksum="62fe48f86366b14a79cf09d80c0f16040fd81dacd6c8cdcd222b003cfb4bc533",
 )
@@ -64,17 +64,7 @@ def load(execution: Execution) -> ImageDataset:
             )
         split.images.flags.writeable = False
         split.labels.flags.writeable = False
-    return ImageDataset(
-        name="digits",
-        train_images=train.images,
-        train_labels=train.labels,
-        test_images=test.images,
-        test_labels=test.labels,
-        classes=CLASSES,
-        mean=MEAN,
-        std=STD,
-        checksum=IDENTITY.checksum,
-    )
+    return ImageDataset("digits", *train, *test, CLASSES, MEAN, STD, IDENTITY.checksum)
 
 
 def _package_folder() -> Path:

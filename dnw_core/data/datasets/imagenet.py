@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dnw_core.config import DATASET_IMAGES
 from dnw_core.data.sources.image_source import ImageSource, find_source
 from dnw_core.errors import DataBrokenError
 
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 
 NAME = "imagenet"
 CLASSES = 1000
-TRAIN_COUNT = 1_281_167
-TEST_COUNT = 50_000
+TRAIN_COUNT, TEST_COUNT = DATASET_IMAGES["imagenet"]
 
 
 def check(execution: Execution) -> None:

@@ -20,16 +20,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dnw_core.config import DataConfig
-from dnw_core.data.feeds.feed import Batch
+from dnw_core.data.feeds.feed import Batch, steps_per_epoch
 from dnw_core.data.feeds.share import WHOLE, WorkerShard
-from dnw_core.errors import UserError
 from dnw_core.seeds import derive_seed
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from dnw_core.config import DataConfig, Recipe
+    from dnw_core.config import DataConfig
     from dnw_core.data.sources.base import Channels, ImageDataset
 
 
@@ -81,30 +80,6 @@ class DeviceImages:
     def normalise(self, pixels: Tensor) -> Tensor:
         """Return uint8 pixels as float32, scaled to [0, 1], minus the mean, over the standard deviation."""
         return pixels.to(torch.float32).div_(self._full).sub_(self._mean).div_(self._std)
-
-
-def steps_per_epoch(images: int, batch_size: int, *, drop_last: bool = False) -> int:
-    """Return the number of batches an epoch; the last one may be smaller, or is left out then (``drop_last``)."""
-    return images // batch_size if drop_last else -(-images // batch_size)
-
-
-def check_whole_batch(recipe: Recipe, images: int) -> None:
-    """Check that an epoch has a step where incomplete batches are left out.
-
-    Args:
-        recipe: what is trained.
-        images: of the data set's training half, before any are held out or left out.
-
-    Raises:
-        UserError: if it has none; says what would do.
-    """
-    left = images - recipe.data.validation_images
-    left = min(left, recipe.data.train_images or left)
-    if steps_per_epoch(left, recipe.batch_size, drop_last=recipe.drop_last) < 1:
-        raise UserError(
-            f"drop_last leaves out incomplete batches, and {left} training images are less than one batch of "
-            f"{recipe.batch_size}; set batch_size to {left} at most, or drop_last to false"
-        )
 
 
 def training_batches(

@@ -1,4 +1,4 @@
-"""What the training loop reads: batches on the device, whether the images lie in memory or are streamed.
+"""What the training loop reads: batches on the device, whether the images are in memory or streamed. Free of torch.
 
 A batch depends on (seed, epoch, step), the recipe and the data alone; a worker's is its share of that batch.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol
 
 from dnw_core.data.feeds.share import WorkerShard
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -62,3 +63,8 @@ class Feeds:
         """Close both."""
         self.train.close()
         self.test.close()
+
+
+def steps_per_epoch(images: int, batch_size: int, *, drop_last: bool = False) -> int:
+    """Return the number of batches an epoch; the last one may be smaller, or is left out then (``drop_last``)."""
+    return images // batch_size if drop_last else -(-images // batch_size)

@@ -1,4 +1,4 @@
-"""Images as they lie on the disk, still encoded: files in a folder, or pieces of a packed file (``packed``).
+"""Images as they are on disk, still encoded: files in a folder, or pieces of a packed file (``packed``).
 
 Both can be cut to some rows and then pickled, in a few bytes an image: that is all a loader process is told of them.
 """
@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from typing_extensions import override
 
 from dnw_core.errors import DataBrokenError
 
@@ -35,7 +37,7 @@ class EncodedFiles(Protocol):
 
 
 @dataclass(frozen=True)
-class FolderFiles:
+class FolderFiles(EncodedFiles):
     """Files below a folder."""
 
     folder: Path
@@ -44,12 +46,12 @@ class FolderFiles:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @override
     def select(self, rows: Sequence[int]) -> FolderFiles:
-        """See EncodedFiles."""
         return FolderFiles(self.folder, [self.paths[row] for row in rows])
 
+    @override
     def read(self, row: int) -> bytes:
-        """See EncodedFiles."""
         path = f"{self.folder}/{self.paths[row]}"  # a Path takes longer than the reading
         try:
             with open(path, "rb", buffering=0) as file:  # noqa: PTH123
@@ -57,15 +59,15 @@ class FolderFiles:
         except OSError as error:
             raise DataBrokenError(f"{path} cannot be read: {error.strerror or error}") from None
 
+    @override
     def broken(self, row: int, reason: str) -> DataBrokenError:
-        """See EncodedFiles."""
         return DataBrokenError(
             f"{self.folder / self.paths[row]} is unreadable: {reason}; it has changed since it was checked"
         )
 
 
 @dataclass(frozen=True, eq=False)
-class PackedFiles:
+class PackedFiles(EncodedFiles):
     """Files one after the other in a packed file.
 
     Read by position rather than through a map: a file that was cut short gives an error, not a killed process.
@@ -83,12 +85,12 @@ class PackedFiles:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    @override
     def select(self, rows: Sequence[int]) -> PackedFiles:
-        """See EncodedFiles."""
         return PackedFiles(self.path, self.offsets[rows], self.sizes[rows])
 
+    @override
     def read(self, row: int) -> bytes:
-        """See EncodedFiles."""
         size = int(self.sizes[row])
         try:
             with self.path.open("rb", buffering=0) as file:
@@ -99,8 +101,8 @@ class PackedFiles:
             raise self.broken(row, "its end is missing")
         return content
 
+    @override
     def broken(self, row: int, reason: str) -> DataBrokenError:
-        """See EncodedFiles."""
         return DataBrokenError(
             f"{self.path} was altered after it was written (at byte {int(self.offsets[row])}: {reason}); "
             "delete it, and it is made anew"

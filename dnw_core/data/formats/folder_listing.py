@@ -114,7 +114,7 @@ def list_classes(folder: Path) -> tuple[str, ...]:
     except OSError as error:
         raise DataBrokenError(f"{folder} cannot be read: {error.strerror or error}") from None
     if not names:
-        raise DataBrokenError(f"{folder} holds no folder of a class; image folders are train/<class>/ and val/<class>/")
+        raise DataBrokenError(f"{folder} has no class folder; image folders are train/<class>/ and val/<class>/")
     return tuple(names)
 
 
@@ -139,7 +139,7 @@ def _list_split(root: Path, folder: str, classes: tuple[str, ...]) -> SplitListi
         found = list(pool.map(lambda name: _list_class(root / folder, name), classes))
     strange = [f"{folder}/{path}" for _, others in found for path in others]
     if strange:
-        raise DataBrokenError(f"{root} holds files that are no images: {first_of(strange)}; remove them")
+        raise DataBrokenError(f"{root} holds files that are not images: {first_of(strange)}; remove them")
     empty = [f"{folder}/{name}" for name, (files, _) in zip(classes, found, strict=True) if not files]
     if empty:
         raise DataBrokenError(f"{root} has classes without an image: {first_of(empty)}")
@@ -171,11 +171,11 @@ def _list_class(split: Path, name: str) -> tuple[list[tuple[str, int]], list[str
 def _walk(
     folder: Path, name: str, above: frozenset[tuple[int, int]] = frozenset()
 ) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield the files below ``folder``: path below the split, and entry; ``above`` are the folders that it lies in."""
+    """Yield the files below ``folder``: path below the split, and entry; ``above`` are the folders that hold it."""
     found = folder.stat()
     here = (found.st_dev, found.st_ino)
     if here in above:  # it would hold itself for ever
-        raise OSError(errno.ELOOP, "it is a link to a folder that it lies in", str(folder))
+        raise OSError(errno.ELOOP, "it is a link to a folder that holds it", str(folder))
     with os.scandir(folder) as listed:
         entries = [entry for entry in listed if not entry.name.startswith(".")]
     folders = []
@@ -185,6 +185,6 @@ def _walk(
         elif entry.is_file():
             yield f"{name}/{entry.name}", entry
         else:
-            raise FileNotFoundError(0, "it is no file (a broken link?)", str(folder / entry.name))
+            raise FileNotFoundError(0, "it is not a file (a broken link?)", str(folder / entry.name))
     for inner in folders:
         yield from _walk(folder / inner, f"{name}/{inner}", above | {here})

@@ -49,7 +49,7 @@ def decode_rgb(content: bytes) -> npt.NDArray[np.uint8]:
     Where ``decode_checked`` refuses floats and the like, these are stretched from their least to their greatest value.
 
     Raises:
-        ValueError: if it is no image, or its picture data are truncated or altered; says which in a few words.
+        ValueError: if it is not an image, or its picture data are truncated or altered; says which in a few words.
     """
     return _decode(content).pixels
 
@@ -77,7 +77,7 @@ def _header(content: bytes) -> tuple[int, int, Kind]:
 
 
 def _libjpeg(content: bytes, colours: str) -> npt.NDArray[np.uint8] | None:
-    """Return a JPEG's pixels, or None if libjpeg-turbo does not take it for a reason that is no damage."""
+    """Return a JPEG's pixels, or None if libjpeg-turbo does not take it for a reason other than damage."""
     import simplejpeg
 
     try:
@@ -99,6 +99,6 @@ def _decode_by_pillow(content: bytes) -> Rgb:
             return rgb_of(image)
     except UnidentifiedImageError:
         tiff = "a damaged TIFF, or one of samples that Pillow does not read (floats in colour or of 64 bits, say)"
-        raise ValueError(tiff if content[:4] in _TIFF else "no image" if content else "empty") from None
-    except Exception as error:  # what an image decoder raises on broken input is no one family
+        raise ValueError(tiff if content[:4] in _TIFF else "not an image" if content else "empty") from None
+    except Exception as error:  # what an image decoder raises on broken input has no common base
         raise ValueError(str(error)) from None

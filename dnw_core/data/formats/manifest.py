@@ -1,8 +1,8 @@
 """``manifest.json``: what a prepared folder of Parquet shards holds, written last and so only when all of it is there.
 
-The shards lie beside it, in the layout of the Hugging Face hub: ``train-00000-of-00313.parquet``, column ``image`` (a
+The shards are beside it, in the layout of the Hugging Face hub: ``train-00000-of-00313.parquet``, column ``image`` (a
 struct of ``bytes``, a JPEG file that was decoded in full when it was prepared, and ``path``, ``class/file`` as in the
-source's split), column ``label`` (its class's place in ``classes``). Images stand in the canonical order of
+source's split), column ``label`` (its class's position in ``classes``). Images are in the canonical order of
 ``folder_listing``. The manifest holds neither dates nor folders: the same images prepared twice have the same one, and
 its SHA-256 names the data set. Free of torch, numpy and pyarrow.
 """
@@ -121,7 +121,7 @@ def read_manifest(path: Path) -> Manifest:
 
     Raises:
         DataMissingError: if there is no such file.
-        DataBrokenError: if it cannot be read, is no manifest, or was altered.
+        DataBrokenError: if it cannot be read, is not a manifest, or was altered.
     """
     try:
         content = path.read_bytes()
@@ -140,15 +140,15 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
         where: the file's name, for messages.
 
     Raises:
-        DataBrokenError: if they are no manifest, contradict themselves, or were altered since they were written.
+        DataBrokenError: if they are not a manifest, contradict themselves, or were altered since they were written.
     """
     advice = "prepare the images anew with python pipelines/prepare.py"
     try:
         values = json.loads(content)
     except (ValueError, RecursionError):
-        raise DataBrokenError(f"{where} is truncated or no manifest; {advice}") from None
+        raise DataBrokenError(f"{where} is truncated or not a manifest; {advice}") from None
     if not isinstance(values, dict) or "version" not in values:
-        raise DataBrokenError(f"{where} is no manifest of prepared images; {advice}")
+        raise DataBrokenError(f"{where} is not a manifest of prepared images; {advice}")
     if values["version"] != 1:
         raise DataBrokenError(f"{where} has version {values['version']!r}, and this project reads version 1; {advice}")
     if values.pop("checksum", None) != _checksum(values):

@@ -101,7 +101,7 @@ def _tag(image: Image.Image, tag: int) -> int | None:
 
 
 def _stretched(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Return values [H, W] in grey, from black for the least to white for the greatest; what is no number is black."""
+    """Return values [H, W] in grey, from black for the least to white for the greatest; NaN is black."""
     import numpy as np
 
     finite = np.isfinite(values)

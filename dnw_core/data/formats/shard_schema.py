@@ -48,7 +48,7 @@ def read_footer(file: Any, where: str) -> Footer:
         where: its name, for messages.
 
     Raises:
-        DataBrokenError: if it is no Parquet file, lacks a column or the pictures themselves, or tells no class names.
+        DataBrokenError: if it is not a Parquet file, lacks a column or the pictures, or names no classes.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -15,7 +15,7 @@ from dnw_core.data.formats.jpeg import decode_checked, kind_of
 
 
 def prepare_image(content: bytes, short_side: int | None, quality: int) -> bytes:
-    """Return the JPEG file that stands in the shard for an image file.
+    """Return the JPEG file that the shard holds for an image file.
 
     Args:
         content: the image file.

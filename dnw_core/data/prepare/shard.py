@@ -23,7 +23,7 @@ ROW_GROUP = 100  # images
 
 
 @dataclass(frozen=True)
-class Place:
+class Preparation:
     """What all shards of a preparation have in common."""
 
     source: Path
@@ -48,20 +48,20 @@ class BadImagesError(DataBrokenError):
         self.images = images
 
 
-def is_whole(place: Place, shard: Shard) -> bool:
+def is_whole(preparation: Preparation, shard: Shard) -> bool:
     """Tell whether a shard's file is there and has the size and the SHA-256 that it had when it was written."""
-    path = place.out / shard.name
+    path = preparation.out / shard.name
     try:
         return path.stat().st_size == shard.bytes and sha256_of(path) == shard.sha256
     except FileNotFoundError:
         return False
 
 
-def make_shard(place: Place, plan: ShardPlan, progress: Callable[[int], None]) -> Shard:
+def make_shard(preparation: Preparation, plan: ShardPlan, progress: Callable[[int], None]) -> Shard:
     """Write the shard.
 
     Args:
-        place: source, target, settings.
+        preparation: source, target, settings.
         plan: what the shard is to hold.
         progress: called with a number of images whenever as many more are done.
 
@@ -69,31 +69,31 @@ def make_shard(place: Place, plan: ShardPlan, progress: Callable[[int], None]) -
         BadImagesError: if images cannot be used; nothing is written then.
         OSError: if the file cannot be written. Whatever ``progress`` raises passes through.
     """
-    path = place.out / plan.name
-    write_atomically(path, lambda temporary: _write(temporary, place, plan, progress))
+    path = preparation.out / plan.name
+    write_atomically(path, lambda temporary: _write(temporary, preparation, plan, progress))
     return Shard(name=plan.name, sha256=sha256_of(path), images=len(plan.paths), bytes=path.stat().st_size)
 
 
-def read_prepared(place: Place, plan: ShardPlan, row: int) -> bytes:
-    """Return the JPEG file that stands in the shard for its image ``row``.
+def read_prepared(preparation: Preparation, plan: ShardPlan, row: int) -> bytes:
+    """Return the JPEG file that the shard holds for its image ``row``.
 
     Raises:
         ValueError: if the image cannot be used; says why in a few words.
     """
     try:
-        content = (place.source / plan.folder / plan.paths[row]).read_bytes()
+        content = (preparation.source / plan.folder / plan.paths[row]).read_bytes()
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror or error}") from None
     if len(content) != plan.sizes[row]:
         raise ValueError(f"changed while it was prepared: {plan.sizes[row]} bytes were listed, {len(content)} found")
-    return prepare_image(content, place.settings.short_side, place.settings.quality)
+    return prepare_image(content, preparation.settings.short_side, preparation.settings.quality)
 
 
-def _write(temporary: Path, place: Place, plan: ShardPlan, progress: Callable[[int], None]) -> None:
+def _write(temporary: Path, preparation: Preparation, plan: ShardPlan, progress: Callable[[int], None]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = _schema(place.classes)
+    schema = _schema(preparation.classes)
     bad: list[BadImage] = []
     with pq.ParquetWriter(
         temporary, schema, compression="none", use_dictionary=False, write_statistics=False
@@ -103,7 +103,7 @@ def _write(temporary: Path, place: Place, plan: ShardPlan, progress: Callable[[i
             images = []
             for row in rows:
                 try:
-                    images.append({"bytes": read_prepared(place, plan, row), "path": plan.paths[row]})
+                    images.append({"bytes": read_prepared(preparation, plan, row), "path": plan.paths[row]})
                 except ValueError as error:
                     bad.append(BadImage(f"{plan.folder}/{plan.paths[row]}", str(error)))
             if not bad:  # the rest is read for its bad images only

@@ -1,4 +1,4 @@
-"""How far a preparation has come, kept in the target folder, so that the same command goes on where one was killed.
+"""How far a preparation has come, kept in the target folder, so that the same command resumes one that was killed.
 
 While it lasts, the hidden folder ``.prepare`` holds ``begun.json`` (settings and source) and for each finished shard a
 small file with its checksum and what it was made from. At the end the manifest takes their place: a finished folder
@@ -67,7 +67,7 @@ class State:
         self._begun = begun
 
     def enter(self, plans: Sequence[ShardPlan], *, overwrite: bool) -> dict[str, Shard]:
-        """Begin, or go on; return the shards by name that are done, whose files are still to be checked.
+        """Begin or resume; return the shards by name that are done, whose files are still to be checked.
 
         Raises:
             UserError: if it is the preparation of something else, and ``overwrite`` does not allow to replace it.
@@ -162,7 +162,7 @@ class State:
             raise UserError(f"{error}, with --overwrite") from None
 
     def _clear(self) -> None:
-        (self._out / MANIFEST_FILE).unlink(missing_ok=True)  # first: without it the rest is believed by nobody
+        (self._out / MANIFEST_FILE).unlink(missing_ok=True)  # first: nothing trusts the rest without it
         for path in self._shard_files():
             path.unlink()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -171,8 +171,8 @@ class State:
         return [path for path in self._out.iterdir() if _SHARD_FILE.match(path.name)]
 
 
-def strangers(out: Path) -> list[str]:
-    """Return the names of what lies in ``out`` and is no part of a preparation; hidden files are not counted."""
+def foreign_files(out: Path) -> list[str]:
+    """Return the names in ``out`` that do not belong to a preparation; hidden files are not counted."""
     return sorted(
         path.name
         for path in out.iterdir()

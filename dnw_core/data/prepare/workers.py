@@ -1,8 +1,8 @@
 """The processes that make shards, one shard at a time each, and never more of them than there are shards.
 
 Each has a pipe of its own and nothing else in common with the others, so that one that dies takes nothing with it.
-When the driver dies a worker finds its pipe closed at its next word and ends; a Ctrl-C is the driver's to answer, and
-workers never see it.
+When the driver dies a worker finds its pipe closed at its next message and ends; Ctrl-C is handled by the
+driver, and workers never see it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 
 from dnw_core.data.formats.manifest import Shard
 from dnw_core.data.prepare.plan import ShardPlan
-from dnw_core.data.prepare.shard import BadImage, BadImagesError, Place, is_whole, make_shard
+from dnw_core.data.prepare.shard import BadImage, BadImagesError, Preparation, is_whole, make_shard
 from dnw_core.errors import UserError
 
 
@@ -33,14 +33,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Progressed:
-    """A worker's word: so many more images were prepared."""
+    """A worker's message: so many more images were prepared."""
 
     images: int
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A worker's word: its shard is there (``made`` or kept), or has bad images, or could not be written."""
+    """A worker's message: its shard is there (``made`` or kept), or has bad images, or could not be written."""
 
     plan: ShardPlan
     shard: Shard | None = None
@@ -49,35 +49,37 @@ class Ended:
     failure: str | None = None
 
 
-Word = Progressed | Ended
+Message = Progressed | Ended
 
 
-def run_tasks(place: Place, tasks: Sequence[Task], processes: int, on_word: Callable[[Word], None]) -> None:
+def run_tasks(
+    preparation: Preparation, tasks: Sequence[Task], processes: int, on_message: Callable[[Message], None]
+) -> None:
     """Do all tasks in ``processes`` processes, which are gone when this returns or raises.
 
     Args:
-        place: source, target, settings.
+        preparation: source, target, settings.
         tasks: the shards, begun in this order.
         processes: how many at most.
-        on_word: called in this process with each word of a worker.
+        on_message: called in this process with each message of a worker.
 
     Raises:
-        UserError: if a shard cannot be written or a process was killed. What ``on_word`` raises passes through.
+        UserError: if a shard cannot be written or a process was killed. What ``on_message`` raises passes through.
     """
     waiting = deque(tasks)
-    with _started(place, min(processes, len(tasks))) as workers:
+    with _started(preparation, min(processes, len(tasks))) as workers:
         for connection, process in workers.items():
             _send(connection, process, waiting.popleft())
         busy = set(workers)
         while busy:
             for ready in wait(list(busy)):
                 assert isinstance(ready, Connection)
-                word = _receive(ready, workers[ready])
-                on_word(word)
-                if not isinstance(word, Ended):
+                message = _receive(ready, workers[ready])
+                on_message(message)
+                if not isinstance(message, Ended):
                     continue
-                if word.failure is not None:
-                    raise UserError(f"{place.out / word.plan.name} cannot be written: {word.failure}")
+                if message.failure is not None:
+                    raise UserError(f"{preparation.out / message.plan.name} cannot be written: {message.failure}")
                 if waiting:
                     _send(ready, workers[ready], waiting.popleft())
                 else:
@@ -85,14 +87,14 @@ def run_tasks(place: Place, tasks: Sequence[Task], processes: int, on_word: Call
 
 
 @contextlib.contextmanager
-def _started(place: Place, count: int) -> Iterator[dict[Connection, BaseProcess]]:
+def _started(preparation: Preparation, count: int) -> Iterator[dict[Connection, BaseProcess]]:
     context = multiprocessing.get_context("spawn")  # a forked process would inherit threads' locks
     workers: dict[Connection, BaseProcess] = {}
     try:
         for number in range(count):
             ours, theirs = context.Pipe()
             process: BaseProcess = context.Process(
-                target=_work, args=(theirs, place), name=f"prepare-{number}", daemon=True
+                target=_work, args=(theirs, preparation), name=f"prepare-{number}", daemon=True
             )
             with _interrupts_blocked():
                 process.start()
@@ -125,35 +127,35 @@ def _send(connection: Connection, process: BaseProcess, task: Task) -> None:
         raise _died(process) from None
 
 
-def _receive(connection: Connection, process: BaseProcess) -> Word:
+def _receive(connection: Connection, process: BaseProcess) -> Message:
     try:
-        word: Word = connection.recv()
+        message: Message = connection.recv()
     except (EOFError, ConnectionError):
         raise _died(process) from None
-    return word
+    return message
 
 
 def _died(process: BaseProcess) -> UserError:
     process.join()
     code = process.exitcode or 0
     how = f"was ended by signal {-code} (too little memory?)" if code < 0 else f"ended with exit code {code}"
-    return UserError(f"a process of the preparation {how}; the same command goes on, perhaps with fewer --processes")
+    return UserError(f"a process of the preparation {how}; the same command resumes it, perhaps with fewer --processes")
 
 
-def _work(connection: Connection, place: Place) -> None:
-    """A worker's life: a task, words about it, the next task, until the pipe is closed."""
+def _work(connection: Connection, preparation: Preparation) -> None:
+    """A worker's life: a task, messages about it, the next task, until the pipe is closed."""
     with contextlib.suppress(EOFError, ConnectionError):  # the driver has ended
         while True:
             task: Task = connection.recv()
-            connection.send(_do(task, place, connection))
+            connection.send(_do(task, preparation, connection))
 
 
-def _do(task: Task, place: Place, connection: Connection) -> Ended:
+def _do(task: Task, preparation: Preparation, connection: Connection) -> Ended:
     plan = task.plan
     try:
-        if task.known is not None and is_whole(place, task.known):
+        if task.known is not None and is_whole(preparation, task.known):
             return Ended(plan, task.known)
-        return Ended(plan, make_shard(place, plan, lambda images: connection.send(Progressed(images))), made=True)
+        return Ended(plan, make_shard(preparation, plan, lambda images: connection.send(Progressed(images))), made=True)
     except BadImagesError as found:
         return Ended(plan, bad=tuple(found.images))
     except ConnectionError:

@@ -72,8 +72,8 @@ class ImageDataset:
     def held_out(self, count: int) -> ImageDataset:
         """Return the data set whose last ``count`` training images are scored on instead of the test images.
 
-        They are no longer trained on, and the test images are in neither half. The order of the images decides who
-        is held out (``cifar10``: by hash; ``digits``: the last ones in scikit-learn's file). 0 changes nothing.
+        They are no longer trained on, and the test images are in neither half. The order of the images decides which
+        are held out (``cifar10``: by hash; ``digits``: the last ones in scikit-learn's file). 0 changes nothing.
 
         Raises:
             UserError: if no training image would be left.
@@ -123,7 +123,7 @@ class DatasetModule(Protocol):
 
 
 class ResidentModule(DatasetModule, Protocol):
-    """The module of a data set that lies in memory, decoded."""
+    """The module of a data set that is held in memory, decoded."""
 
     def load(self, execution: Execution) -> ImageDataset:
         """Return the data set; raises DataMissingError or DataBrokenError."""

@@ -58,7 +58,7 @@ def cached_splits(key: str, identity: Identity, decode: Decode, execution: Execu
             return splits
         decoded = decode()
         with folder_errors(folder, "decoded images"):
-            if locked:  # nobody else is writing: what killed processes left can go
+            if locked:  # no other process is writing: leftovers of killed ones can go
                 for left in folder.glob(f"{key}.*.tmp"):
                     left.unlink(missing_ok=True)
             _write(path, decoded)

@@ -8,7 +8,7 @@ from dnw_core.data.formats.encoded import EncodedImages
 from dnw_core.data.formats.folder_listing import missing_folders
 from dnw_core.data.sources.base import Content
 from dnw_core.data.sources.folder_source import FolderSource
-from dnw_core.data.sources.place import LocalPlace, data_place
+from dnw_core.data.sources.location import LocalLocation, data_location
 from dnw_core.data.sources.shard_source import find_shards
 from dnw_core.errors import DataMissingError
 
@@ -40,24 +40,24 @@ def find_source(name: str, execution: Execution) -> ImageSource:
         DataBrokenError: if there are shards but not all of them.
         UserError: if ``data_dir`` is a URI that cannot be opened.
     """
-    base = data_place(execution)
+    base = data_location(execution)
     incomplete: list[str] = []
-    for place in (base.below(name), base):
-        for inner in (place, place.below("data")):
+    for location in (base.below(name), base):
+        for inner in (location, location.below("data")):
             shards = find_shards(inner, incomplete)
             if shards is not None:
                 return shards
-        if isinstance(place, LocalPlace):
-            missing = missing_folders(place.path)
+        if isinstance(location, LocalLocation):
+            missing = missing_folders(location.path)
             if not missing:
-                return FolderSource(place.path)
+                return FolderSource(location.path)
             if len(missing) == 1:
-                incomplete.append(f"{place} lacks {missing[0]}/")
+                incomplete.append(f"{location} lacks {missing[0]}/")
     advice = "give the folder that holds it with --data-dir"
     if incomplete:
         raise DataMissingError(f"{name} is incomplete: {'; '.join(incomplete)}; add it, or {advice}")
-    folders = "neither train/<class>/ and val/<class>/ nor " if isinstance(base, LocalPlace) else "no "
-    joined = "and" if isinstance(base, LocalPlace) else "or"
+    folders = "neither train/<class>/ and val/<class>/ nor " if isinstance(base, LocalLocation) else "no "
+    joined = "and" if isinstance(base, LocalLocation) else "or"
     raise DataMissingError(
         f"{name} was not found in {base.below(name)} and {base}: {folders}train-*.parquet {joined} "
         f"validation-*.parquet; {advice}"

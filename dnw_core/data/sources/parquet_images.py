@@ -77,7 +77,7 @@ def read_shards(files: Sequence[Path], *, size: int, classes: Sequence[str]) -> 
         classes: names in the order of the labels; a file that has them in another order is refused.
 
     Raises:
-        DataBrokenError: if a file does not parse, lacks a column, or holds what is no such image or label.
+        DataBrokenError: if a file does not parse, lacks a column, or holds an invalid image or label.
     """
     import numpy as np
 
@@ -135,7 +135,7 @@ def _decode_rows(path: Path, encoded: list[bytes | None], rows: range, images: n
     for row in rows:
         try:
             images[row] = _decode_image(encoded[row], size)
-        except Exception as error:  # what an image decoder raises on broken input is no one family
+        except Exception as error:  # what an image decoder raises on broken input has no common base
             raise DataBrokenError(f"{path}: row {row} is not an image of {size}x{size} pixels: {error}") from None
 
 

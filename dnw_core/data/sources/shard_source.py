@@ -1,6 +1,6 @@
 """Images in Parquet shards, prepared (with a manifest) or from elsewhere, copied once into a local packed file.
 
-Shards are no format to draw single images from, and may lie far away: all of them are read once, in order, and their
+Shards are not a format to draw single images from, and may be remote: all of them are read once, in order, and their
 image files put one after the other into the cache (``packed``). Prepared shards are held against the manifest's
 checksums, since every image in them was decoded when they were made; of others every image is decoded while copying.
 """
@@ -27,9 +27,9 @@ from dnw_core.data.formats.shard_rows import Row, read_rows
 from dnw_core.data.formats.shard_schema import Footer, check_agreement, read_footer
 from dnw_core.data.sources.base import Content
 from dnw_core.data.sources.cache import cache_folder, folder_errors
+from dnw_core.data.sources.location import Location
 from dnw_core.data.sources.locks import file_lock
 from dnw_core.data.sources.parquet_images import order_shards
-from dnw_core.data.sources.place import Place
 from dnw_core.errors import DataBrokenError, UserError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class ShardSource:
     """All shards of both splits.
 
     Attributes:
-        place: where they are.
+        location: where they are.
         train: names of the training shards, in order.
         test: names of the others.
         sizes: bytes of each.
@@ -53,7 +53,7 @@ class ShardSource:
         digest: of the manifest; without one, of the names and sizes.
     """
 
-    place: Place
+    location: Location
     train: tuple[str, ...]
     test: tuple[str, ...]
     sizes: Mapping[str, int]
@@ -99,7 +99,7 @@ class ShardSource:
                 splits = read_packed(path)  # another process may have been faster
                 if splits is None:
                     with folder_errors(folder, "a copy of the images"):
-                        if locked:  # nobody else is writing: what killed processes left can go
+                        if locked:  # no other process is writing: leftovers of killed ones can go
                             for left in folder.glob(f"{key}.*.tmp"):
                                 left.unlink(missing_ok=True)
                         self._check_room(folder)
@@ -115,22 +115,22 @@ class ShardSource:
         names = [*self.train, *self.test]
         with ThreadPoolExecutor(_FOOTERS) as pool:
             footers = dict(zip(names, pool.map(self._read_footer, names), strict=True))
-        check_agreement(footers.items(), str(self.place))
+        check_agreement(footers.items(), str(self.location))
         return footers
 
     def _read_footer(self, name: str) -> Footer:
         try:
-            file = self.place.open(name)
+            file = self.location.open(name)
         except OSError as error:
-            raise DataBrokenError(f"{self.place}/{name} cannot be read: {error.strerror or error}") from None
+            raise DataBrokenError(f"{self.location}/{name} cannot be read: {error.strerror or error}") from None
         with file:
-            return read_footer(file, f"{self.place}/{name}")
+            return read_footer(file, f"{self.location}/{name}")
 
     def _check_room(self, folder: Path) -> None:
         needed, free = sum(self.sizes[name] for name in (*self.train, *self.test)), shutil.disk_usage(folder).free
         if free < needed:
             raise UserError(
-                f"a local copy of {self.place} takes {needed / 1e9:.1f} GB, and cache folder {folder} has "
+                f"a local copy of {self.location} takes {needed / 1e9:.1f} GB, and cache folder {folder} has "
                 f"{free / 1e9:.1f} GB left; give one with room (--cache-dir)"
             )
 
@@ -138,10 +138,10 @@ class ShardSource:
         classes = len(self.classes())
         expected = {shard.name: shard for shard in self.manifest.shards} if self.manifest is not None else {}
         bad: dict[str, str] = {}
-        seen: dict[tuple[str, bool], str] = {}  # by digest and split: finds a file that lies there twice
+        seen: dict[tuple[str, bool], str] = {}  # by digest and split: finds a file that is there twice
         writers = {name: writer for names, writer in ((self.train, train), (self.test, test)) for name in names}
-        for name, content in _read_ahead(self.place, [*self.train, *self.test]):
-            where = f"{self.place}/{name}"
+        for name, content in _read_ahead(self.location, [*self.train, *self.test]):
+            where = f"{self.location}/{name}"
             digest = hashlib.sha256(content).hexdigest()
             if name in expected and digest != expected[name].sha256:
                 raise DataBrokenError(
@@ -158,62 +158,62 @@ class ShardSource:
             for row in rows:
                 writers[name].add(*row)
         if bad:
-            raise DataBrokenError(describe_unreadable(str(self.place), bad, len(train) + len(test)))
+            raise DataBrokenError(describe_unreadable(str(self.location), bad, len(train) + len(test)))
 
 
-def find_shards(place: Place, incomplete: list[str]) -> ShardSource | None:
-    """Return the shards in a place, or None if it has none, or none of one split (which goes into ``incomplete``).
+def find_shards(location: Location, incomplete: list[str]) -> ShardSource | None:
+    """Return the shards in a location, or None if it has none, or none of one split (which goes into ``incomplete``).
 
     Raises:
-        DataMissingError: if the place cannot be looked into.
+        DataMissingError: if the location cannot be looked into.
         DataBrokenError: if shards are missing from the middle, contradict each other, or do not fit the manifest.
     """
-    sizes = place.sizes()
+    sizes = location.sizes()
     manifest, digest = None, ""
     if MANIFEST_FILE in sizes:
-        content = place.read(MANIFEST_FILE)
-        manifest, digest = parse_manifest(content, f"{place}/{MANIFEST_FILE}"), hashlib.sha256(content).hexdigest()
-        _check_sizes(place, sizes, manifest)
-    where = str(place)
+        content = location.read(MANIFEST_FILE)
+        manifest, digest = parse_manifest(content, f"{location}/{MANIFEST_FILE}"), hashlib.sha256(content).hexdigest()
+        _check_sizes(location, sizes, manifest)
+    where = str(location)
     train, missing = order_shards(sizes, "train", where)
     found = [split for split in TEST_SPLITS if order_shards(sizes, split, where)[0]]
     if len(found) > 1:
-        raise DataBrokenError(f"{place} has shards of both {' and '.join(found)}; keep those that are to be scored on")
+        raise DataBrokenError(f"{location} has shards of both {' and '.join(found)}; keep those to be scored on")
     test, missing_test = order_shards(sizes, found[0] if found else TEST_SPLITS[0], where)
     if not train and not test:
         return None
     if not train or not test:
-        incomplete.append(f"{place} lacks {', '.join(missing if not train else missing_test)}")
+        incomplete.append(f"{location} lacks {', '.join(missing if not train else missing_test)}")
         return None
     if missing or missing_test:
-        raise DataBrokenError(f"{place} lacks {first_of([*missing, *missing_test])}; copy or prepare them again")
+        raise DataBrokenError(f"{location} lacks {first_of([*missing, *missing_test])}; copy or prepare them again")
     if manifest is None:
         listed = "".join(f"{name}\0{sizes[name]}\n" for name in (*train, *test))
         digest = hashlib.sha256(listed.encode()).hexdigest()
-    return ShardSource(place, train, test, {name: sizes[name] for name in (*train, *test)}, manifest, digest)
+    return ShardSource(location, train, test, {name: sizes[name] for name in (*train, *test)}, manifest, digest)
 
 
-def _check_sizes(place: Place, sizes: Mapping[str, int], manifest: Manifest) -> None:
+def _check_sizes(location: Location, sizes: Mapping[str, int], manifest: Manifest) -> None:
     missing = [shard.name for shard in manifest.shards if shard.name not in sizes]
     if missing:
         raise DataBrokenError(
-            f"{place} lacks {first_of(missing)}, which {MANIFEST_FILE} names; copy or prepare them again"
+            f"{location} lacks {first_of(missing)}, which {MANIFEST_FILE} names; copy or prepare them again"
         )
     altered = [shard.name for shard in manifest.shards if sizes[shard.name] != shard.bytes]
     if altered:
         raise DataBrokenError(
-            f"{place}: {first_of(altered)}: not as long as {MANIFEST_FILE} says; copy or prepare again"
+            f"{location}: {first_of(altered)}: not as long as {MANIFEST_FILE} says; copy or prepare again"
         )
 
 
-def _read_ahead(place: Place, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def _read_ahead(location: Location, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Yield each file's name and content, reading the next ones meanwhile: a far away file takes its time."""
     with ThreadPoolExecutor(_AHEAD) as pool:
         started: deque[Future[bytes]] = deque()
         waiting = iter(names)
         for name in names:
             while len(started) <= _AHEAD and (upcoming := next(waiting, None)) is not None:
-                started.append(pool.submit(place.read, upcoming))
+                started.append(pool.submit(location.read, upcoming))
             yield name, started.popleft().result()
 
 

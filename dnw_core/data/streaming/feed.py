@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 
 from dnw_core.config import DataConfig
-from dnw_core.data.feeds.batches import steps_per_epoch
-from dnw_core.data.feeds.feed import Batch
+from dnw_core.data.feeds.feed import Batch, steps_per_epoch
 from dnw_core.data.feeds.share import WorkerShard
 from dnw_core.data.formats.encoded import EncodedSplit
 from dnw_core.data.streaming import color_jitter, piece, random_resized
@@ -96,7 +95,7 @@ class StreamedFeed:
 
         Raises:
             ValueError: at once, if ``batch_size`` or ``start_step`` is out of range.
-            DataBrokenError: while it is read, if a file is no longer as it was when it was checked.
+            DataBrokenError: while it is read, if a file has changed since it was checked.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")

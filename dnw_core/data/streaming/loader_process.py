@@ -26,7 +26,7 @@ _LENGTH = struct.Struct("<Q")
 
 
 def send_object(connection: socket.socket, value: Any) -> None:
-    """Send a pickled object behind its length; raises OSError if nobody is there."""
+    """Send a pickled object behind its length; raises OSError if the other end is closed."""
     content = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
     connection.sendall(_LENGTH.pack(len(content)) + content)
 

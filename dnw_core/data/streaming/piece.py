@@ -1,6 +1,6 @@
 """A piece of a batch: a few images to be decoded and cut, wherever that is done.
 
-Everything random stands in the piece; its pixels are a function of it and the files.
+The piece holds everything random; its pixels are a function of it and the files.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ node's 3x3 operation 9 of these for each node with an outgoing edge (also the st
 each of its nodes with an outgoing edge; pooling its pixels and the classifier its classes for each output node with an
 incoming edge. Edges are all kept ones, also those that end in dead nodes (Q11), at the network's real sizes (Q10).
 ``live`` counts what is used and can influence the output, ``dense`` as if every usable slot were an edge. A stage whose
-weight is no graph is counted like one that keeps everything, its weights as parameters and not as edges.
+weight is not a graph is counted like one that keeps everything, its weights as parameters and not as edges.
 
 ``parameters`` has neither norms nor biases (the graph network x0.225 on CIFAR-10 with nothing dead: 214,688, in
 facts 2.4 214,685, not rounded up; MobileNetV1 x0.25: 210,160); ``parameters_with_norm`` has both, and what is dead

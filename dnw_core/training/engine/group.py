@@ -126,11 +126,10 @@ def check_workers(recipe: Recipe, workers: int) -> None:
             f"workers is {workers}, but the recipe takes batch statistics over the whole batch of {recipe.batch_size}, "
             "which one worker must hold; set batch_norm_images to a part of it, or workers to 1"
         )
-    if groups % workers:
-        fitting = ", ".join(str(number) for number in range(1, groups + 1) if groups % number == 0)
+    if workers not in recipe.worker_counts:
         raise UserError(
             f"workers is {workers}, but the recipe's batch has {groups} groups of {recipe.batch_norm_images} images, "
-            f"which {workers} workers cannot share evenly; choose {fitting}"
+            f"which {workers} workers cannot share evenly; choose {', '.join(map(str, recipe.worker_counts))}"
         )
 
 

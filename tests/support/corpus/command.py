@@ -18,6 +18,7 @@ from dnw_core.task import TrialTask
 from dnw_core.training.checkpoints.resume import load_resumable
 from dnw_core.training.checkpoints.trial_log import TrialLog
 from pipelines.commands import reproduce_all as cli
+from pipelines.commands.shell import USER_ERROR
 from pipelines.plan.placement import Placement
 from pipelines.plan.planner import make_plan, plan_rows
 from pipelines.schedule import run as schedule
@@ -44,7 +45,7 @@ class Said:
     @property
     def refused(self) -> bool:
         """Whether it ended with a user's mistake, which is one line on standard error and no traceback."""
-        if self.code != cli.USER_ERROR:
+        if self.code != USER_ERROR:
             return False
         assert self.err.startswith("error: ")
         assert len(self.err.splitlines()) == 1, self.err

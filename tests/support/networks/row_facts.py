@@ -1,4 +1,4 @@
-"""What the facts say of each row: kept edges and weights (facts 0.1, 2.2, 3, 4.1)."""
+"""What the facts say of each row: kept edges and weights (facts 0.1, 2.2, 3, 4.1). Free of torch at import."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from fractions import Fraction
 
 from tune_configs import Row, load_tables
 
-ROWS = [row for table in load_tables().values() for row in table.rows.values() if row.not_reproducible is None]
+ROWS = {
+    f"{row.table}/{row.id}": row
+    for table in load_tables().values()
+    for row in table.rows.values()
+    if row.not_reproducible is None
+}
 
 # facts 2.2 and 4.1: kept edges of each block by width; every usable slot where a rule starts from the complete graph
 BLOCK_EDGES = {

@@ -1,4 +1,4 @@
-"""Networks of seed 0 with their rules; the weights of the last network are drawn once and copied for each caller."""
+"""Networks of seed 0 with their rules; the weights of the last networks are drawn once and copied for each caller."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def wired(network: NetworkConfig, wiring: WiringConfig) -> tuple[Any, list[Graph
     return made, wire(made, wiring, 0)
 
 
-@functools.lru_cache(maxsize=1)  # rows of one network follow each other
+@functools.lru_cache(maxsize=3)  # rows of one network follow each other, each at three scales
 def _drawn(network: NetworkConfig) -> nn.Module:
     return build_network(network, 0)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from dnw_core.config.networks import GraphBlock, GraphMobileNetConfig
 from dnw_core.config.recipe import Recipe
-from dnw_core.data.feeds.batches import DeviceImages, ResidentFeed, steps_per_epoch
+from dnw_core.data.feeds.batches import DeviceImages, ResidentFeed
+from dnw_core.data.feeds.feed import steps_per_epoch
 from dnw_core.models.build import build_rule, build_wired
 from dnw_core.models.mobilenet.graph_mobilenet import GraphMobileNet
 from dnw_core.training.engine.batch_statistics import batch_norms, broadcast_statistics

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
+from typing_extensions import override
+
 from dnw_core.errors import DataBrokenError, DataMissingError, UserError
 from dnw_core.folders import default_data_dir
 
@@ -20,10 +22,10 @@ if TYPE_CHECKING:
     from dnw_core.config import Execution
 
 
-class Place(Protocol):
+class Location(Protocol):
     """A folder; ``str()`` names it for messages."""
 
-    def below(self, name: str) -> Place:
+    def below(self, name: str) -> Location:
         """Return a folder in it, whether it is there or not."""
 
     def sizes(self) -> dict[str, int]:
@@ -41,17 +43,17 @@ class Place(Protocol):
 
 
 @dataclass(frozen=True)
-class LocalPlace:
+class LocalLocation(Location):
     """A folder of this machine."""
 
     path: Path
 
-    def below(self, name: str) -> LocalPlace:
-        """See Place."""
-        return LocalPlace(self.path / name)
+    @override
+    def below(self, name: str) -> LocalLocation:
+        return LocalLocation(self.path / name)
 
+    @override
     def sizes(self) -> dict[str, int]:
-        """See Place."""
         try:
             with os.scandir(self.path) as entries:
                 return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
@@ -60,13 +62,13 @@ class LocalPlace:
         except OSError as error:
             raise DataMissingError(f"{self.path} may not be read: {error.strerror or error}") from None
 
+    @override
     def read(self, name: str) -> bytes:
-        """See Place."""
         with _broken(self, name):
             return (self.path / name).read_bytes()
 
+    @override
     def open(self, name: str) -> BinaryIO:
-        """See Place."""
         return (self.path / name).open("rb")
 
     def __str__(self) -> str:
@@ -74,20 +76,20 @@ class LocalPlace:
 
 
 @dataclass(frozen=True)
-class RemotePlace:
+class RemoteLocation(Location):
     """A folder behind a URI: a pyarrow file system, and the path there."""
 
     uri: str
     system: Any
     path: str
 
-    def below(self, name: str) -> RemotePlace:
-        """See Place."""
+    @override
+    def below(self, name: str) -> RemoteLocation:
         before, question, options = self.uri.partition("?")
-        return RemotePlace(f"{before.rstrip('/')}/{name}{question}{options}", self.system, f"{self.path}/{name}")
+        return RemoteLocation(f"{before.rstrip('/')}/{name}{question}{options}", self.system, f"{self.path}/{name}")
 
+    @override
     def sizes(self) -> dict[str, int]:
-        """See Place."""
         from pyarrow.fs import FileSelector, FileType
 
         try:
@@ -96,14 +98,14 @@ class RemotePlace:
             raise DataMissingError(f"{self} cannot be looked into: {_one_line(error)}") from None
         return {info.base_name: info.size for info in found if info.type == FileType.File}
 
+    @override
     def read(self, name: str) -> bytes:
-        """See Place."""
         with _broken(self, name), self.system.open_input_file(f"{self.path}/{name}") as file:
             content: bytes = file.read()
             return content
 
+    @override
     def open(self, name: str) -> Any:
-        """See Place."""
         return self.system.open_input_file(f"{self.path}/{name}")
 
     def __str__(self) -> str:
@@ -111,14 +113,14 @@ class RemotePlace:
         return scheme + separator + rest.rpartition("@")[2]  # neither options nor a password
 
 
-def data_place(execution: Execution) -> Place:
-    """Return the place of the data: ``data_dir``, or the default folder.
+def data_location(execution: Execution) -> Location:
+    """Return the location of the data: ``data_dir``, or the default folder.
 
     Raises:
         UserError: if it is a URI that pyarrow does not know.
     """
     if execution.data_dir is None or "://" not in execution.data_dir:
-        return LocalPlace(default_data_dir() if execution.data_dir is None else Path(execution.data_dir))
+        return LocalLocation(default_data_dir() if execution.data_dir is None else Path(execution.data_dir))
     import pyarrow as pa
     from pyarrow.fs import FileSystem
 
@@ -126,15 +128,15 @@ def data_place(execution: Execution) -> Place:
         system, path = FileSystem.from_uri(execution.data_dir)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"--data-dir cannot be opened: {_one_line(error)}") from None
-    return RemotePlace(execution.data_dir, system, path.rstrip("/"))
+    return RemoteLocation(execution.data_dir, system, path.rstrip("/"))
 
 
 @contextlib.contextmanager
-def _broken(place: Place, name: str) -> Iterator[None]:
+def _broken(location: Location, name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataBrokenError(f"{place}/{name} cannot be read: {error.strerror or _one_line(error)}") from None
+        raise DataBrokenError(f"{location}/{name} cannot be read: {error.strerror or _one_line(error)}") from None
 
 
 def _one_line(error: BaseException) -> str:
