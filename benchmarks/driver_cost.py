@@ -2,14 +2,13 @@
 
     python benchmarks/driver_cost.py --trials 100 1000 5000
 
-Each number of trials is run in a fresh process by all that the command uses: the planner on real rows (and, where
+Each number of trials runs in a fresh process through all that the command uses: the planner on real rows (and, where
 they do not suffice, variants of them), Ray Tune, the store, the tracker beside it, the recount, and the report. Only
-the training is replaced (``benchmarks/no_op.py``). Counted are the CPU seconds of the driver's process in each phase,
-all its threads included, divided by the trials, and the memory that it holds. Those of the tracker's process stand
-beside them. The machine's other load does not count into CPU seconds much; the time on the clock is shown and proves
-nothing.
+the training is replaced (``benchmarks/no_op.py``). The figures are the CPU seconds of the driver's process in each
+phase, all its threads included, divided by the trials, and the memory that it holds. Those of the tracker's process are
+shown beside them. Other load on the machine hardly affects CPU seconds; wall time is shown and proves nothing.
 
-The cost of one trial more is the slope between two numbers of trials; loading Ray, MLflow and pandas is paid once.
+The cost of one more trial is the slope between two numbers of trials; loading Ray, MLflow and pandas is paid once.
 Exit code 1 if at 1,000 trials (or the largest number that was asked for, below that) a trial costs more than 30 ms,
 or the memory grows by 100 KB a trial or more between any two numbers.
 """

@@ -1,12 +1,13 @@
-"""How exact gradients are on a CPU, ours beside a plain network's: ``python benchmarks/exactness.py``.
+"""The exactness of gradients on a CPU, ours beside a plain network's: ``python benchmarks/exactness.py``.
 
 Ours runs most maps in channels-last order and small ones of the graph network in channel-major order; the plain one has
 the same weights, PyTorch's own norms and every map contiguous. Both compute one batch's gradients in float32, and
 the plain one in float64. A parameter's error is its largest difference from float64, relative to its largest gradient;
 a network's is the largest of all parameters', and of all batches'. Weights that a rule selects are selected.
 
-The largest error is mostly that of a ReLU on the other side of zero for a single value, which strikes either network;
-the median over the parameters says how exact the others are. ``--smooth`` takes softplus for ReLU, which has no sides.
+The largest error is mostly that of a ReLU on the other side of zero for a single value, which affects either network;
+the median over the parameters shows how exact the others are. ``--smooth`` replaces ReLU with softplus, which has no
+such sides.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 Theirs is ImageFolder with Pillow and the same transforms (RandomResizedCrop 224 and flip, or Resize 256 and CenterCrop
 224; ToTensor, Normalize) in a DataLoader without processes. Ours is the feed that training reads, without loader
 processes, from the same folder and from a packed file. Both end in normalised float32 batches of 128. Their rounds
-alternate after one round to warm up (all files are in memory then), and medians of images per second of processor time
-are compared, so that a machine that does other things beside this changes little. That both see the same images is
-checked first. Exit code 1 if ours from the folder is not 1.5 times as fast.
+alternate after one warm-up round (all files are in memory then). The medians of images per second of processor time
+are compared, so other load on the machine changes little. A check comes first that both see the same images.
+Exit code 1 if ours from the folder is not 1.5 times as fast.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Ten thousand trials on a thousand GPUs, simulated: ``python benchmarks/makespan.py``.
 
-The trials are those of all tables at paper scale, with as many seeds as make up the number, as long as the planner
-estimates them. They are handed out by the real queue against a clock of numbers: no Ray, nothing is trained. Each
-start takes a fresh process some seconds, and the driver, which does one thing at a time, a few milliseconds. Compared
-are the order of a run (longest first) and a random one; the least that is possible is the larger of the GPU hours
-divided by the GPUs and the longest chain of trials that wait for each other.
+The trials are those of all tables at paper scale, with as many seeds as make up the number and the durations that the
+planner estimates. The real queue schedules them against a simulated clock: no Ray, nothing is trained. Each start takes
+a fresh process some seconds, and the driver, which does one thing at a time, a few milliseconds. The order of a run
+(longest first) is compared with a random one. The least possible time is the larger of the GPU hours divided by the
+GPUs and the longest chain of trials that wait for each other.
 """
 
 from __future__ import annotations

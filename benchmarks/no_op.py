@@ -1,6 +1,6 @@
-"""A trial that learns nothing, at once, in place of ``dnw_core.training.run_trial``; its files are small and valid.
+"""A trial that learns nothing and ends at once, for ``dnw_core.training.run_trial``; its files are small and valid.
 
-What is left of a run with such trials is what the driver costs (``benchmarks/driver_cost.py``).
+The remaining cost of a run with such trials is the driver's (``benchmarks/driver_cost.py``).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python benchmarks/overhead.py
 
 Both ways train the same row (``tiny/static-dnw`` on digits) with one trial per core at a time; the plain way runs
-before and after the other, so that a machine that drifts shows. Reported are the cost once per command, and what
+before and after the other, so that drift of the machine shows. The report gives the cost once per command, and what
 each trial pays: the pause between two trials of a slot, the slow-down of an epoch (medians), and the rest of a
 trial's longer time (the tracker writing while it trains). A 2-minute trial pays the pause, the rest, and 120 s times
 the slow-down; that must stay under 5 %. Exit code 1 if it does not.

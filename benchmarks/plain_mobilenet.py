@@ -1,8 +1,8 @@
-"""The MobileNetV1-like graph network written plainly, as the yardstick of ``training_step.py``.
+"""The MobileNetV1-like graph network written plainly, as the baseline of ``training_step.py``.
 
-As facts 1.1, 2.1 have it: a full sort of each block's weights in each step, dense 1x1 convolutions from each group to
-all later ones, PyTorch's own norms, everything in the default memory order. Takes its parameters from our network, so
-that both compute the same function; ``training_step.py`` checks that before it measures.
+It follows facts 1.1, 2.1: a full sort of each block's weights in each step, dense 1x1 convolutions from each group to
+all later ones, PyTorch's own norms, everything in the default memory order. It takes its parameters from our network,
+so that both compute the same function; ``training_step.py`` checks that before it measures.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The tiny networks written plainly, as the yardstick of ``training_step.py``.
+"""The tiny networks written plainly, as the baseline of ``training_step.py``.
 
-Sorts all weights at each application of the graph, uses dense 1x1 convolutions and PyTorch's own instance norm, keeps
-the whole batch in one piece, and lets autograd record the solver. Takes its parameters from our network, so that both
-compute the same function; ``training_step.py`` checks that before it measures.
+These networks sort all weights at each application of the graph, use dense 1x1 convolutions and PyTorch's own
+instance norm, keep the whole batch in one piece, and let autograd record the solver. They take their parameters from
+our networks, so that both compute the same function; ``training_step.py`` checks that before it measures.
 """
 
 from __future__ import annotations

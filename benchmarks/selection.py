@@ -1,9 +1,9 @@
 """Selecting the edges of ResNet-50 beside sorting its weights: ``python benchmarks/selection.py``.
 
-All 54 weights, 25.5 million entries, as Kaiming-normal initialisation draws them, and once more rounded to few levels
-so that most entries tie. Ours is ``largest_magnitudes``; the other way sorts |w| with torch.sort, stable or not,
-whichever is faster. The ways alternate, and medians are compared. That ours keeps the set that a stable sort keeps,
-ties included, is checked first. Exit code 1 if ours is anywhere less than 4 times as fast.
+The input is all 54 weights, 25.5 million entries, as Kaiming-normal initialisation draws them, and once more rounded to
+few levels so that most entries tie. Ours is ``largest_magnitudes``; the other way sorts |w| with torch.sort, stable or
+not, whichever is faster. The two alternate, and medians are compared. A check comes first that ours keeps the same set
+as a stable sort, ties included. Exit code 1 if ours is anywhere less than 4 times as fast.
 """
 
 from __future__ import annotations

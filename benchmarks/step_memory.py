@@ -1,9 +1,9 @@
 """Memory of a training step of ResNet-50, sparse beside dense: ``python benchmarks/step_memory.py``.
 
-Each network trains a few steps with momentum, at 224 pixels, in a process of its own; reported is the peak of its
-resident memory above what it had before the network was built. A run of so few steps is a whole run to a rule, so every
-selection and exchange of edges that it ever does is in it, and so is the epoch's end. The larger batch is measured for
-top edges alone. Exit code 1 if top edges takes more than 1.3 times the dense network's memory.
+Each network trains a few steps with momentum, at 224 pixels, in a process of its own. The figure is the peak of
+its resident memory above what it had before the network was built. For a rule these few steps are a whole run, so they
+include every selection and exchange of edges, and the epoch's end. The larger batch is measured for top edges alone.
+Exit code 1 if top edges takes more than 1.3 times the dense network's memory.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Our training step beside a plain one, in one run: ``python benchmarks/training_step.py``.
 
 Both do forward, loss, backward and SGD on the same parameters and batch; the plain network (``plain_tiny.py``,
-``plain_mobilenet.py``) sorts all weights at each application of the graph and does nothing clever. Steps of the two
+``plain_mobilenet.py``) sorts all weights at each application of the graph and optimises nothing. Steps of the two
 alternate, and medians are compared at the same precision; bf16 also against the plain float32 step of the same run.
-That both compute the same loss and gradients is checked first.
+A check comes first that both compute the same loss and gradients.
 
-The plain continuous network keeps every evaluation of the solver in memory. Where a batch would not fit, both are
-compared at the largest half, quarter, … that does, and ours is measured at the full batch alone.
+The plain continuous network keeps every evaluation of the solver in memory. If a batch does not fit, both are
+compared at the largest half, quarter, … that does, and only ours is measured at the full batch.
 """
 
 from __future__ import annotations

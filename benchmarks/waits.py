@@ -1,9 +1,9 @@
-"""What must be quick, and how long it takes: loading digits, a look at large results, a report, pictures, hand-overs.
+"""How long what must be quick takes: loading digits, reading large results, a report, pictures, hand-overs.
 
     python benchmarks/waits.py
 
-Each is measured several times; the median stands beside its bound, in seconds of the processor or, where somebody
-waits for the disk too, of the clock. Exit code 1 if one is over its bound. Results and wirings are those of the tests.
+Each is measured several times. The median is shown beside its bound, in seconds of processor time or, where the disk
+matters too, of wall time. Exit code 1 if one is over its bound. Results and wirings are those of the tests.
 """
 
 from __future__ import annotations
