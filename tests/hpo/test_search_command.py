@@ -143,7 +143,7 @@ BAD = [
     (["--trails", "3"], "unknown option --trails; did you mean '--trials'?"),
     (["toy/sought"], "unexpected argument 'toy/sought'; name the row with --row"),
     (["--out", ""], "the path is empty"),
-    (["--tables", "/nowhere"], "/nowhere: no table (*.yaml) stands here"),
+    (["--tables", "/nowhere"], "/nowhere: there is no table (*.yaml) here"),
     (["--tracking-uri", "ftp://x"], "--tracking-uri 'ftp://x' is of an unknown kind"),
 ]
 

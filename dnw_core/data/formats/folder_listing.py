@@ -72,11 +72,6 @@ def missing_folders(root: Path) -> tuple[str, ...]:
     return tuple(name for name, found in zip((TRAIN_FOLDER, TEST_FOLDERS[0]), present, strict=True) if not found)
 
 
-def has_folders(root: Path) -> bool:
-    """Tell whether ``root`` has the folders of both splits."""
-    return not missing_folders(root)
-
-
 def list_folder(root: Path) -> FolderListing:
     """Return the image files under ``root``.
 
