@@ -35,6 +35,8 @@ _LONG = (
     "test_prepare.py",
 )
 
+gc.disable()  # until all is collected: what modules define stays anyway
+
 _read_tables = tune_configs.load_tables
 
 
@@ -90,8 +92,8 @@ def pytest_collection_finish() -> None:
     """
     if "ray" in sys.modules:
         raise pytest.UsageError("a test module imports ray as it is collected; import it within the test")
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 import torch
-import torchvision.transforms.functional as tvf
 from torch import Tensor
 
 from dnw_core.config.execution import Execution
@@ -43,6 +42,8 @@ def dataset() -> ImageDataset:
 
 def plain_image(pixels: np.ndarray, padding: int, top: int, left: int, flipped: int) -> Tensor:
     """Return the training image by torchvision's own transforms."""
+    import torchvision.transforms.functional as tvf
+
     image = tvf.pad(torch.from_numpy(pixels), [padding] * 4)
     image = tvf.crop(image, top, left, 32, 32)
     if flipped:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 from torch import from_numpy
 from torch.nn.functional import interpolate
 
@@ -33,6 +32,8 @@ def test_shapes_split_and_checksum() -> None:
 
 def test_pixels_are_scikit_learns_enlarged_bilinearly() -> None:
     """Each image is scikit-learn's, enlarged as torch's bilinear interpolation does it, to half a grey level."""
+    from sklearn.datasets import load_digits
+
     bunch = load_digits()
     expected = interpolate(from_numpy(bunch.images)[:, None], scale_factor=4, mode="bilinear") * 255 / 16
     tested = np.zeros(1797, dtype=bool)

@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 from support.images import synthetic_images as synthetic
-from torchvision.datasets import ImageFolder
 
 from dnw_core.data import check_dataset
 from dnw_core.data.datasets import image_folder, imagenet
@@ -25,6 +24,8 @@ CPU = torch.device("cpu")
 
 def test_the_order_is_imagefolders(tmp_path: Path) -> None:
     """Files, classes and labels stand as torchvision's ImageFolder lists them, folders in folders included."""
+    from torchvision.datasets import ImageFolder
+
     root = synthetic.write_folder(tmp_path)
     for name in ("b/z.jpg", "b-c/y.JPG", "b/a/x.jpeg", "B.png"):
         path = root / "train" / "dog" / name

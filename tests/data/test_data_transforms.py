@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 import torch
 from support.images import synthetic_images as synthetic
-from torchvision.transforms import functional as their_functions
-from torchvision.transforms import transforms as theirs
 
 from dnw_core.data.streaming import color_jitter
 from dnw_core.data.streaming.random_resized import DRAWS, TRIES, Box, cut_and_resize, evaluation_crop, random_box
@@ -55,6 +53,8 @@ def drawn(count: int, width: int, seed: int = 0) -> Iterator[list[float]]:
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_the_random_part_is_torchvisions(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred parts of each size of image, the fallback of very long images among them."""
+    from torchvision.transforms import transforms as theirs
+
     found: set[Box] = set()
     for draws in drawn(100, DRAWS):
         monkeypatch.setattr(theirs, "torch", Dictated(draws))
@@ -84,6 +84,8 @@ def test_the_random_parts_are_spread_as_they_should_be() -> None:
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_cutting_and_resizing_is_torchvisions(size: tuple[int, int]) -> None:
     """Against Pillow through torchvision: no pixel differs by more than one of 255."""
+    from torchvision.transforms import functional as their_functions
+
     image = synthetic.picture(1, *size)
     for draws in drawn(10, DRAWS):
         box = random_box(*size, draws)
@@ -96,6 +98,8 @@ def test_cutting_and_resizing_is_torchvisions(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("wanted", [224, 160, 32])
 def test_the_evaluations_crop_is_torchvisions(size: tuple[int, int], wanted: int) -> None:
     """Shorter side to 256/224, centre: the same window, and no pixel differs by more than one of 255."""
+    from torchvision.transforms import functional as their_functions
+
     image = synthetic.picture(2, *size)
     resized = their_functions.resize(image, [round(wanted * 256 / 224)])
     expected = np.asarray(their_functions.center_crop(resized, [wanted, wanted]))
@@ -107,17 +111,21 @@ def test_the_evaluations_crop_is_torchvisions(size: tuple[int, int], wanted: int
 @pytest.mark.parametrize(
     ("ours", "their"),
     [
-        (color_jitter.brighten, their_functions.adjust_brightness),
-        (color_jitter.change_contrast, their_functions.adjust_contrast),
-        (color_jitter.saturate, their_functions.adjust_saturation),
+        (color_jitter.brighten, "adjust_brightness"),
+        (color_jitter.change_contrast, "adjust_contrast"),
+        (color_jitter.saturate, "adjust_saturation"),
     ],
     ids=["brightness", "contrast", "saturation"],
 )
-def test_each_change_of_colour_is_torchvisions(ours: Callable[..., Any], their: Callable[..., Any]) -> None:
+def test_each_change_of_colour_is_torchvisions(ours: Callable[..., Any], their: str) -> None:
     """On torchvision's tensors: no pixel differs by more than one of 255, and hardly any differs at all."""
+    from torchvision.transforms import functional as their_functions
+
     image = np.array(synthetic.picture(3, 50, 60))
     for factor in (0.6, 0.83, 1.0, 1.21, 1.4):
-        expected = their(torch.from_numpy(image).permute(2, 0, 1), factor).permute(1, 2, 0).numpy()
+        expected = (
+            getattr(their_functions, their)(torch.from_numpy(image).permute(2, 0, 1), factor).permute(1, 2, 0).numpy()
+        )
         difference = np.abs(ours(image, factor).astype(int) - expected)
         assert difference.max() <= 1
         assert (difference > 0).mean() < 0.01

@@ -6,7 +6,6 @@ import copy
 
 import pytest
 import torch
-from onnx.reference import ReferenceEvaluator
 from support.networks.every_rule import RULES
 from support.networks.sparse_rules import little
 from support.networks.sparsify_workers import batch, network, train
@@ -97,6 +96,8 @@ def test_exported_programs_compute_the_same(rule: str) -> None:
 @pytest.mark.parametrize("rule", ["top-edges", "rigl", "soft-threshold"])
 def test_onnx_files_compute_the_same(rule: str, capfd: pytest.CaptureFixture[str]) -> None:
     """By ONNX's reference interpreter, with the rules and after they were taken off; then the file is layers alone."""
+    from onnx.reference import ReferenceEvaluator
+
     made = little(rule).eval()
     x = torch.randn(4, 10)
     expected = made(x).detach()

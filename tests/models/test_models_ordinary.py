@@ -15,7 +15,6 @@ from support.references import ordinary as reference_ordinary
 from support.stubs.tiny_trials import small_recipe, train
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import mobilenet_v2
 
 from dnw_core.config import NetworkConfig
 from dnw_core.config.ordinary_networks import LightDenseNetConfig, OrdinaryNetworkConfig
@@ -125,6 +124,8 @@ def test_our_pooling_is_the_librarys_at_224_pixels(name: str, build: Callable[[]
 
 def test_mobilenet_v2_at_full_width_is_torchvisions() -> None:
     """With torchvision's weights, in the order of its layers: its logits, gradients, parameters and multiply-adds."""
+    from torchvision.models import mobilenet_v2
+
     ours, theirs = make(kind="mobilenet-v2", width_multiplier=1.0), mobilenet_v2(dropout=0.0)
     with torch.no_grad():
         for mine, their in zip(ours.parameters(), theirs.parameters(), strict=True):

@@ -12,7 +12,6 @@ from support.references import residual as reference_residual
 from support.references.same_function import assert_same_function
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision import models
 
 from dnw_core.config import WiringConfig
 from dnw_core.config.budget import EdgeBudget
@@ -142,6 +141,8 @@ def test_what_rules_train_is_allocated_and_no_parameter(rule: dict[str, Any]) ->
 
 def test_resnet50_is_that_of_torchvision(full: Any) -> None:
     """With the weights carried over: the same logits and the same running statistics, in training mode."""
+    from torchvision import models
+
     with torch.device("meta"):
         library = models.resnet50()
     renamed = {"shortcut.conv": "downsample.0", "shortcut.norm": "downsample.1", "classifier": "fc", "norm": "bn"}

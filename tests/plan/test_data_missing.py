@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.images import synthetic_cifar as synthetic
-from torchvision.datasets import CIFAR10
 
 from dnw_core.config.execution import Execution
 from dnw_core.data import DATASETS, check_dataset, load_dataset
@@ -101,6 +100,8 @@ def test_check_accepts_what_is_there_or_will_be_fetched(tmp_path: Path) -> None:
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A loopback server that hands out the synthetic archive as CIFAR-10's; yields the archive."""
+    from torchvision.datasets import CIFAR10
+
     synthetic.pin(monkeypatch)
     folder = synthetic.write_pickles(tmp_path / "origin", monkeypatch)
     archive = tmp_path / "origin" / CIFAR10.filename
@@ -136,6 +137,8 @@ def test_download(served: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_download_with_wrong_checksum_is_refused(served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other bytes than torchvision knows are not unpacked."""
+    from torchvision.datasets import CIFAR10
+
     monkeypatch.setattr(CIFAR10, "tgz_md5", "0" * 32)
     with pytest.raises(DataMissingError, match="could not be downloaded"):
         load_dataset("cifar10", synthetic.execution(tmp_path, data_dir=tmp_path / "fresh", download=True))
@@ -146,6 +149,8 @@ def test_unreachable_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No server: one line with the reason and the way out, nothing else printed to stdout."""
+    from torchvision.datasets import CIFAR10
+
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(CIFAR10, "url", "https://127.0.0.1:9/nothing.tar.gz")
     with pytest.raises(DataMissingError) as caught:

@@ -13,7 +13,6 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from markdown_it import MarkdownIt
-from matplotlib.image import imread
 from support.stubs.reports_store import KEPT, row, write_failure, write_running, write_trial
 
 from reports import ReportPaths, build_report, wiring_picture
@@ -168,6 +167,8 @@ def test_nothing_at_all(tmp_path: Path) -> None:
 
 def test_the_wiring_picture_shows_every_edge(tmp_path: Path) -> None:
     """Two by two pixels an edge, receiving node down and sending node across, dead edges in the other colour."""
+    from matplotlib.image import imread
+
     folder = write_trial(tmp_path, row(epochs=2), 0, dead=1_000)
     picture = imread(io.BytesIO(wiring_picture(folder / "wiring.npz", tmp_path / "w.png", title="t").read_bytes()))
     colours = {name: [int(code[i : i + 2], 16) for i in (1, 3, 5)] for name, code in (("live", LIVE), ("dead", DEAD))}
@@ -187,6 +188,8 @@ def test_the_wiring_picture_shows_every_edge(tmp_path: Path) -> None:
 
 def test_many_and_large_graphs(tmp_path: Path) -> None:
     """Several graphs of any shape, one larger than the picture, and an empty one are drawn too."""
+    from matplotlib.image import imread
+
     arrays: dict[str, np.ndarray] = {}
     for index, shape in enumerate([(64, 32), (3000, 9000), (5, 5), (1, 700), *[(8, 8)] * 8]):
         rows = np.arange(shape[0], dtype=np.int32) if index != 2 else np.zeros(0, np.int32)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.image import imread
 from support.stubs.reports_store import row, write_trial
 
 from dnw_core.record import RECORD_FILE, WIRING_FILE
@@ -157,6 +156,8 @@ def lines_of(name: str, densities: dict[str, float]) -> list[dict[str, Any]]:
 
 def test_the_figure_has_a_panel_where_rows_differ(tmp_path: Path) -> None:
     """Panels by overall density; even rows alone have none; a row with fewer layers joins, another network does not."""
+    from matplotlib.image import imread
+
     names = NAMES[:4]
     uneven = dict(zip(names, [0.4, 0.0, 0.2, 0.2], strict=True))
     shapes = {
@@ -180,6 +181,8 @@ def test_the_figure_has_a_panel_where_rows_differ(tmp_path: Path) -> None:
 
 def test_the_trackers_picture_of_many_layers(tmp_path: Path) -> None:
     """A trial of many layers gets one picture of their densities, not sixteen of its edges."""
+    from matplotlib.image import imread
+
     np.savez(tmp_path / "w.npz", **arrays_of(dict.fromkeys(NAMES, 10), packed=True))
     tall, wide, _ = imread(wiring_picture(tmp_path / "w.npz", tmp_path / "w.png", title="t")).shape
     assert (wide, tall < 700) == (1500, True)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
 
 from reports import wiring_picture
 from reports.figures.raster import DEAD, LIVE, Raster, pixels_of, raster_of
@@ -67,6 +66,8 @@ def resident() -> int:
 
 def test_a_picture_of_a_thousand_rows_is_coarse_but_one(tmp_path: Path) -> None:
     """Matplotlib refuses pictures of 65,536 pixels, which some 900 rows of the dot plot would take."""
+    from matplotlib.image import imread
+
     with figure(1.0, 500.0) as drawn:
         picture = imread(save(drawn, tmp_path / "tall.png"))
     assert 30_000 < picture.shape[0] < 65_536
@@ -122,6 +123,8 @@ def test_seven_million_edges_make_a_small_file_in_little_memory(tmp_path: Path) 
 
 def test_names_with_dots_and_hyphens(tmp_path: Path) -> None:
     """A graph's name is all before the last dot; all thirteen layers are read and drawn, in their order."""
+    from matplotlib.image import imread
+
     names = [f"features.{index}.point-wise.shape" for index in range(13)]
     write(tmp_path / "w.npz", dict.fromkeys(names, (64, 32)), 0.2)
     assert [graph.name for graph in read_wiring(tmp_path / "w.npz")] == names
@@ -135,6 +138,8 @@ def test_names_with_dots_and_hyphens(tmp_path: Path) -> None:
 
 def test_no_graph_is_no_error(tmp_path: Path) -> None:
     """An empty wiring file has no graphs; its picture says so, for the tracker takes one of every trial."""
+    from matplotlib.image import imread
+
     np.savez(tmp_path / "w.npz")
     assert read_wiring(tmp_path / "w.npz") == []
     assert imread(wiring_picture(tmp_path / "w.npz", tmp_path / "w.png", title="t")).shape[1] == 1200

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from reports.statistics import Sample, compare, describe, published_sample, t_interval
 
@@ -39,6 +38,8 @@ def test_equal_values_have_exactly_no_spread() -> None:
 @pytest.mark.parametrize("seed", range(40))
 def test_welch_and_tost_agree_with_scipy(seed: int) -> None:
     """p values against ttest_ind_from_stats: two-sided, and one-sided with the mean moved by the margin."""
+    from scipy import stats
+
     rng = np.random.default_rng(seed)
     values = rng.normal(80, rng.uniform(0.1, 2), size=int(rng.integers(2, 9)))
     published = Sample(80 + rng.normal(0, 1.5), rng.uniform(0.1, 2), int(rng.integers(2, 9)))
@@ -59,6 +60,8 @@ def test_welch_and_tost_agree_with_scipy(seed: int) -> None:
 
 def test_one_sample_where_no_spread_is_published() -> None:
     """Without a published spread the tests are ttest_1samp against mean, mean − 1 and mean + 1."""
+    from scipy import stats
+
     values = [80.1, 80.9, 79.7, 80.4]
     ours = describe(values)
     assert ours is not None
@@ -107,6 +110,8 @@ def test_one_sided_variance_uses_the_other_sides_freedom() -> None:
 
 def test_published_spread_becomes_a_standard_deviation() -> None:
     """± may be printed as a standard error or a 95 % half-width: std = sem·√n, and h·√n / t(0.975, n−1)."""
+    from scipy import stats
+
     assert published_sample(80, 0.6, "std", 4).std == 0.6
     assert published_sample(80, 0.6, None, 4).std == 0.6
     assert published_sample(80, 0.6, "sem", 4).std == pytest.approx(1.2)

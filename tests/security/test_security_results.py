@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from pyarrow import parquet
-from support.corpus.command import Command, lay_out, quicken, spec_of
+from support.corpus.command import Command, draw_nothing, lay_out, quicken, spec_of
 from support.corpus.trials import keep_hash, rewrite
 from support.stubs.specs import report_row
 
@@ -56,6 +56,15 @@ def command(results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     """The command over it."""
     command = Command(results, capsys)
     command.seeds = (0, 1)
+    quicken(monkeypatch, command)
+    return command
+
+
+@pytest.fixture
+def drawing(results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """The command over it, which draws figures of what it reads."""
+    command = Command(results, capsys)
+    command.seeds = (0, 1)
     quicken(monkeypatch, command, figures=True)
     return command
 
@@ -91,7 +100,7 @@ def test_no_checkpoint_executes(canary: Path, results: Path, command: Command) -
     assert canary.exists(), "the bomb is real"
 
 
-def test_no_wiring_executes(canary: Path, results: Path, command: Command) -> None:
+def test_no_wiring_executes(canary: Path, results: Path, drawing: Command) -> None:
     """Arrays of objects are pickles: none is read."""
     path = folder_of(results) / WIRING_FILE
     with np.load(path) as arrays:
@@ -103,7 +112,7 @@ def test_no_wiring_executes(canary: Path, results: Path, command: Command) -> No
             read(path)
         except ValueError as error:
             assert str(error).startswith("wiring.npz: ")  # noqa: PT017 - counting need not open it
-    assert command("--report-only").code == 0
+    assert drawing("--report-only").code == 0
     assert not canary.exists()
     with np.load(path, allow_pickle=True) as arrays:
         arrays["graph.live"]
@@ -111,7 +120,7 @@ def test_no_wiring_executes(canary: Path, results: Path, command: Command) -> No
 
 
 @pytest.mark.parametrize("where", ["pandas", "ARROW:schema", "extension", "column"])
-def test_no_parquet_metadata_executes(where: str, canary: Path, results: Path, command: Command) -> None:
+def test_no_parquet_metadata_executes(where: str, canary: Path, results: Path, drawing: Command) -> None:
     """A pickle as the pandas metadata, as Arrow's schema, as an extension type's own data, or in a column's."""
     path = folder_of(results) / HISTORY_FILE
     table = parquet.read_table(path)
@@ -130,7 +139,7 @@ def test_no_parquet_metadata_executes(where: str, canary: Path, results: Path, c
     keep_hash(folder_of(results), HISTORY_FILE)
     trials = read_trials(results, rows(results))
     assert set(read_history(results, trials)["seed"]) >= {0}
-    assert command("--report-only").code == 0
+    assert drawing("--report-only").code == 0
     assert not canary.exists()
     pickle.loads(bomb)
     assert canary.exists(), "the bomb is real"
@@ -154,8 +163,11 @@ def test_no_yaml_executes(canary: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["results.md", "results.csv", "results.parquet", "trials.csv", "layers.csv"])
 @pytest.mark.parametrize("kind", ["link", "second name"])
-def test_a_reports_file_leads_nowhere(name: str, kind: str, results: Path, tmp_path: Path) -> None:
+def test_a_reports_file_leads_nowhere(
+    name: str, kind: str, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A link or a second name in a file's place is replaced by the file; what it led to is as before."""
+    draw_nothing(monkeypatch)
     (tmp_path / "mine").write_text("mine")
     getattr(results / name, "symlink_to" if kind == "link" else "hardlink_to")(tmp_path / "mine")
     before = outside(tmp_path)
@@ -164,25 +176,25 @@ def test_a_reports_file_leads_nowhere(name: str, kind: str, results: Path, tmp_p
     assert not (results / "results.md").is_symlink()
 
 
-def test_a_folder_of_figures_leads_nowhere(results: Path, tmp_path: Path, command: Command) -> None:
+def test_a_folder_of_figures_leads_nowhere(results: Path, tmp_path: Path, drawing: Command) -> None:
     """A link to another folder is refused in one line, before anything is written."""
     (tmp_path / "elsewhere").mkdir()
     (results / "figures").symlink_to(tmp_path / "elsewhere")
     before = outside(tmp_path)
-    said = command("--report-only")
+    said = drawing("--report-only")
     assert said.refused
     assert "figures is a symbolic link, which may lead elsewhere" in said.err
     assert outside(tmp_path) == before
 
 
 @pytest.mark.parametrize("name", ["results.md", "results.parquet", "figures"])
-def test_what_cannot_be_replaced_is_one_line(name: str, results: Path, command: Command) -> None:
+def test_what_cannot_be_replaced_is_one_line(name: str, results: Path, drawing: Command) -> None:
     """A folder in a file's place, a file in the figures' place."""
     if name == "figures":
         (results / name).write_text("a file")
     else:
         (results / name).mkdir()
-    assert command("--report-only").refused
+    assert drawing("--report-only").refused
 
 
 def test_a_trial_that_is_a_link_is_refused(results: Path, tmp_path: Path, command: Command) -> None:

@@ -6,7 +6,6 @@ import shlex
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
 from support.stubs.specs import TRAIN, report_row, spec
 
 from dnw_core.errors import UserError
@@ -30,6 +29,7 @@ NAMES = (
 def test_addresses_lead_to_the_folder_itself(name: str, tmp_path: Path) -> None:
     """As SQLAlchemy opens the database's, and as MLflow opens the artifacts' and reads the database's from us."""
     from mlflow.utils.file_utils import local_file_uri_to_path
+    from sqlalchemy import create_engine
 
     results = tmp_path / name
     uri = default_uri(results)

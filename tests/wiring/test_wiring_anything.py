@@ -9,8 +9,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 from support.networks.every_rule import RULES
 from support.networks.sparse_rules import Loop, assert_layers_keep_the_promise, little
 from torch.func import functional_call
@@ -141,29 +139,32 @@ ACTIONS: list[Callable[[Anything], None]] = [
 
 
 @pytest.mark.parametrize("rule", RULES)
-@given(
-    adaptive=st.booleans(),
-    # steps come three times as often as each of the others, so that schedules get somewhere
-    actions=st.lists(st.sampled_from([Anything.step] * 3 + ACTIONS), min_size=4, max_size=14),
-)
-@settings(
-    max_examples=6,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=(Phase.generate, Phase.shrink),
-    suppress_health_check=[HealthCheck.too_slow],
-)
-def test_the_layers_use_the_promised_edges(
-    rule: str, adaptive: bool, actions: list[Callable[[Anything], None]]
-) -> None:
+def test_the_layers_use_the_promised_edges(rule: str) -> None:
     """The network, its average and what was said of both, whatever is done in whatever order."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "the masks of a copied network were averaged")
-        warnings.filterwarnings("ignore", "SNIP keeps all edges")
+    from hypothesis import HealthCheck, Phase, given, settings  # takes long to import
+    from hypothesis import strategies as st
+
+    # steps come three times as often as each of the others, so that schedules get somewhere
+    any_actions = st.lists(st.sampled_from([Anything.step] * 3 + ACTIONS), min_size=4, max_size=14)
+
+    @settings(
+        max_examples=6,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    @given(adaptive=st.booleans(), actions=any_actions)
+    def keeps_the_promise(adaptive: bool, actions: list[Callable[[Anything], None]]) -> None:
         state = Anything(rule, adaptive)
         for number, action in enumerate(actions):
             action(state)
             why = [one.__name__ for one in actions[: number + 1]]
             assert_layers_keep_the_promise(state.made, why)
             assert_layers_keep_the_promise(state.average.module, why)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the masks of a copied network were averaged")
+        warnings.filterwarnings("ignore", "SNIP keeps all edges")
+        keeps_the_promise()

@@ -10,7 +10,6 @@ import pytest
 import torch
 from support.networks.every_rule import RULES
 from support.networks.sparse_rules import Loop, assert_layers_keep_the_promise, little, same_edges, sgd, trained
-from timm.utils import ModelEmaV2
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -39,6 +38,8 @@ class _OfTimm:
     """The average of timm's training script, over all values of the state_dict."""
 
     def __init__(self, made: nn.Module) -> None:
+        from timm.utils import ModelEmaV2
+
         self.average = ModelEmaV2(made, decay=0.9)
         self.network = self.average.module
 

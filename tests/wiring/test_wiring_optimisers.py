@@ -9,7 +9,6 @@ import pytest
 import torch
 from support.networks.every_rule import RULES, sparse
 from support.networks.sparse_rules import Loop, assert_layers_keep_the_promise, little
-from timm.optim import Lookahead
 from torch import nn
 
 from dnw_core import Run, Wiring, layer_table
@@ -18,6 +17,15 @@ from dnw_core.wiring.attach import attached_rules
 from dnw_core.wiring.momenta import innermost, l2_decay, momentum_of
 
 Parameters = Iterable[nn.Parameter]
+
+
+def lookahead(inner: torch.optim.Optimizer, k: int = 6) -> Any:
+    """A library's optimiser around another one."""
+    from timm.optim import Lookahead
+
+    return Lookahead(inner, k=k)
+
+
 OPTIMISERS: dict[str, Callable[[Parameters], torch.optim.Optimizer]] = {
     "SGD": lambda given: torch.optim.SGD(given, lr=0.2, momentum=0.9, weight_decay=1e-2),
     "SGD, fused": lambda given: torch.optim.SGD(given, lr=0.2, momentum=0.9, weight_decay=1e-2, fused=True),
@@ -30,7 +38,7 @@ OPTIMISERS: dict[str, Callable[[Parameters], torch.optim.Optimizer]] = {
     "Adagrad": lambda given: torch.optim.Adagrad(given, lr=0.1),
     "Adadelta": lambda given: torch.optim.Adadelta(given, lr=1.0),
     "LBFGS": lambda given: torch.optim.LBFGS([one for one in given if one.requires_grad], max_iter=3),
-    "Lookahead": lambda given: Lookahead(torch.optim.AdamW(given, lr=0.05), k=2),
+    "Lookahead": lambda given: lookahead(torch.optim.AdamW(given, lr=0.05), k=2),
 }
 KEEP_NO_MOMENTUM = {"Adagrad", "Adadelta", "LBFGS"}
 
@@ -84,8 +92,8 @@ def test_decay_is_told_apart() -> None:
         assert l2_decay(moves, nn.Parameter(torch.zeros(2))) == 0
     assert l2_decay(torch.optim.Rprop([one]), one) == 0
     inner = torch.optim.SGD([one], lr=0.1, weight_decay=0.5)
-    assert innermost(Lookahead(inner)) is inner
-    assert l2_decay(Lookahead(inner), one) == 0.5
+    assert innermost(lookahead(inner)) is inner
+    assert l2_decay(lookahead(inner), one) == 0.5
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -132,7 +132,6 @@ def quicken(monkeypatch: pytest.MonkeyPatch, command: Command, *, figures: bool 
     import pipelines.counts.cache
     import pipelines.tracking.process
     import pipelines.tracking.tracker
-    import reports.build
 
     monkeypatch.setattr(cli, "load_tables", lambda: TABLES)
     monkeypatch.setattr(pipelines.schedule, "run_schedule", command.schedule)
@@ -141,5 +140,12 @@ def quicken(monkeypatch: pytest.MonkeyPatch, command: Command, *, figures: bool 
     monkeypatch.setattr(pipelines.tracking.process.TrackerProcess, "prepare", lambda self: None)
     monkeypatch.setattr(pipelines.counts, "report_costs", lambda *_: None)
     if not figures:
-        monkeypatch.setattr(reports.build, "table_pictures", lambda *_: [])
-        monkeypatch.setattr(reports.build, "wiring_picture", lambda source, target, **_: target)
+        draw_nothing(monkeypatch)
+
+
+def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports have no figures: drawing takes most of their time."""
+    import reports.build
+
+    monkeypatch.setattr(reports.build, "table_pictures", lambda *_: [])
+    monkeypatch.setattr(reports.build, "wiring_picture", lambda source, target, **_: target)

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
@@ -58,6 +57,8 @@ def train(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> dict[
 
 def train_shards(rule: str, images: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
     """Train a network that FSDP2 has sharded, without hooks; return the whole state."""
+    from torch.distributed.fsdp import fully_shard
+
     model = network()
     sparsify(model, rule, None if rule == "soft-threshold" else 0.25)
     fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
