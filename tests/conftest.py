@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import importlib
 import os
 import re
 import sys
@@ -92,6 +93,8 @@ def pytest_collection_finish() -> None:
     """
     if "ray" in sys.modules:
         raise pytest.UsageError("a test module imports ray as it is collected; import it within the test")
+    importlib.import_module("torch._dynamo")  # later it would be in every collection
+
     gc.freeze()
     gc.enable()
 

@@ -6,9 +6,31 @@ holds it to PyTorch's behaviour.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def never_compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """Keep ``torch.compile`` out of a function, as ``torch.compiler.disable`` does.
+
+    That imports the compiler as it decorates, which takes a second of every process; here only compiling brings it.
+    """
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(function)(*args, **kwargs)  # type: ignore[no-untyped-call, no-any-return]
+        return function(*args, **kwargs)
+
+    return call
 
 
 def differentiating_by_transform() -> bool:

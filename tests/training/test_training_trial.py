@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +190,23 @@ if __name__ == "__main__":
         curves = {f"{kind} {rule}": curve(kind, rule, Path(folder)) for kind, rule in GOLDEN_CURVES}
     GOLDEN.parent.mkdir(exist_ok=True)
     GOLDEN.write_text(json.dumps({machine(): curves}, indent=1) + "\n", encoding="utf-8")
+
+
+_EAGER = """
+import sys
+from pathlib import Path
+from support.stubs.tiny_trials import small_recipe, train
+import dnw_core.models.layers.ode
+import dnw_core.models.mobilenet.graph_mobilenet
+train(small_recipe(rule="targeted-dropout", epochs=1), Path({folder!r}))
+print([name for name in sys.modules if name.split(".")[:2] in (["torch", "_dynamo"], ["torch", "_inductor"])])
+"""
+
+
+def test_a_trial_that_compiles_nothing_loads_no_compiler(tmp_path: Path) -> None:
+    """It takes a second of every process, and PyTorch's own optimiser would bring it."""
+    code = _EAGER.format(folder=str(tmp_path))
+    tests = Path(__file__).parents[1]
+    variables = {**os.environ, "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}"}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=variables)
+    assert (ran.stdout, ran.returncode) == ("[]\n", 0), ran.stderr

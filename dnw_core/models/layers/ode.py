@@ -26,6 +26,7 @@ from torchdiffeq import odeint
 from torchdiffeq._impl.dopri5 import DPS_C_MID, Dopri5Solver
 
 from dnw_core.models.layers.kernels import in_pieces
+from dnw_core.wiring.transforms import never_compiled
 
 Field = Callable[[Tensor], Tensor]
 PrepareField = Callable[..., Field]
@@ -166,7 +167,7 @@ class _Integrate(torch.autograd.Function):
 
 
 # the solver decides by values, so its steps are not one traceable graph
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@never_compiled
 def integrate(
     prepare: PrepareField,
     start: Tensor,

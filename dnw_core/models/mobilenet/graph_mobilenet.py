@@ -26,6 +26,7 @@ from dnw_core.models.layers.kernels import at_least_float32
 from dnw_core.models.mobilenet.cost import Chain, Stage, chain_cost
 from dnw_core.record import Cost
 from dnw_core.wiring.slots import Slots
+from dnw_core.wiring.transforms import never_compiled
 
 LARGEST_UNSTRIDED_IMAGE = 64  # pixels a side; the stem halves larger images
 
@@ -110,7 +111,7 @@ class GraphMobileNetBlock(nn.Module):
             sending = waiting.pop(0)
         return sending
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # sparse products are not traced
+    @never_compiled  # sparse products are not traced
     def _forward_channel_major(self, inputs_bchw: Tensor) -> Tensor:
         images, _, side, _ = inputs_bchw.shape
         side = -(-side // self.shape.stride)

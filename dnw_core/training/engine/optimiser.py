@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from dnw_core.config import OptimiserConfig, Recipe
+from dnw_core.training.engine.sgd import EagerSGD
 
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 SHORTCUT = "shortcut"
 HELD_NORM = "norm_"  # begins the names of norm parameters that a network holds itself, without a module
 
 
-def make_optimiser(recipe: Recipe, model: nn.Module) -> torch.optim.SGD:
+def make_optimiser(recipe: Recipe, model: nn.Module) -> EagerSGD:
     """Return SGD with momentum over every parameter, decayed but for the recipe's undecayed ones (facts 3)."""
     settings = recipe.optimiser
-    return torch.optim.SGD(
+    return EagerSGD(
         parameter_groups(settings, model),
         lr=settings.learning_rate,
         momentum=settings.momentum,

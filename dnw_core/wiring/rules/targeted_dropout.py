@@ -18,7 +18,7 @@ from dnw_core.wiring.masking import masked, masked_values, plainly_masked
 from dnw_core.wiring.rule import AttachedRule
 from dnw_core.wiring.rules.top_edges import RankedRule
 from dnw_core.wiring.slots import Slots
-from dnw_core.wiring.transforms import differentiating_by_transform
+from dnw_core.wiring.transforms import differentiating_by_transform, never_compiled
 
 # entries that are drawn at once on a CPU, so that the numbers stay in the cache
 CPU_DRAW = 1 << 18
@@ -82,7 +82,7 @@ class TargetedDropout(RankedRule):
         self.steps += 1
 
     # a generator and values that are read: not one traceable graph
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @never_compiled
     def _survivors(self, device: torch.device) -> Tensor:
         """Return this step's draw: true, for each slot on its own, with probability 1 - drop_probability."""
         # hashed, so that neighbouring steps have nothing in common
