@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from dnw_core.errors import UserError
-from pipelines.commands.arguments import CommandParser, add_row_options, one_of
-from pipelines.commands.execution_options import add_execution_options
+from pipelines.commands.arguments import (
+    CommandParser,
+    absolute_path,
+    add_row_options,
+    data_location,
+    one_of,
+    results_location,
+    whole_number,
+    whole_number_or,
+)
+from pipelines.driver import MAX_DEATHS
 from pipelines.plan import MODES, DeviceChoice, Mode, parse_seeds
-from pipelines.spec import NodeType
+from pipelines.spec import NodeType, parse_node_type
 from pipelines.storage import mirror_folder
 from tune_configs.scales import SCALES, Scale
 
 COMMAND = "pipelines/reproduce_all.py"
+DEVICES: tuple[DeviceChoice, ...] = ("auto", "cpu", "cuda")
 
 _EXAMPLES = """\
 examples:
@@ -69,6 +80,7 @@ class Options:
     cache_dir: Path | None
     tracking_uri: str | None
     download: bool
+    adopt: Path | None
 
 
 def parse_options(argv: Sequence[str] | None = None) -> Options:
@@ -88,6 +100,9 @@ def parse_options(argv: Sequence[str] | None = None) -> Options:
         raise UserError("--store head keeps results in a folder of the head node; leave it out for results in a bucket")
     if values.detach and (values.plan or values.list or values.status or values.stop or values.report_only):
         raise UserError("--detach is for training only; leave it out")
+    if values.adopt is not None and (values.plan or values.list or values.status or values.stop or uri):
+        look = "results in a bucket" if uri else "a look at results, which changes nothing"
+        raise UserError(f"--adopt copies trials into a results folder; leave it out for {look}")
     values.scale = values.scale or ("paper" if values.cluster else "smoke")
     values.results_dir, values.results_uri = mirror_folder(uri) if uri else values.results_dir, uri
     return Options(**vars(values))
@@ -127,6 +142,12 @@ def make_parser() -> CommandParser:
         "never compared with a published number; repeatable",
     )
     add(
+        "--adopt",
+        type=Path,
+        metavar="FOLDER",
+        help="first copy the finished trials of another results folder into this one, such as evidence",
+    )
+    add(
         "--mode",
         type=one_of("mode", tuple(MODES)),
         default="cached",
@@ -140,7 +161,7 @@ def make_parser() -> CommandParser:
     add("--status", action="store_true", help="print the progress of each row, also during a run")
     add("--stop", action="store_true", help="ask the run that uses the results folder to stop")
     add("--report-only", action="store_true", help="write the report from the results so far")
-    add_execution_options(parser)
+    _add_execution_options(parser)
     return parser
 
 
@@ -149,6 +170,98 @@ def _seeds(text: str) -> tuple[int, ...]:
         return parse_seeds(text)
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error).removeprefix("--seeds ")) from None
+
+
+def _add_execution_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where and how fast trials run; none of them changes a result."""
+    add = parser.add_argument_group("where and how fast (changes no result)").add_argument
+    add(
+        "--cluster",
+        nargs="?",
+        const="auto",
+        metavar="ADDRESS",
+        help="use the running Ray cluster at host:port; without an address: RAY_ADDRESS or this machine's cluster",
+    )
+    add(
+        "--device",
+        type=one_of("device", DEVICES),
+        default="auto",
+        metavar="DEVICE",
+        help="cpu, cuda, or auto: cuda where there is a GPU, and on a cluster (default: auto)",
+    )
+    add(
+        "--workers",
+        type=whole_number(1),
+        metavar="N",
+        help="processes that share each batch of a trial, one GPU each (default: the row's GPUs; on a CPU 1)",
+    )
+    add(
+        "--trials-per-gpu",
+        type=whole_number_or("auto", 1),
+        metavar="N",
+        help="trials that share a GPU; auto: as many as fit, found by a probe (default: the row's own share)",
+    )
+    add(
+        "--node-type",
+        dest="node_types",
+        action="append",
+        default=[],
+        type=parse_node_type,
+        metavar="SHAPE",
+        help="a machine that the cluster's autoscaler can start, e.g. CPU=16,GPU=4; repeatable",
+    )
+    add(
+        "--max-failures",
+        type=whole_number(0),
+        default=MAX_DEATHS,
+        metavar="N",
+        help=f"restarts of a trial whose process died; lost machines do not count (default: {MAX_DEATHS})",
+    )
+    add("--detach", action="store_true", help="train in the background; see --status and --stop")
+    add("--threads", type=whole_number(1), metavar="N", help="CPU threads per worker (default: the row's own)")
+    add(
+        "--checkpoint-minutes",
+        type=_minutes,
+        default=5.0,
+        metavar="M",
+        help="time between checkpoints; 0: after every epoch (default: 5)",
+    )
+    add("--compile", action="store_true", help="torch.compile the networks (pays off in long GPU runs)")
+    add(
+        "--results-dir",
+        type=results_location,
+        default="results",
+        metavar="FOLDER",
+        help="a folder, or s3://BUCKET/FOLDER (default: ./results)",
+    )
+    add(
+        "--store",
+        type=one_of("store", ("shared", "head")),
+        default="shared",
+        metavar="WHERE",
+        help="shared: every machine of the cluster sees the results folder; head: only this one does (default: shared)",
+    )
+    add(
+        "--data-dir",
+        type=data_location,
+        metavar="FOLDER",
+        help="where the data sets are, a folder or s3://... (default: the user's data folder)",
+    )
+    add("--cache-dir", type=absolute_path, metavar="FOLDER", help="decoded images (default: the user's cache folder)")
+    add("--download", action="store_true", help="download missing data sets and verify their checksums")
+    add(
+        "--tracking-uri", metavar="URI", help="MLflow server or database (default: a SQLite file in the results folder)"
+    )
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
+    if not 0 <= minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes; give 0 or more")
+    return minutes
 
 
 __all__ = ["COMMAND", "Options", "make_parser", "parse_options"]

@@ -41,7 +41,7 @@ from pipelines.plan import (
     select_rows,
 )
 from pipelines.storage import DriverFolderBackend, ResultsBackend, open_backend
-from pipelines.store import LOG_FILE, Store
+from pipelines.store import LOG_FILE, Store, adopt_trials
 from tune_configs import Row, Table, load_tables
 
 _OURSELVES = (sys.executable, str(Path(__file__).parents[1] / "reproduce_all.py"))
@@ -119,6 +119,10 @@ class _Command:
             else:
                 say("\n".join([*listing.status_lines(plan, self.store, self._driver()), *others]))
             return ALL_DONE
+        if options.adopt is not None:
+            with self.backend.exclusive(say):
+                self._adopt()
+            plan = self._plan(training=False)
         self._write_report(plan)
         publish(self.backend)
         return ALL_DONE if options.report_only else finish(plan, options)
@@ -138,6 +142,7 @@ class _Command:
                 if detached is not None:
                     detached.begin(options.results_dir, ["python", COMMAND, *self.argv])
 
+            self._adopt()
             plan = self._plan()
             missing = self._run(plan, begun, resume)
             # counted again, with the rows that joined the plan
@@ -187,6 +192,14 @@ class _Command:
             if synced.error is not None:
                 say(f"warning: the tracker is not up to date ({synced.error}); run pipelines/sync_mlflow.py later")
         return missing
+
+    def _adopt(self) -> None:
+        """Copy the finished trials of ``--adopt``'s folder into the results."""
+        if self.options.adopt is None:
+            return
+        taken = adopt_trials(self.options.adopt, self.backend.open_store(create=True))
+        there = f" ({len(taken.present)} were there)" if taken.present else ""
+        say(f"{len(taken.copied)} finished trials adopted from {self.options.adopt}{there}")
 
     def _plan(
         self, *, training: bool = True, recount: bool = False, missing: Mapping[str, str] = MappingProxyType({})

@@ -11,7 +11,7 @@ from pathlib import Path
 import tune_configs
 from dnw_core.errors import UserError
 from pipelines.commands.arguments import CommandParser, absolute_path, data_location, one_of, whole_number
-from pipelines.commands.execution_options import DEVICES
+from pipelines.commands.options import DEVICES
 from pipelines.commands.shell import ALL_DONE, NOT_ALL_DONE, run, say
 from pipelines.driver import driver_lock
 from pipelines.hpo import (

@@ -11,7 +11,7 @@ from dnw_core.config import RETIRED_FIELDS, Recipe, flatten
 from dnw_core.record import TrialRecord
 from pipelines.spec import RowKey, TrialSpec
 from pipelines.store import Store, TrialState
-from pipelines.trial import blocked_by
+from pipelines.trial import WITHOUT_WEIGHTS, blocked_by
 
 Mode = Literal["cached", "retry", "force", "read-only"]
 PlanState = Literal["done", "partial", "failed", "drifted", "new", "data missing", "blocked"]
@@ -139,6 +139,8 @@ def decide(queries: StoreQueries, mode: Mode) -> list[Decision]:
             if not first.will_run and first.state in ("failed", "blocked"):
                 why = f"failed: {first.detail}" if first.state == "failed" else first.detail
                 return Decision(one, "blocked", blocked_by(first.status.spec, why), will_run=False)
+            if not first.will_run and not first.status.stored.weights:
+                return Decision(one, "blocked", blocked_by(first.status.spec, WITHOUT_WEIGHTS), will_run=False)
         will_run = should_run(mode, one.state, is_dependency=one.is_dependency)
         return Decision(one, one.state, one.detail, will_run)
 

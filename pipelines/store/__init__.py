@@ -1,5 +1,6 @@
 """The results folder: its layout, the commit of a finished trial, and the check of what is there."""
 
+from pipelines.store.adopt import Adopted, adopt_trials, finished_trials
 from pipelines.store.folder import Store, TrialState
 from pipelines.store.layout import (
     COSTS_FILE,

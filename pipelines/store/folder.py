@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +33,7 @@ from dnw_core.record import (
 from pipelines.spec import TrialSpec
 from pipelines.store import layout
 from pipelines.store.layout import STORE_SCHEMA, check_schema, make_writable
+from pipelines.store.left_out import left_out
 from pipelines.store.verify import KnownHashes, VerificationError, read_own_record, verify_finished
 
 _CHECKPOINTS = (CHECKPOINT_FILE, PREVIOUS_FILE)  # the second one while the first is being replaced
@@ -52,6 +52,7 @@ class TrialState:
     reason: str | None = None  # of a failure
     damaged: str | None = None  # why the folder of a finished trial failed verification
     record: TrialRecord | None = None  # of a finished trial
+    weights: bool = True  # False: of a finished trial whose folder lacks them (``pipelines.store.left_out``)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Store:
             write_text(path, json.dumps({"schema": STORE_SCHEMA}) + "\n")
         return cls(results_dir, writes=create, trust_unchanged=trust_unchanged)
 
-    def folder(self, spec: TrialSpec) -> Path:
+    def folder(self, spec: TrialSpec | TrialRecord) -> Path:
         """Return the folder of the finished trial."""
         return layout.trial_folder(self.results_dir, spec)
 
@@ -110,7 +111,7 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def state(self, spec: TrialSpec) -> TrialState:
+    def state(self, spec: TrialSpec | TrialRecord) -> TrialState:
         """Return what is known of a trial; every file of a finished one is verified (see ``trust_unchanged``).
 
         Raises:
@@ -121,7 +122,8 @@ class Store:
         if folder.exists():
             try:
                 record = verify_finished(folder, spec, self._hashes.sha256)
-                return TrialState("done", spec.recipe.epochs, record=record)
+                weights = not left_out(folder, record)
+                return TrialState("done", record.recipe.epochs, record=record, weights=weights)
             except VerificationError as error:
                 damaged = str(error)
         work = layout.work_folder(folder)
@@ -202,15 +204,7 @@ class Store:
         """Move the trial's folder (or its working folder) to ``set-aside/`` and return where it went."""
         folder = self.folder(spec)
         source = layout.work_folder(folder) if work else folder
-        if not source.exists():
-            return None
-        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-        target = self.results_dir / layout.SET_ASIDE / spec.table / spec.row / spec.fingerprint
-        layout.refuse_links(self.results_dir, target)
-        target.mkdir(parents=True, exist_ok=True)
-        target = target / f"{source.name}-{now}-{uuid.uuid4().hex[:4]}"
-        source.rename(target)
-        return target
+        return layout.move_aside(self.results_dir, source)
 
     def reset(self, spec: TrialSpec) -> list[Path]:
         """Set everything of a trial aside, so that it starts afresh (``--mode force``); return where it went."""
@@ -235,7 +229,7 @@ class Store:
                         yield stored
 
 
-def _epochs_done(work: Path, spec: TrialSpec) -> int:
+def _epochs_done(work: Path, spec: TrialSpec | TrialRecord) -> int:
     values = read_json(work / PROGRESS_FILE)
     # where it goes on: epochs after its last checkpoint are trained once more
     epoch = values.get("saved", values.get("epoch")) if isinstance(values, dict) else None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import stat
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 
 from dnw_core.errors import UserError
 from dnw_core.files import read_json
+from dnw_core.record import TrialRecord
 from pipelines.spec import TrialSpec
 
 STORE_FILE = "store.json"
@@ -48,7 +50,7 @@ def is_plain(name: str) -> bool:
     return _PLAIN.fullmatch(name) is not None and ".." not in name
 
 
-def trial_folder(results_dir: Path, spec: TrialSpec) -> Path:
+def trial_folder(results_dir: Path, spec: TrialSpec | TrialRecord) -> Path:
     """Return the folder of a finished trial.
 
     Raises:
@@ -103,6 +105,23 @@ def refuse_links(results_dir: Path, path: Path) -> None:
             raise UserError(f"{here} is a symbolic link, which may lead elsewhere; put the folder itself there")
         if here != path and not stat.S_ISDIR(mode):
             raise UserError(f"{here} is not a folder; move it out of the results folder")
+
+
+def move_aside(results_dir: Path, source: Path) -> Path | None:
+    """Move a trial's folder (or its working folder) to ``set-aside/`` and return where it went; None without one.
+
+    Raises:
+        UserError: as ``refuse_links``.
+    """
+    if not source.exists():
+        return None
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    target = results_dir / SET_ASIDE / source.parent.relative_to(results_dir / TRIALS)
+    refuse_links(results_dir, target)
+    target.mkdir(parents=True, exist_ok=True)
+    target = target / f"{source.name}-{now}-{uuid.uuid4().hex[:4]}"
+    source.rename(target)
+    return target
 
 
 STORE_SCHEMA = 1

@@ -26,6 +26,7 @@ from dnw_core.record import (
 )
 from pipelines.spec import TrialSpec
 from pipelines.store.layout import KNOWN_HASHES_FILE, TRIALS
+from pipelines.store.left_out import left_out
 
 REQUIRED_FILES = (HISTORY_FILE, WIRING_FILE, CHECKPOINT_FILE, LOG_FILE)
 
@@ -34,7 +35,7 @@ class VerificationError(DnwError):
     """The folder is not this trial's result; the message says why, in one line."""
 
 
-def read_own_record(folder: Path, spec: TrialSpec) -> TrialRecord:
+def read_own_record(folder: Path, spec: TrialSpec | TrialRecord) -> TrialRecord:
     """Read a folder's record and check that it is this trial's.
 
     Raises:
@@ -58,7 +59,9 @@ def read_own_record(folder: Path, spec: TrialSpec) -> TrialRecord:
     return record
 
 
-def verify_finished(folder: Path, spec: TrialSpec, sha256: Callable[[Path], str] = sha256_of) -> TrialRecord:
+def verify_finished(
+    folder: Path, spec: TrialSpec | TrialRecord, sha256: Callable[[Path], str] = sha256_of
+) -> TrialRecord:
     """Check record, recipe and the SHA-256 of every file; return the record.
 
     Args:
@@ -81,8 +84,11 @@ def verify_finished(folder: Path, spec: TrialSpec, sha256: Callable[[Path], str]
     for name in REQUIRED_FILES:
         if name not in record.files:
             raise VerificationError(f"{RECORD_FILE}: lists no {name}")
+    lacking = left_out(folder, record)
     for name, expected in record.files.items():
         path = folder / name
+        if name in lacking:
+            continue
         if path.name != name or path.is_symlink():
             raise VerificationError(f"{name}: not a plain file of the folder")
         try:

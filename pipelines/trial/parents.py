@@ -9,6 +9,8 @@ from dnw_core.record import TrialRecord
 from pipelines.spec import TrialSpec
 from pipelines.store import Store, TrialState
 
+WITHOUT_WEIGHTS = "its folder here lacks the weights; --mode force with --only its row trains it again"
+
 
 class TrialBlockedError(DnwError):
     """The trial cannot start, because its parent is not finished. The message says which one, and why."""
@@ -38,6 +40,8 @@ def finished_parent(store: Store, spec: TrialSpec) -> Path | None:
     stored = store.state(parent)
     if stored.kind != "done":
         raise TrialBlockedError(blocked_by(parent, describe(stored)))
+    if not stored.weights:
+        raise TrialBlockedError(blocked_by(parent, WITHOUT_WEIGHTS))
     return store.folder(parent)
 
 

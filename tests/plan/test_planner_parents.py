@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support.stubs.store import finish, interrupt
 
+from dnw_core.record import CHECKPOINT_FILE, RECORD_FILE, read_record
 from pipelines.commands.listing import duration, list_lines, plan_lines, status_lines
 from pipelines.driver.status import NO_DRIVER
 from pipelines.plan.data_checks import prepare_store
@@ -16,6 +17,7 @@ from pipelines.plan.reported_rows import report_rows
 from pipelines.plan.rows import parse_overrides, select_rows
 from pipelines.plan.trial_states import Mode
 from pipelines.store.folder import Store
+from pipelines.store.left_out import leave_out_weights
 from tune_configs import Table, load_tables
 
 TABLES = load_tables()
@@ -78,6 +80,23 @@ def test_a_parent_that_is_done_serves(store: Store) -> None:
     plan = plan_of(store, "wirings/lottery-one-shot")
     assert told(plan) == [("lottery-one-shot", 0, "done", False), ("lottery-one-shot", 1, "new", True)]
     assert "wirings/lottery-one-shot needs wirings/complete: seed 1 is done" in "\n".join(plan_lines(plan, None))
+
+
+def test_a_parent_without_weights_blocks_its_own_seed(store: Store) -> None:
+    """It is done and need not be trained for itself; nothing can start from it."""
+    first = plan_of(store, *CHILDREN)
+    parent = trial_of(first, "complete", 0).spec
+    finish(store, parent)
+    (store.folder(parent) / CHECKPOINT_FILE).unlink()
+    leave_out_weights(store.folder(parent), read_record(store.folder(parent) / RECORD_FILE))
+    plan = plan_of(store, "wirings/complete", "wirings/fine-tune")
+    assert told(plan) == [
+        ("complete", 0, "done", False),
+        ("complete", 1, "new", True),
+        ("fine-tune", 0, "blocked", False),
+        ("fine-tune", 1, "new", True),
+    ]
+    assert "blocked by wirings/complete seed 0 (its folder here lacks the weights" in trial_of(plan, "fine-tune").detail
 
 
 def test_a_selected_parent_is_no_dependency(store: Store) -> None:
