@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.plain_mobilenet import PlainGraphMobileNet
 from benchmarks.plain_tiny import plain_version
+from benchmarks.step_against import ROWS, compare_with
 from dnw_core.config.recipe import Recipe
 from dnw_core.data.feeds.feed import Batch
 from dnw_core.models.build import build_wired
@@ -200,7 +201,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="steps of each after one warm-up; the median counts")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--against", metavar="COMMIT", help="beside the step of this commit, not beside a plain one")
+    parser.add_argument("--row", action="append", choices=ROWS, help="with --against: row (default: all)")
+    parser.add_argument("--dirty", action="store_true", help="with --against: measure uncommitted changes, too")
     arguments = parser.parse_args()
+    if arguments.against is not None:
+        precision, rows = (arguments.precision or ["fp32"])[0], arguments.row or list(ROWS)
+        compare_with(arguments.against, rows, precision, arguments.repeats, arguments.threads, dirty=arguments.dirty)
+        return
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{arguments.threads} CPU threads"
