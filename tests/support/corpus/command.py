@@ -13,12 +13,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
-from torch import nn
 
 from dnw_core.models.build import build_wired
 from dnw_core.record import LOG_FILE
 from dnw_core.task import TrialTask
-from dnw_core.training.checkpoints.resume import load_resumable
+from dnw_core.training.checkpoints.resume import Built, load_resumable
 from dnw_core.training.checkpoints.trial_log import TrialLog
 from pipelines.commands import reproduce_all as cli
 from pipelines.commands.shell import USER_ERROR
@@ -109,7 +108,7 @@ def _train(task: TrialTask, _: Any) -> Any:
 
 
 @functools.cache
-def _network() -> nn.Module:
+def _network() -> Built:
     """The row's network: a checkpoint is resumed from or refused whatever the seed of its weights."""
     recipe = _specs()[0].recipe
     return build_wired(recipe.network, recipe.wiring, seed=0)
