@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import gc
-import importlib
 import os
 import re
 import sys
@@ -38,6 +38,7 @@ _LONG = (
 
 gc.disable()  # until all is collected: what modules define stays anyway
 
+_frozen_modules: list[int] = []  # how many were imported at each freeze
 _read_tables = tune_configs.load_tables
 
 
@@ -93,15 +94,21 @@ def pytest_collection_finish() -> None:
     """
     if "ray" in sys.modules:
         raise pytest.UsageError("a test module imports ray as it is collected; import it within the test")
-    importlib.import_module("torch._dynamo")  # later it would be in every collection
-
     gc.freeze()
     gc.enable()
+    _frozen_modules.append(len(sys.modules))
 
 
-def pytest_unconfigure() -> None:
-    """Undo that, so that the interpreter can end as ever: some extensions count what is left."""
-    gc.unfreeze()
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Do the same once a file's tests have imported much, PyTorch's compiler or MLflow for example."""
+    if nextitem and nextitem.path != item.path and len(sys.modules) > _frozen_modules[-1] + 100:
+        gc.collect()
+        gc.freeze()
+        _frozen_modules.append(len(sys.modules))
+
+
+atexit.register(gc.unfreeze)  # so that the interpreter can end as ever: some extensions count what is left
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ noise of such a computation, and rounding up starts from the least of them, so t
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -58,7 +59,7 @@ class EdgeBudget:
         Raises:
             ValueError: if a width is asked of a graph that has none, or the fraction is outside (0, 1].
         """
-        return self._share(law, Fraction(0))
+        return _share(self, law, meant=False)
 
     def edges(self, slots: int, law: WidthLaw | None = None) -> int:
         """Return how many of ``slots`` entries are kept: the product, rounded up (facts 1.1).
@@ -69,20 +70,7 @@ class EdgeBudget:
             ValueError: as ``share``.
         """
         self.share(law)  # refuses what is out of range, by its own value
-        return math.ceil(self._share(law, NOISE) * slots)
-
-    def _share(self, law: WidthLaw | None, noise: Fraction) -> Fraction:
-        """The share, or the least that may be meant with so much noise."""
-        if self.density is not None:
-            share, named = _least_meant(self.density, noise), f"density is {self.density}"
-        else:
-            assert self.width is not None
-            if law is None:
-                raise ValueError("width means nothing in this network; give density")
-            share, named = _least_meant(self.width, noise) ** law.power / law.parts, f"width is {self.width}"
-        if not 0 < share <= 1:
-            raise ValueError(f"{named}; it must be above 0 and at most 1")
-        return share
+        return math.ceil(_share(self, law, meant=True) * slots)
 
     def check(self, graph: GraphSize) -> None:
         """Refuse a budget that leaves a graph without a single edge before it is rounded up.
@@ -90,19 +78,35 @@ class EdgeBudget:
         Raises:
             ValueError: naming the graph and the least that would do.
         """
-        expected = self.share(graph.law) * graph.slots
-        if expected < 1:
+        share = self.share(graph.law)
+        if share.numerator * graph.slots < share.denominator:
             least = _rounded_up(self._least(graph))
             raise ValueError(
                 f"{'density' if self.density is not None else 'width'} "
                 f"{self.density if self.density is not None else self.width} would keep no edge of the "
-                f"{graph.slots:,} slots of {graph.name} ({float(expected):.2g}); the least is {least:.3g}"
+                f"{graph.slots:,} slots of {graph.name} ({float(share * graph.slots):.2g}); the least is {least:.3g}"
             )
 
     def _least(self, graph: GraphSize) -> float:
         if self.density is not None or graph.law is None:
             return 1 / graph.slots
         return float((graph.law.parts / graph.slots) ** (1 / graph.law.power))
+
+
+@functools.lru_cache(maxsize=1024)  # the tables ask for the same few thousands of times
+def _share(budget: EdgeBudget, law: WidthLaw | None, *, meant: bool) -> Fraction:
+    """The share as written, or the least that may be meant by it."""
+    noise = NOISE if meant else Fraction(0)
+    if budget.density is not None:
+        share, named = _least_meant(budget.density, noise), f"density is {budget.density}"
+    else:
+        assert budget.width is not None
+        if law is None:
+            raise ValueError("width means nothing in this network; give density")
+        share, named = _least_meant(budget.width, noise) ** law.power / law.parts, f"width is {budget.width}"
+    if not 0 < share <= 1:
+        raise ValueError(f"{named}; it must be above 0 and at most 1")
+    return share
 
 
 def _rounded_up(value: float) -> float:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from reports.figures.style import FAINT, INK, LABEL_LIMIT, QUIET, Looks, figure, quiet_axes, save, scale_note
 from reports.rows import ReportRow
 from reports.statistics import MARGIN
 from reports.summary import trials_of
 from reports.text import plain, plus_minus
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
 
 _ROW_HEIGHT = 0.46  # inches
 _LABEL_WIDTH = 34  # characters
@@ -28,6 +27,9 @@ def draw_dots(
     title: str, rows: Sequence[ReportRow], summary: pd.DataFrame, trials: pd.DataFrame, looks: Looks, path: Path
 ) -> Path | None:
     """Draw a table's rows against the published numbers; None if no row has a result."""
+
+    from matplotlib.ticker import MaxNLocator
+
     lines = summary.to_dict("records")
     if not any(line["n"] for line in lines):
         return None
@@ -116,6 +118,9 @@ def _limits(lines: Sequence[Mapping[Any, Any]], trials: pd.DataFrame) -> tuple[f
 
 
 def _legend(axes: Axes, height: float, *, margin: bool, other: bool) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
     marks: list[Artist] = [
         Line2D([], [], color=INK, marker="o", markersize=6.5, linewidth=2, label="ours: mean, 95 % interval"),
         Line2D([], [], color=INK, marker="|", linestyle="", markersize=7, label="one seed"),

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 from reports.figures.labels import name_points
 from reports.figures.style import INK, LINE_STYLES, Looks, figure, quiet_axes, save, scale_note
 from reports.rows import ReportRow
 from reports.text import count, plain, plus_minus
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 _WIDTH = 10.0  # inches
 _LABELS = 0.39  # of the width, right of the points
@@ -125,6 +126,9 @@ def _draw_point(axes: Axes, place: float, point: dict[Any, Any], look: tuple[str
 
 def _ticks(axes: Axes) -> None:
     """Label round numbers of edges: every decade's 1, 2 and 5, or, on a narrow axis, numbers between them."""
+
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+
     low, high = axes.get_xlim()
     for subs in ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)):
         ticks = [tick for tick in LogLocator(subs=subs, numticks=99).tick_values(low, high) if low <= tick <= high]
@@ -139,6 +143,8 @@ def _ticks(axes: Axes) -> None:
 
 
 def _legend(points: pd.DataFrame, members: Sequence[ReportRow], looks: Looks) -> list[Line2D]:
+    from matplotlib.lines import Line2D
+
     bar = Line2D([], [], color=INK, marker="o", linestyle="", markersize=5.5, label="ours: mean ± std over seeds")
     marks = [bar]
     if points["published"].notna().any():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING
 
 from reports.figures.style import LABEL_LIMIT, Looks, spread_apart
 from reports.rows import ReportRow
 from reports.text import plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def name_points(

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from reports.figures.labels import name_points
 from reports.figures.style import PALETTE, Looks, figure, quiet_axes, row_colours, save, scale_note
@@ -20,6 +19,9 @@ from reports.reading.wiring_file import LayerCount
 from reports.rows import ReportRow
 from reports.sections.layers import mean_layers
 from reports.text import plain, share
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 LOWEST = 0.01  # percent; smaller densities, 0 included, are drawn there
 _WIDTH = 10.0  # inches
@@ -153,6 +155,8 @@ def _draw_even(axes: Axes, lines: Sequence[_Line]) -> None:
 
 
 def _dress(axes: Axes, values: Sequence[pd.Series[float]]) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     low = max(min(float(one.min()) for one in values), LOWEST)
     high = max(float(one.max()) for one in values)
     axes.set_yscale("log")

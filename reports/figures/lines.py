@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from reports.epochs import by_epoch
 from reports.figures.labels import name_points
 from reports.figures.style import LineStyle, Looks, figure, quiet_axes, save, scale_note
 from reports.rows import ReportRow
 from reports.text import count_of, number, plain, share
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _WIDTH = 10.0  # inches
 _PANEL_HEIGHT = 4.1
@@ -53,6 +55,9 @@ def draw_lines(
         looks: the rows' colours and line styles.
         path: where to write the PNG.
     """
+
+    from matplotlib.ticker import MaxNLocator
+
     lines = {row.key: by_epoch(row, history, measure.column) for row in rows}
     panels = panels_of(rows, lines)
     if not panels:
@@ -116,6 +121,9 @@ def _draw_row(axes: Axes, measure: Measure, row: ReportRow, line: pd.DataFrame, 
 
 def count_scale(axes: Axes, highest: float) -> None:
     """Show 0 and 50,000 on one axis: logarithmic from 1 on, linear below, 0 a little above the edge."""
+
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
     axes.set_yscale("symlog", linthresh=1, linscale=0.5)
     axes.set_ylim(-0.3, max(2.0 * highest, 10.0))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

@@ -10,19 +10,19 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 
 from dnw_core.files import write_bytes
 from reports.rows import ReportRow
 from reports.text import plain
 from reports.verdicts import PAPER_SCALE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe & Ito (2008), ordered so that neighbours differ in lightness too; yellow is left out: too pale for lines
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
@@ -58,6 +58,10 @@ Looks: TypeAlias = Mapping[tuple[str, str, str], tuple[str, LineStyle]]  # of ea
 @contextmanager
 def figure(width: float, height: float, dpi: int = 150) -> Iterator[Figure]:
     """Give a blank figure (inches) drawn with the report's settings while the context is open."""
+    import matplotlib as mpl  # only where a figure is drawn: it takes half a second
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     with mpl.rc_context(_SETTINGS), warnings.catch_warnings():
         # a label in a script the font lacks is drawn as boxes; that does not concern the user
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
@@ -74,6 +78,8 @@ def save(drawn: Figure, path: Path) -> Path:
 
 def canvas_pixels(drawn: Figure) -> Pixels:
     """Draw the figure once and return its pixels; rows down, columns across, then red, green and blue."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = drawn.canvas
     assert isinstance(canvas, FigureCanvasAgg)
     canvas.draw()  # type: ignore[no-untyped-call]

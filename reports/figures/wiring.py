@@ -12,18 +12,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from reports.figures.layers import layer_picture
 from reports.figures.raster import DEAD, LIVE, Raster, pixels_of, raster_of
 from reports.figures.style import QUIET, Pixels, canvas_pixels, figure, save, write_png
 from reports.reading.wiring_file import MOST_PICTURED, Graph, read_counts, read_wiring
 from reports.text import plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _DPI = 200
 _PIXELS = {1: 1600, 2: 800, 3: 768, 4: 520}  # of the longer side of a matrix, by the number of matrices in a line
@@ -97,6 +97,9 @@ def _cells(graphs: Sequence[Graph]) -> list[_Cell]:
 @functools.lru_cache(maxsize=2)  # 10 to 20 MB each
 def _frame(cells: tuple[_Cell, ...]) -> Pixels:
     """Return a sheet with all but the edges and the words at its top. It is shared: do not draw on it."""
+
+    from matplotlib.lines import Line2D
+
     wide, tall = cells[0].sheet
     width, height = wide / _DPI, tall / _DPI
     with figure(width, height, dpi=_DPI) as drawn:
@@ -133,6 +136,8 @@ def _words(title: str, totals: str, wide: int) -> Pixels:
 
 
 def _dress(axes: Axes, cell: _Cell) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     raster = cell.raster
     axes.set_xlim(-0.5, cell.shape[1] - 0.5)
     axes.set_ylim(cell.shape[0] - 0.5, -0.5)  # node 0 at the top, as in a matrix

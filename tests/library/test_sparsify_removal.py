@@ -12,8 +12,6 @@ import torch
 from support.networks.every_rule import DRAWING, RULES, WEIGHTS, arguments, sparse
 from support.networks.sparsify_workers import batch, network, train
 from torch import Tensor, distributed, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
 
@@ -173,6 +171,8 @@ def test_copies_of_a_parametrised_layer_do_not_meet(rule: str) -> None:
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[Any]:
     """A mesh of this process alone."""
+    from torch.distributed.device_mesh import init_device_mesh
+
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
     yield init_device_mesh("cpu", (1,))
     distributed.destroy_process_group()
@@ -180,6 +180,8 @@ def alone(tmp_path: Path) -> Iterator[Any]:
 
 def test_sharded_weights_are_refused_by_either_way(alone: Any) -> None:
     """After fully_shard neither sparsify nor remove_rules goes on; one sentence, and nothing is changed."""
+    from torch.distributed.fsdp import fully_shard
+
     made = network()
     fully_shard(made, mesh=alone)
     with pytest.raises(

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torchdiffeq import odeint
 
 from dnw_core.models.layers.ode import integrate, replay, solve
 
@@ -32,6 +31,8 @@ def problem() -> tuple[Tensor, Tensor]:
 
 def whole(matrix: Tensor, start: Tensor, tolerance: float, *, in_place: bool = False) -> Tensor:
     """torchdiffeq with its own recording; the field may begin with a ReLU in place."""
+    from torchdiffeq import odeint
+
     field = prepare(matrix)
     times = torch.tensor([0.0, 1.0], dtype=start.dtype)
 

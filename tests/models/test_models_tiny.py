@@ -9,7 +9,6 @@ import pytest
 import torch
 from support.references import tiny as reference
 from torch import Tensor, nn
-from torchdiffeq._impl import rk_common
 
 from dnw_core.config.networks import TinyContinuousConfig, TinyDiscreteConfig, TinyStaticConfig
 from dnw_core.config.rules import TopEdgesConfig
@@ -130,6 +129,8 @@ def test_continuous_is_the_solver_with_the_released_relu(
     Everything in float64. That torchdiffeq lets the gradient flow through the first step's size, which ours does not
     (docs/deviations.md), is taken away, so that what is left is rounding.
     """
+    from torchdiffeq._impl import rk_common
+
     select: Any = rk_common._select_initial_step
     monkeypatch.setattr(rk_common, "_select_initial_step", lambda *a, **k: select(*a, **k).detach())
     network: Any = small("tiny-continuous", ode_start=variant, ode_ends=variant).double()

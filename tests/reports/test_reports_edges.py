@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from support.stubs.reports_store import row, wired, write_trial
 
 from reports import build_report, read_trials
@@ -72,7 +71,7 @@ def test_no_published_mark_below_paper_scale(tmp_path: Path) -> None:
 
 def test_what_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A logarithmic axis; the line through the means by rising edges; hollow published marks; each row named."""
-    kept: list[Figure] = []
+    kept: list[Any] = []
     monkeypatch.setattr(edges, "save", lambda drawn, path: kept.append(drawn) or path)
     parsed = parse_rows(rows := store(tmp_path), "paper")
     points = edge_points(parsed, read_trials(tmp_path, rows))
@@ -140,7 +139,7 @@ def test_every_range_of_edges_has_named_ticks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts: tuple[int, int]
 ) -> None:
     """From nearly equal counts to six decades the axis names at least two different numbers."""
-    kept: list[Figure] = []
+    kept: list[Any] = []
     monkeypatch.setattr(edges, "save", lambda drawn, path: kept.append(drawn) or path)
     rows = [row(str(count), epochs=2, seeds=[0]) for count in counts]
     for given, count in zip(rows, counts, strict=True):

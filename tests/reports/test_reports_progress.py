@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from support.stubs.reports_store import row, wired, write_failure, write_trial
 
 from reports import build_report, read_history, read_trials
@@ -66,11 +65,11 @@ def test_the_means_by_hand(tmp_path: Path) -> None:
     assert by_epoch(parsed, history, "edges_swapped").loc[1].tolist() == [40_000, 30_000, 50_000]
 
 
-def captured(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+def captured(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Keep the figures that are drawn instead of writing them."""
-    kept: list[Figure] = []
+    kept: list[Any] = []
 
-    def keep(drawn: Figure, path: Path) -> Path:
+    def keep(drawn: Any, path: Path) -> Path:
         drawn.canvas.draw()
         kept.append(drawn)
         return path

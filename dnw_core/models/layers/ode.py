@@ -22,8 +22,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchdiffeq import odeint
-from torchdiffeq._impl.dopri5 import DPS_C_MID, Dopri5Solver
 
 from dnw_core.models.layers.kernels import in_pieces
 from dnw_core.wiring.transforms import never_compiled
@@ -31,7 +29,7 @@ from dnw_core.wiring.transforms import never_compiled
 Field = Callable[[Tensor], Tensor]
 PrepareField = Callable[..., Field]
 
-STAGES = len(Dopri5Solver.tableau.beta)  # of a step; its first slope is the one at the last step's end
+STAGES = 6  # of a dopri5 step; its first slope is the one at the last step's end
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,8 @@ def solve(
     field: Field, start: Tensor, *, rtol: float, atol: float, clamp_ends: bool = False
 ) -> tuple[Tensor, list[AcceptedStep], int]:
     """Return Z(1), the accepted steps and the number of evaluations, without recording gradients."""
+    from torchdiffeq import odeint  # here, as below: it imports SciPy's solvers, which few trials need
+
     recorder = _Recorder(field, start.shape[1], clamp_ends=clamp_ends)
     times = torch.tensor([0.0, 1.0], dtype=start.dtype, device=start.device)
     solution = odeint(recorder, start, times, rtol=rtol, atol=atol, method="dopri5")
@@ -88,6 +88,8 @@ def solve(
 
 def replay(field: Field, start: Tensor, steps: list[AcceptedStep], *, clamp_ends: bool = False) -> Tensor:
     """Take the given dopri5 steps and interpolate to t = 1, as torchdiffeq does; differentiable."""
+    from torchdiffeq._impl.dopri5 import DPS_C_MID
+
     state, slope = start, field(start)
     for step in steps[:-1]:
         state, slope, _ = _dopri5_step(field, state, slope, step.dt, clamp_ends)
@@ -110,6 +112,8 @@ def _dopri5_step(
     field: Field, state: Tensor, slope: Tensor, dt: float, clamp_end: bool
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """One Dormand-Prince step: the new state, its slope (reused as the next first slope), all seven slopes."""
+    from torchdiffeq._impl.dopri5 import Dopri5Solver
+
     slopes = [slope]
     end = state
     for stage, row in enumerate(Dopri5Solver.tableau.beta, start=1):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from pyarrow import parquet
 from dnw_core.models.build import build_wired
 from dnw_core.record import LOG_FILE
 from dnw_core.task import TrialTask
-from dnw_core.training.checkpoints.resume import load_resumable
+from dnw_core.training.checkpoints.resume import Built, load_resumable
 from dnw_core.training.checkpoints.trial_log import TrialLog
 from pipelines.commands import reproduce_all as cli
 from pipelines.commands.shell import USER_ERROR
@@ -98,21 +100,26 @@ class Command:
 
 
 def _train(task: TrialTask, _: Any) -> Any:
-    spec = SPECS[task.seed]
+    spec = _specs()[task.seed]
     assert task.recipe == spec.recipe
     with TrialLog(task.folder / LOG_FILE) as log:  # as training begins
-        load_resumable(task, build_wired(task.recipe.network, task.recipe.wiring, task.seed), log)
+        load_resumable(task, copy.deepcopy(_network()), log)
     return corpus_trials.good_trial(task.folder, spec)
 
 
-def specs_of(results: Path) -> list[TrialSpec]:
-    """Return the row's trials as the planner makes them, by seed."""
+@functools.cache
+def _network() -> Built:
+    """The row's network: a checkpoint is resumed from or refused whatever the seed of its weights."""
+    recipe = _specs()[0].recipe
+    return build_wired(recipe.network, recipe.wiring, seed=0)
+
+
+@functools.cache
+def _specs() -> list[TrialSpec]:
+    """The row's trials as the planner makes them, by seed; in no results folder yet."""
     planned = plan_rows(TABLES, [TABLES["tiny"].rows["static-dnw"]], "smoke", seeds=tuple(range(MOST_SEEDS)))
-    plan = make_plan(planned, "smoke", Store.open(results), Placement(device="cpu"), check_data=False)
+    plan = make_plan(planned, "smoke", Store.open(Path("nowhere")), Placement(device="cpu"), check_data=False)
     return [trial.spec for trial in plan.trials]
-
-
-SPECS = specs_of(Path("nowhere"))
 
 
 def lay_out(results: Path, seeds: Iterable[int]) -> None:
@@ -124,7 +131,7 @@ def lay_out(results: Path, seeds: Iterable[int]) -> None:
 
 def spec_of(results: Path, seed: int) -> TrialSpec:
     """Return a seed's trial in this results folder."""
-    return SPECS[seed].model_copy(update={"results_dir": results})
+    return _specs()[seed].model_copy(update={"results_dir": results})
 
 
 def quicken(monkeypatch: pytest.MonkeyPatch, command: Command, *, figures: bool = False) -> None:

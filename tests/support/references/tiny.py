@@ -10,7 +10,6 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torchdiffeq import odeint
 
 
 def convolve(maps: Tensor, kernels: Tensor, stride: int = 1) -> Tensor:
@@ -141,6 +140,8 @@ class Solver:
 
     def logits(self, images: Tensor, *, rtol: float, atol: float, outputs: int, row: int) -> Tensor:
         """The whole network, recorded by autograd from end to end."""
+        from torchdiffeq import odeint
+
         start = start_state(self.p, images, len(self.edges))
         times = torch.tensor([0.0, 1.0], dtype=start.dtype)
         end = odeint(self, start, times, rtol=rtol, atol=atol, method="dopri5")[-1]
