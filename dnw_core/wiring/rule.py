@@ -270,6 +270,6 @@ class AttachedRule:
             mask = self.rule.edges(self.weight).clone()
         promised = self.rule.promised_edges
         if promised is not None:
-            found = int(mask.sum())
+            found = int(mask.count_nonzero())
             assert found == promised, f"{self.name}: {found} edges, {promised} promised by {type(self.rule).__name__}"
         return mask

@@ -99,8 +99,7 @@ def random_mask(shape: tuple[int, ...], k: int, generator: torch.Generator, amon
         slots_to_draw_from = int(among.count_nonzero())
         if slots_to_draw_from < k:
             raise ValueError(f"{k} edges are to be drawn from {slots_to_draw_from} slots")
-        scores = scores.masked_fill(~among, -1.0)
-    return top_k_mask(scores, k)
+    return largest_magnitudes(scores, k, among)
 
 
 # a prime, so that the sample visits every column of a matrix rather than a few of them

@@ -213,6 +213,9 @@ def test_trains_at_32_pixels(name: str) -> None:
 def test_five_halvings_at_every_size(name: str) -> None:
     """The maps that are averaged have a 32nd of the image's pixels a side: 7 at 224, 6 at 192, 5 at 160, 1 at 32."""
     network = make(**NETWORKS[name]).to("meta").eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):  # changes no shape, and is slow on meta tensors
+            module.forward = nn.Identity().forward  # type: ignore[method-assign]
     for size, side in ((224, 7), (192, 6), (160, 5), (32, 1)):
         assert network.features(torch.empty(2, 3, size, size, device="meta")).shape[2:] == (side, side)
 

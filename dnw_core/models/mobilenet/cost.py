@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dnw_core.models.graph import GraphNetwork, own_parameters
+from dnw_core.models.graph import GraphNetwork, any_along, own_parameters
 from dnw_core.record import Cost
 
 KERNEL = 9
@@ -107,7 +107,7 @@ def _with_dense_stages(chain: Chain, masks: dict[str, Tensor], *, whole: bool) -
     for stage, following in reversed(list(pairwise(chain.stages))):
         if stage.graph not in masks:
             reached = torch.ones(stage.outputs, stage.inputs, dtype=torch.bool)
-            sends_on = found[following.graph].any(dim=0)[: following.inputs]
+            sends_on = any_along(found[following.graph], 0)[: following.inputs]
             found[stage.graph] = reached if whole else reached & sends_on[:, None]
     return found
 
@@ -115,15 +115,15 @@ def _with_dense_stages(chain: Chain, masks: dict[str, Tensor], *, whole: bool) -
 def _count(chain: Chain, masks: dict[str, Tensor]) -> _Count:
     side = -(-chain.image_size // chain.stem_stride)
     first, last = chain.stages[0], chain.stages[-1]
-    parameters = STEM_WEIGHTS * int(masks[first.graph][:, : first.inputs].any(dim=0).sum())
+    parameters = STEM_WEIGHTS * int(any_along(masks[first.graph][:, : first.inputs], 0).sum())
     macs = parameters * side**2
     for stage in chain.stages:
         side = -(-side // stage.stride)
         mask = masks[stage.graph]
-        weights = int(mask.count_nonzero()) + KERNEL * int(mask.any(dim=0).sum())
+        weights = int(mask.count_nonzero()) + KERNEL * int(any_along(mask, 0).sum())
         parameters += weights
         macs += weights * side**2
-    fed = int(masks[last.graph][-last.outputs :].any(dim=1).sum())
+    fed = int(any_along(masks[last.graph][-last.outputs :], 1).sum())
     edges = masks.get(chain.classifier_graph or "")
     classifier = fed * chain.classes if edges is None else int(edges.count_nonzero())
     return _Count(parameters + classifier, macs + fed * side**2 + classifier)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dnw_core.config import CLASSIFIER_LAW, GRAPH_BLOCKS, GraphBlock, GraphMobileNetConfig
-from dnw_core.models.graph import EdgeWeight, Graph, Liveness
+from dnw_core.models.graph import EdgeWeight, Graph, Liveness, any_along
 from dnw_core.models.layers import channel_major
 from dnw_core.models.layers.batch_norm import BatchNorm2d
 from dnw_core.models.layers.kernels import at_least_float32
@@ -134,7 +134,7 @@ class GraphMobileNetBlock(nn.Module):
         for group, columns in reversed(list(enumerate(self.columns()))):
             rows = slice(self.first_receiver(group), None)
             live[rows, columns] = mask[rows, columns] & matters[rows, None]
-            sends[columns] = live[rows, columns].any(dim=0)
+            sends[columns] = any_along(live[rows, columns], 0)
             if group:  # a hidden group's nodes are receivers too
                 matters[self.first_receiver(group - 1) : self.first_receiver(group)] = sends[columns]
         return Liveness(edges=live, nodes=sends)
@@ -192,7 +192,7 @@ class GraphMobileNet(nn.Module):
         matters = torch.ones(self.outputs, dtype=torch.bool)
         if isinstance(self.classifier, EdgeWeight):
             edges = masks["classifier"].cpu()
-            matters = edges.any(dim=0)
+            matters = any_along(edges, 0)
             found["classifier"] = Liveness(edges=edges, nodes=torch.zeros(0, dtype=torch.bool))  # no operation there
         for index, block in reversed(list(enumerate(self.graph_blocks()))):
             live = block.liveness(masks[f"block-{index}"].cpu(), matters)

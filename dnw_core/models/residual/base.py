@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from dnw_core.config import KernelLayer, ResidualConfig
-from dnw_core.models.graph import Graph, Liveness, own_parameters
+from dnw_core.models.graph import Graph, Liveness, any_along, own_parameters
 from dnw_core.models.layers.batch_norm import BatchNorm2d
 from dnw_core.models.layers.kernels import at_least_float32
 from dnw_core.models.residual.liveness import live_edges
@@ -54,7 +54,7 @@ class ResidualNetwork(nn.Module):
         live = {}
         for name, mask in masks.items():
             edges = found[name].view(mask.shape)
-            live[name] = Liveness(edges=edges, nodes=edges.transpose(0, 1).flatten(1).any(dim=1))
+            live[name] = Liveness(edges=edges, nodes=_sending(edges))
         return live
 
     def cost(self, masks: dict[str, Tensor]) -> Cost:
@@ -105,6 +105,11 @@ def normalised(norm: nn.BatchNorm2d, maps_bchw: Tensor) -> Tensor:
     return made
 
 
+def _sending(edges: Tensor) -> Tensor:
+    """Which senders have an edge, [i], of [o, i, ...]."""
+    return any_along(edges, 0).reshape(edges.shape[1], -1).any(dim=1)
+
+
 def residual_cost(network: ResidualNetwork, masks: dict[str, Tensor]) -> Cost:
     """Return the cost with the kept edges ``masks``, by graph name."""
     layers = network.config.layers()
@@ -130,7 +135,7 @@ def residual_cost(network: ResidualNetwork, masks: dict[str, Tensor]) -> Cost:
         edges=sum(kept[name] for name in masks),
         live_edges=sum(live[name] for name in masks),
         nodes=sum(layer.inputs for layer in layers if layer.name in masks),
-        live_nodes=sum(int(live_masks[name].transpose(0, 1).flatten(1).any(dim=1).sum()) for name in masks),
+        live_nodes=sum(int(_sending(live_masks[name]).sum()) for name in masks),
         macs=sum(kept[name] * pixels[name] for name in kept),
         live_macs=sum(live[name] * pixels[name] for name in live),
         dense_macs=sum(layer.weights * pixels[layer.name] for layer in layers),

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dnw_core.config import BlockLayers, KernelLayer, ResidualConfig
+from dnw_core.models.graph import any_along
 
 
 def live_edges(config: ResidualConfig, masks: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -77,7 +78,7 @@ class _Backwards:
         live = self.kept[layer.name] & met_oyx[:, None]
         self.live[layer.name] = live
         # most receivers matter at every pixel: then what a kernel position reads is the same for all of them
-        taps_iyx = (live if whole.all() else live[whole]).any(dim=0).float()
+        taps_iyx = any_along(live if whole.all() else live[whole], 0).float()
         read = reads.any(dim=1).float()  # [y, r]
         matter = torch.einsum("iyx,yr,xc->irc", taps_iyx, read, read) > 0
         if partly.any():
@@ -114,7 +115,7 @@ def _spoken(config: ResidualConfig, kept: dict[str, Tensor]) -> dict[str, Tensor
     def through(layer: KernelLayer, speaks_i: Tensor) -> Tensor:
         meets = _reads(layer.kernel, layer.stride, layer.side_in).any(dim=2).any(dim=1)
         spoken[layer.name] = kept[layer.name] & speaks_i[:, None, None]
-        return (spoken[layer.name] & meets[:, None] & meets).flatten(1).any(dim=1)
+        return any_along((spoken[layer.name] & meets[:, None] & meets).flatten(1), 1)
 
     stem = config.stem()
     speaks = through(stem, torch.ones(stem.inputs, dtype=torch.bool))

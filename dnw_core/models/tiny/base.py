@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dnw_core.config import TinyConfig
-from dnw_core.models.graph import EdgeWeight, Graph, Liveness
+from dnw_core.models.graph import EdgeWeight, Graph, Liveness, any_along
 from dnw_core.models.layers.batch_norm import BatchNorm2d
 from dnw_core.models.layers.kernels import at_least_float32
 from dnw_core.record import Cost
@@ -30,9 +30,9 @@ def tiny_cost(network: TinyNetwork, mask: Tensor) -> Cost:
     live = network.graph_liveness(mask)
     slots = network.slots()
     nodes = network.config.nodes
-    edges, live_edges = int(mask.sum()), int(live.edges.sum())
-    senders, live_senders = int(mask.any(dim=0).sum()), int(live.nodes.sum())
-    usable = slots.numel if slots.usable is None else int(slots.usable.sum())
+    edges, live_edges = int(mask.count_nonzero()), int(live.edges.count_nonzero())
+    senders, live_senders = int(any_along(mask, 0).sum()), int(live.nodes.sum())
+    usable = slots.numel if slots.usable is None else int(slots.usable.count_nonzero())
     fixed = _count(network.stem) + _count(network.classifier)
     norm = network.norm_weight.numel() + network.norm_bias.numel()
     parameters = fixed + NODE_OP_WEIGHTS * nodes + edges

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from dnw_core.config import TinyContinuousConfig
-from dnw_core.models.graph import Liveness
+from dnw_core.models.graph import Liveness, any_along
 from dnw_core.models.layers.edges import EdgeProduct
 from dnw_core.models.layers.kernels import at_least_float32
 from dnw_core.models.layers.ode import integrate
@@ -69,12 +69,12 @@ class TinyContinuous(TinyNetwork):
         reaches = torch.zeros(self.config.nodes, dtype=torch.bool)
         reaches[self.first_output :] = True
         while True:
-            grown = reaches | (mask & reaches[:, None]).any(dim=0)
+            grown = reaches | any_along(mask & reaches[:, None], 0)
             if torch.equal(grown, reaches):
                 break
             reaches = grown
         edges = mask & reaches[:, None]
-        return Liveness(edges=edges, nodes=edges.any(dim=0))
+        return Liveness(edges=edges, nodes=any_along(edges, 0))
 
 
 class prepare_field:  # noqa: N801 - used like a function: parameters in, right-hand side out

@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from dnw_core.config import TinyDiscreteConfig
-from dnw_core.models.graph import Liveness
+from dnw_core.models.graph import Liveness, any_along
 from dnw_core.models.layers.edges import EdgeProduct
 from dnw_core.models.layers.kernels import in_pieces
 from dnw_core.models.tiny.base import TinyNetwork, node_norm, node_operation
@@ -67,5 +67,5 @@ class TinyDiscrete(TinyNetwork):
             if step == 0:
                 used[:, self.config.input_nodes :] = False  # these nodes' state is still zero
             live |= used
-            reaches = used.any(dim=0)
-        return Liveness(edges=live, nodes=live.any(dim=0))
+            reaches = any_along(used, 0)
+        return Liveness(edges=live, nodes=any_along(live, 0))

@@ -17,7 +17,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from dnw_core.config import TinyStaticConfig
-from dnw_core.models.graph import Liveness
+from dnw_core.models.graph import Liveness, any_along
 from dnw_core.models.layers.edges import EdgeProduct
 from dnw_core.models.layers.kernels import at_least_float32, in_pieces
 from dnw_core.models.tiny.base import TinyNetwork, node_norm, node_operation
@@ -120,6 +120,6 @@ class TinyStatic(TinyNetwork):
         sends = torch.zeros_like(reaches)  # its operation has a live outgoing edge
         for block in reversed(self.blocks()):
             own = slice(block.start, block.stop)
-            sends[own] = (read[:, own] & reaches[:, None]).any(dim=0)
+            sends[own] = any_along(read[:, own] & reaches[:, None], 0)
             reaches[own] |= sends[own]
         return Liveness(edges=read & reaches[:, None], nodes=sends)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import platform
 import resource
 from importlib.metadata import PackageNotFoundError, version
@@ -29,6 +30,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+@functools.cache
 def _package_version(name: str) -> str:
     try:
         return version(name)

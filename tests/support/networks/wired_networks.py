@@ -14,8 +14,10 @@ from dnw_core.models.graph import Graph
 
 
 def wired(network: NetworkConfig, wiring: WiringConfig) -> tuple[Any, list[Graph]]:
-    """The network with the rule attached, and its graphs."""
-    made = copy.deepcopy(_drawn(network))
+    """The network with the rule attached, and its graphs; one without graphs is every caller's."""
+    made: Any = _drawn(network)
+    if made.graphs():
+        made = copy.deepcopy(made)
     return made, wire(made, wiring, 0)
 
 
