@@ -152,7 +152,7 @@ class KeepsMasks(nn.Module):
 
     def _is_right(self, name: str, stored: Tensor) -> bool:
         found = int(stored.count_nonzero())
-        if int(stored.max()) > 1 or self._promised(name, found) != found:
+        if int(stored.sum(dtype=torch.int64)) != found or self._promised(name, found) != found:
             return False
         if name not in self._persistent_masks:
             return True

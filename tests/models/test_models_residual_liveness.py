@@ -35,7 +35,7 @@ def with_edges(network: Any, masks: dict[str, Tensor], generator: torch.Generato
         weight = graph.module.get_parameter("weight")
         weight.copy_((0.5 + torch.rand(weight.shape, generator=generator, dtype=torch.float64)) * masks[graph.name])
     config = network.config
-    images = torch.rand(1, 3, config.image_size, config.image_size, generator=generator, dtype=torch.float64)
+    images = torch.rand(3, 3, config.image_size, config.image_size, generator=generator, dtype=torch.float64)
     open_every_relu(network, images)
     return network, masks, images
 
