@@ -26,7 +26,7 @@ SHOWN = {
     "pipelines/driver/lock.py": "when the lock's owner began",
     "pipelines/hpo/result.py": "the date in a file that was found",
     "pipelines/driver/status.py": "an age; an old one is watched before anybody is given up",
-    "pipelines/store/folder.py": "in the name of what is set aside, with a random part",
+    "pipelines/store/layout.py": "in the name of what is set aside, with a random part",
     "pipelines/tracking/tracker.py": "points of time in the tracker",
     "pipelines/tracking/runs.py": "points of time in the tracker",
     "reports/build.py": "when the report was written",
