@@ -46,7 +46,6 @@ ROWS: dict[str, Row] = {
     "dnw-x0.225": Row(GRAPH, {"rule": "top-edges", "width": 0.225}, 128),
     "random-x0.225": Row(GRAPH, {"rule": "fixed-random", "width": 0.225}, 128),
     "no-update": Row(GRAPH, {"rule": "no-update", "width": 0.225}, 128),
-    "lottery-ticket": Row(GRAPH, {"rule": "lottery-ticket", "width": 0.225}, 128),
     "mobilenet-x0.25": Row(MOBILENET, {"rule": "complete"}, 128),
     "wrn-22-2": Row(WIDE, {"rule": "top-edges", "density": 0.1}, 128),
     "resnet50": Row(RESNET, {"rule": "top-edges", "density": 0.1}, 128),
