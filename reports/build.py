@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -22,7 +21,7 @@ from reports.sections.costs import COST_COLUMNS, Costs
 from reports.sections.layers import LAYER_COLUMNS, read_layers
 from reports.sections.leftovers import Leftovers, write_leftovers
 from reports.sections.wiring_end import wiring_end
-from reports.summary import summarise, trials_of
+from reports.summary import lines_of, summarise, trials_of
 from reports.text import plain, slug
 from reports.trials import TRIAL_COLUMNS, Histories, frame, read_history, read_trials
 
@@ -115,20 +114,16 @@ def _views(
                 name=table,
                 title=members[0].table_title,
                 rows=members,
-                lines=_lines(part),
+                lines=lines_of(part),
                 ends=[wiring_end(row, trials, history) for row in members],
                 pictures=[(picture, f"{FIGURES}/{picture.path.name}") for picture in pictures],
                 wirings=[(row, seed, f"{FIGURES}/{path.name}") for row, seed, path in wirings],
                 problems=problems,
-                costs=_lines(costs[costs["table"] == table]),
+                costs=lines_of(costs[costs["table"] == table]),
                 layers=layers,
             )
         )
     return views, figures
-
-
-def _lines(part: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in line.items()} for line in part.to_dict("records")]
 
 
 def _draw_wirings(

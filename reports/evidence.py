@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import pandas as pd
 
+from reports.markdown import published
 from reports.rows import Rows, parse_rows
-from reports.summary import summarise
-from reports.text import code, duration, escape, number, plus_minus, signed
-from reports.trials import read_trials
-from reports.verdicts import PAPER_SCALE
-
-DASH = "–"
+from reports.summary import lines_of, summarise
+from reports.text import DASH, code, duration, escape, grid, number, plus_minus, signed
+from reports.verdicts import ASSUMPTION, PAPER_SCALE
 
 
 def trial_table(trials: pd.DataFrame) -> str:
@@ -39,37 +34,29 @@ def trial_table(trials: pd.DataFrame) -> str:
                 code(str(trial["commit"])[:10]),
             ]
         )
-    return _grid(header, lines)
+    return grid(header, lines)
 
 
-def verdict_table(results_dir: Any, rows: Rows) -> str:
+def verdict_table(rows: Rows, trials: pd.DataFrame) -> str:
     """Return one line per row: ours, the published number, their difference and the verdict.
 
     Args:
-        results_dir: the results folder.
         rows: as given to ``build_report``.
+        trials: ``read_trials``'s frame.
 
     Raises:
         ValueError: if a row is malformed or given twice.
     """
-    summary = summarise(rows, read_trials(results_dir, rows), PAPER_SCALE)
+    summary = lines_of(summarise(rows, trials, PAPER_SCALE))
     lines = [
         [
             f"{escape(row.label)} {code(f'{row.table}/{row.row}')}",
             f"{plus_minus(line['mean'], line['std'])} ({int(line['n'])})",
-            _published(line),
+            published(line),
             signed(line["difference"]),
             f"**{escape(line['verdict'])}**",
         ]
-        for row, line in zip(parse_rows(rows, PAPER_SCALE), summary.to_dict("records"), strict=True)
+        for row, line in zip(parse_rows(rows, PAPER_SCALE), summary, strict=True)
     ]
-    return _grid(["Row", "Ours, % (seeds)", "Published, %", "Difference", "Verdict"], lines)
-
-
-def _published(line: Mapping[Any, Any]) -> str:
-    return DASH if pd.isna(line["published_mean"]) else plus_minus(line["published_mean"], line["published_std"])
-
-
-def _grid(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [header, ["---"] * len(header), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    header = ["Row", "Ours, % (seeds)", "Published, % (seeds)", "Difference", "Verdict"]
+    return f"{grid(header, lines)}\n\n{ASSUMPTION}"

@@ -14,7 +14,7 @@ from reports.sections.costs import cost_section
 from reports.sections.details import row_details
 from reports.sections.leftovers import Leftovers, leftover_section
 from reports.sections.wiring_end import WiringEnd
-from reports.text import DASH, code, count, duration, escape, number, plus_minus, signed
+from reports.text import DASH, code, count, duration, escape, grid, number, plus_minus, signed
 from reports.verdicts import ASSUMPTION, EXPLANATIONS, PAPER_SCALE, Kind
 
 Line = Mapping[str, Any]
@@ -146,10 +146,7 @@ def _table(view: TableView, trials: pd.DataFrame) -> list[str]:
 def _grid(pairs: Sequence[tuple[ReportRow, Line]], *, top5: bool) -> str:
     after = _HEADER.index("Verdict") + 1
     header = (*_HEADER[:after], *(_TOP5 if top5 else ()), *_HEADER[after:])
-    ruler = "|".join(" ---: " if name in _RIGHT else " --- " for name in header)
-    rows = ["| " + " | ".join(header) + " |", f"|{ruler}|"]
-    rows += ["| " + " | ".join(_cells(row, line, top5=top5)) + " |" for row, line in pairs]
-    return "\n".join(rows)
+    return grid(header, [_cells(row, line, top5=top5) for row, line in pairs], _RIGHT)
 
 
 def _cells(row: ReportRow, line: Line, *, top5: bool) -> list[str]:
@@ -158,7 +155,7 @@ def _cells(row: ReportRow, line: Line, *, top5: bool) -> list[str]:
         f"{escape(row.label)}<br>{code(row.row)}",
         f"**{plus_minus(line['mean'], line['std'])}** ({n})" if n else DASH,
         _interval(line),
-        _published(line),
+        published(line),
         signed(line["difference"]),
         f"**{escape(line['verdict'])}**{_reason(row, line)}",
         *([plus_minus(line["top5_mean"], line["top5_std"]), number(line["published_top5"])] if top5 else []),
@@ -185,7 +182,8 @@ def _interval(line: Line) -> str:
     return f"{number(max(line['ci_low'], 0.0))} to {number(min(line['ci_high'], 100.0))}"
 
 
-def _published(line: Line) -> str:
+def published(line: Line) -> str:
+    """Return what was published for a row, given its line of ``summarise``'s frame."""
     if pd.isna(line["published_mean"]):
         return DASH
     text = plus_minus(line["published_mean"], line["published_std"])

@@ -81,6 +81,11 @@ def summarise(rows: Rows, trials: pd.DataFrame, scale: str) -> pd.DataFrame:
     return frame([_summarise(row, trials) for row in parse_rows(rows, scale)], SUMMARY_COLUMNS)
 
 
+def lines_of(part: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a frame's lines, each by its columns' names."""
+    return [{str(name): value for name, value in line.items()} for line in part.to_dict("records")]
+
+
 def trials_of(row: ReportRow, trials: pd.DataFrame) -> pd.DataFrame:
     """Return the row's lines of the trials frame."""
     table, name, mark = row.key

@@ -10,6 +10,7 @@ import hashlib
 import math
 import re
 import unicodedata
+from collections.abc import Collection, Iterable, Sequence
 
 DASH = "–"
 _LONGEST_FILE_STEM = 80
@@ -77,6 +78,13 @@ def slug(*parts: str) -> str:
 def spreadsheet_safe(text: str) -> str:
     """Return the text with an apostrophe before whatever a spreadsheet would take for a formula."""
     return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def grid(header: Sequence[str], lines: Iterable[Sequence[str]], right: Collection[str] = ()) -> str:
+    """Return a Markdown table; the columns of these names are aligned on the right."""
+    ruler = [" ---: " if name in right else " --- " for name in header]
+    rows = [f"| {' | '.join(cells)} |" for cells in (header, *lines)]
+    return "\n".join([rows[0], f"|{'|'.join(ruler)}|", *rows[1:]])
 
 
 def number(value: float | None, digits: int = 1) -> str:

@@ -10,6 +10,9 @@ from typing import NoReturn
 
 from dnw_core.errors import UserError
 from dnw_core.nearest import nearest
+from pipelines.plan import DeviceChoice
+
+DEVICES: tuple[DeviceChoice, ...] = ("auto", "cpu", "cuda")
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -56,6 +59,38 @@ def add_row_options(group: argparse._ActionsContainer, example: str) -> None:
         default=[],
         metavar="PATTERN",
         help=f"only rows whose table/row matches, e.g. '{example}'; repeatable",
+    )
+
+
+def add_place_options(add: Callable[..., object]) -> None:
+    """Add the options that say where a command trains, reads images and tracks; they change no result.
+
+    Args:
+        add: ``add_argument`` of a parser or a group.
+    """
+    add(
+        "--cluster",
+        nargs="?",
+        const="auto",
+        metavar="ADDRESS",
+        help="use the running Ray cluster at host:port; without an address: RAY_ADDRESS or this machine's cluster",
+    )
+    add(
+        "--device",
+        type=one_of("device", DEVICES),
+        default="auto",
+        metavar="DEVICE",
+        help="cpu, cuda, or auto: cuda where there is a GPU, and on a cluster (default: auto)",
+    )
+    add(
+        "--data-dir",
+        type=data_location,
+        metavar="FOLDER",
+        help="where the data sets are, a folder or s3://... (default: the user's data folder)",
+    )
+    add("--download", action="store_true", help="download missing data sets and verify their checksums")
+    add(
+        "--tracking-uri", metavar="URI", help="MLflow server or database (default: a SQLite file in the results folder)"
     )
 
 

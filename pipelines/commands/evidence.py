@@ -13,15 +13,14 @@ import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from dnw_core.errors import UserError
 from dnw_core.files import write_text
-from pipelines.commands.arguments import CommandParser
+from pipelines.commands.arguments import CommandParser, absolute_path
 from pipelines.commands.reproduction import row_command
 from pipelines.commands.shell import ALL_DONE, NOT_ALL_DONE, run, say
 from pipelines.plan import all_rows
-from pipelines.store import TRIALS, Store, adopt_trials, finished_trials
+from pipelines.store import Store, adopt_trials, finished_trials
 from tune_configs import load_tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,19 +48,22 @@ def _run(argv: Sequence[str]) -> int:
         raise UserError("--check changes nothing; leave out --add or --check")
     if options.add:
         store = Store.open(root / EVIDENCE, create=True)
-        _refuse_other_scales(finished_trials(options.add))
-        taken = adopt_trials(options.add, store, weights=False)
+        taken = adopt_trials(options.add, store, weights=False, scale="paper")
         say(f"{len(taken.copied)} trials added to {EVIDENCE}, {len(taken.present)} were there")
     with tempfile.TemporaryDirectory() as folder:
         pages = _make_pages(root, Path(folder))
         if options.check:
-            stale = [name for name, text in pages.items() if (root / name).read_text("utf-8") != text]
+            stale = [name for name, text in pages.items() if _read(root / name) != text]
+            drawn = [f"{FIGURES}/{path.name}" for path in Path(folder).glob("figures/*")]
+            stale += [name for name in drawn if not (root / name).is_file()]  # their bytes are the machine's own
             if stale:
-                print(f"error: {', '.join(stale)} not made from {EVIDENCE}; run pipelines/evidence.py", file=sys.stderr)
+                print(
+                    f"error: not made from {EVIDENCE}: {', '.join(stale)}; run pipelines/evidence.py", file=sys.stderr
+                )
             return NOT_ALL_DONE if stale else ALL_DONE
         shutil.rmtree(root / FIGURES, ignore_errors=True)
-        if (drawn := Path(folder) / "figures").is_dir():
-            shutil.copytree(drawn, root / FIGURES)
+        if (figures := Path(folder) / "figures").is_dir():
+            shutil.copytree(figures, root / FIGURES)
     for name, text in pages.items():
         write_text(root / name, text)
     say(f"written: {', '.join(pages)}")
@@ -75,34 +77,38 @@ def make_parser() -> CommandParser:
     )
     parser.add_argument(
         "--add",
-        type=Path,
+        type=absolute_path,
         metavar="FOLDER",
-        help="first copy the trials of this results folder, without their weights",
+        help="first copy this results folder's trials of scale paper, without their weights",
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the pages are stale")
-    parser.add_argument("--root", type=Path, default=ROOT, metavar="FOLDER", help="the repository (default: this one)")
+    parser.add_argument(
+        "--root", type=absolute_path, default=ROOT, metavar="FOLDER", help="the repository (default: this one)"
+    )
     return parser
 
 
-def _refuse_other_scales(found: Sequence[Any]) -> None:
-    for one in found:
-        if one.record.scale != "paper":
-            name = f"{one.record.table}/{one.record.row} seed {one.record.seed}"
-            raise UserError(f"{name} is of scale {one.record.scale}; only trials of scale paper are evidence")
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except OSError:
+        return ""
 
 
 def _make_pages(root: Path, folder: Path) -> dict[str, str]:
     """Return the pages by name; draw their figures in ``folder``."""
     from reports import build_report, read_trials, trial_table, verdict_table
 
-    finished_trials(root / EVIDENCE)  # refuses a damaged one
+    found = finished_trials(root / EVIDENCE)
     shutil.copytree(root / EVIDENCE, folder, dirs_exist_ok=True)
     store = Store.open(folder)
     tables = load_tables()
     rows = all_rows(tables, store, "paper", partial(row_command, scale="paper", download=True))
-    unknown = len(finished_trials(folder)) - sum(len(row["seeds"]) for row in rows)
-    if unknown:
-        raise UserError(f"{unknown} trials in {EVIDENCE}/{TRIALS} belong to no row of these tables; remove them")
+    known = {(row["table"], row["row"], row["fingerprint"]) for row in rows}
+    for record in (one.record for one in found):
+        if (record.table, record.row, record.fingerprint) not in known:
+            name = f"{record.table}/{record.row} {record.fingerprint} seed {record.seed}"
+            raise UserError(f"{EVIDENCE} holds {name}, a recipe that no row has any more; remove its folder")
     body = table = _NOTHING
     if rows:
         trials = read_trials(folder, rows)
@@ -111,8 +117,8 @@ def _make_pages(root: Path, folder: Path) -> dict[str, str]:
         text = report.markdown.read_text("utf-8")
         text = text[text.index("\n") :].replace("](figures/", f"]({Path(FIGURES).relative_to('docs')}/")
         body = f"## Every trial\n\n{trial_table(trials)}\n{text}"
-        table = verdict_table(folder, rows)
-    readme = (root / README).read_text("utf-8")
+        table = verdict_table(rows, trials)
+    readme = _read(root / README)
     if _MARKED.search(readme) is None:
         raise UserError(f"{README} has no place for the table: two lines, {_BEGIN} and {_END}")
     marked = f"{_BEGIN}\n\n{table}\n\n{_END}"

@@ -13,8 +13,8 @@ from dnw_core.errors import UserError
 from pipelines.commands.arguments import (
     CommandParser,
     absolute_path,
+    add_place_options,
     add_row_options,
-    data_location,
     one_of,
     results_location,
     whole_number,
@@ -27,7 +27,6 @@ from pipelines.storage import mirror_folder
 from tune_configs.scales import SCALES, Scale
 
 COMMAND = "pipelines/reproduce_all.py"
-DEVICES: tuple[DeviceChoice, ...] = ("auto", "cpu", "cuda")
 
 _EXAMPLES = """\
 examples:
@@ -143,7 +142,7 @@ def make_parser() -> CommandParser:
     )
     add(
         "--adopt",
-        type=Path,
+        type=absolute_path,
         metavar="FOLDER",
         help="first copy the finished trials of another results folder into this one, such as evidence",
     )
@@ -175,20 +174,7 @@ def _seeds(text: str) -> tuple[int, ...]:
 def _add_execution_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where and how fast trials run; none of them changes a result."""
     add = parser.add_argument_group("where and how fast (changes no result)").add_argument
-    add(
-        "--cluster",
-        nargs="?",
-        const="auto",
-        metavar="ADDRESS",
-        help="use the running Ray cluster at host:port; without an address: RAY_ADDRESS or this machine's cluster",
-    )
-    add(
-        "--device",
-        type=one_of("device", DEVICES),
-        default="auto",
-        metavar="DEVICE",
-        help="cpu, cuda, or auto: cuda where there is a GPU, and on a cluster (default: auto)",
-    )
+    add_place_options(add)
     add(
         "--workers",
         type=whole_number(1),
@@ -241,17 +227,7 @@ def _add_execution_options(parser: argparse.ArgumentParser) -> None:
         metavar="WHERE",
         help="shared: every machine of the cluster sees the results folder; head: only this one does (default: shared)",
     )
-    add(
-        "--data-dir",
-        type=data_location,
-        metavar="FOLDER",
-        help="where the data sets are, a folder or s3://... (default: the user's data folder)",
-    )
     add("--cache-dir", type=absolute_path, metavar="FOLDER", help="decoded images (default: the user's cache folder)")
-    add("--download", action="store_true", help="download missing data sets and verify their checksums")
-    add(
-        "--tracking-uri", metavar="URI", help="MLflow server or database (default: a SQLite file in the results folder)"
-    )
 
 
 def _minutes(text: str) -> float:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import tune_configs
 from dnw_core.errors import UserError
-from pipelines.commands.arguments import CommandParser, absolute_path, data_location, one_of, whole_number
-from pipelines.commands.options import DEVICES
+from pipelines.commands.arguments import CommandParser, absolute_path, add_place_options, one_of, whole_number
 from pipelines.commands.shell import ALL_DONE, NOT_ALL_DONE, run, say
 from pipelines.driver import driver_lock
 from pipelines.hpo import (
@@ -234,14 +233,5 @@ def _make_parser() -> CommandParser:
         metavar="FOLDER",
         help="default: ./results (the search's own trials: search/ in it)",
     )
-    add(
-        "--data-dir",
-        type=data_location,
-        metavar="FOLDER",
-        help="the data sets, a folder or s3://... (default: in the user's data folder)",
-    )
-    add("--download", action="store_true", help="fetch a data set that is missing, checksum verified")
-    add("--tracking-uri", metavar="URI", help="MLflow server or database (default: in the results folder)")
-    add("--device", type=one_of("device", DEVICES), default="auto", metavar="DEVICE", help="cpu, cuda, auto (default)")
-    add("--cluster", nargs="?", const="auto", metavar="ADDRESS", help="use the running Ray cluster at host:port")
+    add_place_options(add)
     return parser

@@ -21,7 +21,7 @@ from pipelines.plan.folder_data import DATASET
 from pipelines.plan.planner import Plan, PlannedRow
 from pipelines.plan.reported_rows import present_row
 from pipelines.plan.rows import split_variant
-from pipelines.store import TRIALS, WORK_SUFFIX, Store, folders_in, seed_of
+from pipelines.store import WORK_SUFFIX, Store, folders_in, recipe_folders, seed_of
 from tune_configs import SCALES, Table
 
 _MOST_CHANGES = 3
@@ -61,7 +61,8 @@ def find_leftovers(store: Store, tables: dict[str, Table], plan: Plan, *, whole_
     tables_asked = {row.table.id for row in plan.rows} | {row.table for row in plan.not_reproducible}
     asked = {(row.table.id, row.row.id) for row in plan.rows}
     found = []
-    for table, row, fingerprint, trials in _recipes_in(store.results_dir):
+    for trials in recipe_folders(store.results_dir):
+        table, row, fingerprint = trials.parts[-3:]
         if table in tables and table not in tables_asked:
             continue
         base = split_variant(row)[0]
@@ -120,20 +121,12 @@ def leftover_entries(found: Sequence[Leftover]) -> list[dict[str, Any]]:
 def unread_trials(store: Store) -> list[str]:
     """Return the folders of finished trials whose records this version cannot read, or that are another trial's."""
     read = {stored.folder for stored in store.records()}
-    folders = (folder for *_, trials in _recipes_in(store.results_dir) for folder in folders_in(trials))
+    folders = (folder for trials in recipe_folders(store.results_dir) for folder in folders_in(trials))
     return [
         folder.relative_to(store.results_dir).as_posix()
         for folder in folders
         if _is_finished(folder) and folder not in read
     ]
-
-
-def _recipes_in(results_dir: Path) -> Iterator[tuple[str, str, str, Path]]:
-    """Yield table, row, fingerprint and folder of every recipe trained."""
-    for table in folders_in(results_dir / TRIALS):
-        for row in folders_in(table):
-            for folder in folders_in(row):
-                yield table.name, row.name, folder.name, folder
 
 
 def _finished(results_dir: Path, trials: Path) -> tuple[Path, ...]:

@@ -16,6 +16,7 @@ from pipelines.store.layout import (
     check_name,
     folders_in,
     is_plain,
+    recipe_folders,
     refuse_links,
     seed_of,
     trial_folder,

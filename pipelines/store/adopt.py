@@ -30,22 +30,26 @@ class Adopted:
     present: Sequence[TrialRecord]
 
 
-def adopt_trials(source: Path, store: Store, *, weights: bool = True) -> Adopted:
+def adopt_trials(source: Path, store: Store, *, weights: bool = True, scale: str | None = None) -> Adopted:
     """Copy every finished trial of the results folder ``source`` into ``store``; nothing in ``source`` changes.
+
+    A trial that ``store`` has without its weights is replaced by one that has them.
 
     Args:
         source: a results folder; trials that are not finished are passed over.
         store: the folder that receives them, opened for writing.
         weights: whether checkpoints are copied, where there are any.
+        scale: copy trials of this scale only; None for all.
 
     Raises:
         UserError: before anything is copied, if ``source`` is no results folder or holds no finished trial, if one of
             its trials is damaged, another's or of a newer version, or if ``store`` has one with other results.
     """
-    found = finished_trials(source)
+    found = [one for one in finished_trials(source) if scale in (None, one.record.scale)]
     if not found:
-        raise UserError(f"{source} holds no finished trial; give a results folder, such as evidence")
-    present = [one.record for one in found if _is_here(store, one)]
+        of_scale = f" of scale {scale}" if scale else ""
+        raise UserError(f"{source} holds no finished trial{of_scale}; give the folder of results that has some")
+    present = [one.record for one in found if _is_here(store, one, weights=weights)]
     copied = [one for one in found if one.record not in present]
     for one in copied:
         _copy(one, store, weights=weights)
@@ -61,13 +65,12 @@ def finished_trials(source: Path) -> list[StoredTrial]:
     if not (source / layout.STORE_FILE).is_file():
         raise UserError(f"{source} is not a results folder: it has no {layout.STORE_FILE}")
     Store.open(source)  # refuses those of newer versions
-    found = []
-    for table in layout.folders_in(source / layout.TRIALS):
-        for recipe in (recipe for row in layout.folders_in(table) for recipe in layout.folders_in(row)):
-            for folder in sorted(layout.folders_in(recipe), key=lambda folder: layout.seed_of(folder) or 0):
-                if layout.seed_of(folder) is not None and not folder.name.endswith(layout.WORK_SUFFIX):
-                    found.append(StoredTrial(_verified(folder), folder))
-    return found
+    return [
+        StoredTrial(_verified(folder), folder)
+        for recipe in layout.recipe_folders(source)
+        for folder in sorted(layout.folders_in(recipe), key=lambda folder: layout.seed_of(folder) or 0)
+        if layout.seed_of(folder) is not None and not folder.name.endswith(layout.WORK_SUFFIX)
+    ]
 
 
 def _verified(folder: Path) -> TrialRecord:
@@ -86,8 +89,8 @@ def _verified(folder: Path) -> TrialRecord:
     return record
 
 
-def _is_here(store: Store, one: StoredTrial) -> bool:
-    """Whether the store has the same trial with the same results."""
+def _is_here(store: Store, one: StoredTrial, *, weights: bool) -> bool:
+    """Whether the store has the same trial with the same results, and nothing of it is to be had here."""
     state = store.state(one.record)
     if state.record is None:
         return False
@@ -99,12 +102,12 @@ def _is_here(store: Store, one: StoredTrial) -> bool:
             f"{one.folder}: {store.folder(one.record)} holds this trial with other results ({ours} there, {theirs} "
             "here); move one of them away"
         )
-    return True
+    return state.weights or not weights or bool(left_out(one.folder, one.record))
 
 
 def _copy(one: StoredTrial, store: Store, *, weights: bool) -> None:
     target = store.folder(one.record)
-    for old in (target, layout.work_folder(target)):  # a damaged one, or one that was begun
+    for old in (target, layout.work_folder(target)):  # damaged, without weights, or only begun
         layout.move_aside(store.results_dir, old)
     target.parent.mkdir(parents=True, exist_ok=True)
     arriving = target.with_name(f".{target.name}.{uuid.uuid4().hex}")

@@ -219,14 +219,11 @@ class Store:
         Raises:
             UserError: if a newer version of this project wrote a record.
         """
-        for table_folder in layout.folders_in(self.results_dir / layout.TRIALS, table):
-            for row_folder in layout.folders_in(table_folder, row):
-                recipes = layout.folders_in(row_folder)
-                folders = [folder for fingerprint in recipes for folder in layout.folders_in(fingerprint)]
-                for folder in sorted(folders, key=_order):
-                    stored = _read_stored(folder)
-                    if stored is not None:
-                        yield stored
+        for recipe in layout.recipe_folders(self.results_dir, table, row):
+            for folder in sorted(layout.folders_in(recipe), key=_order):
+                stored = _read_stored(folder)
+                if stored is not None:
+                    yield stored
 
 
 def _epochs_done(work: Path, spec: TrialSpec | TrialRecord) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import stat
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -86,6 +87,13 @@ def folders_in(folder: Path, pattern: str = "*") -> list[Path]:
         for path in folder.iterdir()
         if (pattern in ("*", path.name)) and not path.name.startswith(".") and not path.is_symlink() and path.is_dir()
     )
+
+
+def recipe_folders(results_dir: Path, table: str = "*", row: str = "*") -> Iterator[Path]:
+    """Yield the folder of every recipe that was trained: ``trials/<table>/<row>/<fingerprint>``, in order."""
+    for table_folder in folders_in(results_dir / TRIALS, table):
+        for row_folder in folders_in(table_folder, row):
+            yield from folders_in(row_folder)
 
 
 def refuse_links(results_dir: Path, path: Path) -> None:

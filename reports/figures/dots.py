@@ -27,7 +27,6 @@ def draw_dots(
     title: str, rows: Sequence[ReportRow], summary: pd.DataFrame, trials: pd.DataFrame, looks: Looks, path: Path
 ) -> Path | None:
     """Draw a table's rows against the published numbers; None if no row has a result."""
-
     from matplotlib.ticker import MaxNLocator
 
     lines = summary.to_dict("records")

@@ -126,7 +126,6 @@ def _draw_point(axes: Axes, place: float, point: dict[Any, Any], look: tuple[str
 
 def _ticks(axes: Axes) -> None:
     """Label round numbers of edges: every decade's 1, 2 and 5, or, on a narrow axis, numbers between them."""
-
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
     low, high = axes.get_xlim()

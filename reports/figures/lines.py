@@ -55,7 +55,6 @@ def draw_lines(
         looks: the rows' colours and line styles.
         path: where to write the PNG.
     """
-
     from matplotlib.ticker import MaxNLocator
 
     lines = {row.key: by_epoch(row, history, measure.column) for row in rows}
@@ -121,7 +120,6 @@ def _draw_row(axes: Axes, measure: Measure, row: ReportRow, line: pd.DataFrame, 
 
 def count_scale(axes: Axes, highest: float) -> None:
     """Show 0 and 50,000 on one axis: logarithmic from 1 on, linear below, 0 a little above the edge."""
-
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     axes.set_yscale("symlog", linthresh=1, linscale=0.5)

@@ -97,7 +97,6 @@ def _cells(graphs: Sequence[Graph]) -> list[_Cell]:
 @functools.lru_cache(maxsize=2)  # 10 to 20 MB each
 def _frame(cells: tuple[_Cell, ...]) -> Pixels:
     """Return a sheet with all but the edges and the words at its top. It is shared: do not draw on it."""
-
     from matplotlib.lines import Line2D
 
     wide, tall = cells[0].sheet

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.text import DASH, code, count, escape
+from reports.text import DASH, code, count, escape, grid
 
 COST_COLUMNS: dict[str, str] = {
     "table": "string",
@@ -64,14 +64,12 @@ def cost_section(lines: Sequence[Mapping[str, Any]]) -> list[str]:
     if not lines:
         return []
     kinds = {name: _kinds(lines, name) for name, _ in _COUNTS}
-    header, right = ["Row"], [False]
+    header, right = ["Row"], set()
     for name, title in _COUNTS:
-        header += [f"{title}, {_TITLES[kinds[name][0]]}", *(_TITLES[kind] for kind in kinds[name][1:])]
-        right += [kind not in _TEXTS for kind in kinds[name]]
-    ruler = "|".join(" ---: " if one else " --- " for one in right)
-    rows = ["| " + " | ".join(header) + " |", f"|{ruler}|"]
-    rows += ["| " + " | ".join(_cells(line, kinds)) + " |" for line in lines]
-    return [HEADING, "\n".join(rows), _NOTE]
+        titles = [f"{title}, {_TITLES[kinds[name][0]]}", *(_TITLES[kind] for kind in kinds[name][1:])]
+        header += titles
+        right |= {title for title, kind in zip(titles, kinds[name], strict=True) if kind not in _TEXTS}
+    return [HEADING, grid(header, [_cells(line, kinds) for line in lines], right), _NOTE]
 
 
 def _kinds(lines: Sequence[Mapping[str, Any]], name: str) -> list[str]:

@@ -16,7 +16,7 @@ from dnw_core.record import WIRING_FILE
 from reports.reading.wiring_file import MOST_PICTURED, read_counts
 from reports.rows import ReportRow
 from reports.summary import trials_of
-from reports.text import code, count_of, share
+from reports.text import code, count_of, grid, share
 from reports.trials import IDENTITY, frame
 
 log = logging.getLogger(__name__)
@@ -89,11 +89,15 @@ def layer_section(row: ReportRow, layers: pd.DataFrame) -> list[str]:
         alike = f"each keeps {share(100 * kept / slots)} % of its weights, {count_of(kept)} in total"
         return ["", f"{title}: {alike}; other layers are dense."]
     lines = [
-        f"| {code(name)} | {layer['receivers']:,.0f} x {layer['slots_each']:,.0f} | {count_of(layer['kept'])} "
-        f"| {share(100 * layer['density'])} |"
+        [
+            code(name),
+            f"{layer['receivers']:,.0f} x {layer['slots_each']:,.0f}",
+            count_of(layer["kept"]),
+            share(100 * layer["density"]),
+        ]
         for name, layer in zip(means.index, means.to_dict("records"), strict=True)
     ]
-    total = f"| **all** | {count_of(slots)} | **{count_of(kept)}** | **{share(100 * kept / slots)}** |"
-    head = ["| Layer | Receivers x slots of each | Kept | Density, % |", "| --- | ---: | ---: | ---: |"]
-    grid = "\n".join([*head, *lines, total])
-    return ["", f"<details>\n<summary>{title}; other layers are dense</summary>\n\n{grid}\n\n</details>"]
+    total = ["**all**", count_of(slots), f"**{count_of(kept)}**", f"**{share(100 * kept / slots)}**"]
+    header = ["Layer", "Receivers x slots of each", "Kept", "Density, %"]
+    table = grid(header, [*lines, total], header[1:])
+    return ["", f"<details>\n<summary>{title}; other layers are dense</summary>\n\n{table}\n\n</details>"]

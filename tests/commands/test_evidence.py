@@ -63,9 +63,14 @@ def test_pages_are_made_from_the_trials(root: Path, tmp_path: Path, capsys: pyte
     assert run(root, "--check") == 0
     assert run(root) == 0
     assert ((root / PAGE).read_text(), (root / README).read_text()) == (page, readme)
-    (root / PAGE).write_text(page.replace("static", "dynamic"))
+    (root / FIGURES / "tiny-learning-curves.png").rename(tmp_path / "curves.png")
     assert run(root, "--check") == 1
-    assert f"error: {PAGE} not made from evidence; run pipelines/evidence.py" in capsys.readouterr().err
+    assert f"{FIGURES}/tiny-learning-curves.png" in capsys.readouterr().err
+    (tmp_path / "curves.png").rename(root / FIGURES / "tiny-learning-curves.png")
+    for harm in (lambda: (root / PAGE).write_text(page.replace("static", "dynamic")), (root / PAGE).unlink):
+        harm()
+        assert run(root, "--check") == 1
+    assert f"error: not made from evidence: {PAGE}; run pipelines/evidence.py" in capsys.readouterr().err
 
 
 def test_what_is_no_evidence_is_refused(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,11 +86,11 @@ def test_what_is_no_evidence_is_refused(root: Path, tmp_path: Path, capsys: pyte
     assert run(root) == 0
     assert (root / PAGE).read_text().endswith("No trial has been finished yet.\n")
     trials(tmp_path / "smoke", "tiny/static-dnw", "smoke")
-    assert "tiny/static-dnw seed 0 is of scale smoke; only trials of scale paper" in said(
-        "--add", str(tmp_path / "smoke")
-    )
+    assert "holds no finished trial of scale paper" in said("--add", str(tmp_path / "smoke"))
     assert "leave out --add or --check" in said("--check", "--add", str(tmp_path / "results"))
+    trials(tmp_path / "results", "tiny/static-dnw", "smoke")  # beside those of scale paper: passed over
     assert run(root, "--add", str(tmp_path / "results")) == 0
+    assert len(list((root / "evidence").rglob("trial.json"))) == 2
     (root / README).write_text("# A readme\n")
     assert "has no place for the table" in said()
     (root / README).write_text(MARKS)
@@ -93,5 +98,8 @@ def test_what_is_no_evidence_is_refused(root: Path, tmp_path: Path, capsys: pyte
     shutil.copytree(folder, folder.parent / "0badf00d")
     assert "holds another trial's record" in said()
     shutil.rmtree(folder.parent / "0badf00d")
+    (gone,) = trials(root / "evidence", "tiny/static-dnw", "short", seeds=(7,))
+    assert f"evidence holds tiny/static-dnw {gone.fingerprint} seed 7, a recipe that no row has any more" in said()
+    shutil.rmtree(folder.parent / gone.fingerprint)
     rewrite(folder / "seed-0", lambda values: values["provenance"].update(hostname="elsewhere"))
     assert "seed-0/trial.json: altered" in said("--check")

@@ -63,6 +63,10 @@ def test_without_weights_a_trial_is_done_and_starts_no_other(tmp_path: Path) -> 
     child = spec(store.results_dir, "child", parent=parent)
     with pytest.raises(TrialBlockedError, match="lacks the weights; --mode force with --only its row trains it again"):
         finished_parent(store, child)
+    assert len(adopt_trials(tmp_path / "source", store).copied) == 1  # now with them
+    assert finished_parent(store, child) == store.folder(parent)
+    shutil.rmtree(store.folder(parent))
+    adopt_trials(tmp_path / "source", store, weights=False)
     further = opened(tmp_path / "further")
     adopt_trials(store.results_dir, further)
     assert contents(further.results_dir / "trials") == contents(store.results_dir / "trials")
@@ -93,6 +97,18 @@ def test_only_what_is_said_to_be_left_out_may_be_missing(harm: str, source: Path
     assert "cannot be read" in state.damaged
 
 
+def test_weights_that_are_put_back_are_verified(source: Path, tmp_path: Path) -> None:
+    """The trial's own complete it again; any others are damage, whatever is said to be left out."""
+    store = opened(tmp_path / "results")
+    adopt_trials(source, store, weights=False)
+    trial = spec_of(store.results_dir, 0)
+    path = store.folder(trial) / CHECKPOINT_FILE
+    shutil.copyfile(Store.open(source).folder(spec_of(source, 0)) / CHECKPOINT_FILE, path)
+    assert store.state(trial).weights
+    path.write_bytes(b"other weights")
+    assert "checkpoint.pt: truncated or altered" in str(store.state(trial).damaged)
+
+
 def _other_bits(source: Path) -> None:
     def better(values: dict[str, dict[str, float]]) -> None:
         values["last"]["test_accuracy"] = values["best"]["test_accuracy"] = 0.99
@@ -117,7 +133,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "newer": (lambda source: rewrite(_second(source), lambda values: values.update(version=99), seal=True), "newer"),
     "no folder": (lambda source: (source / "store.json").unlink(), "not a results folder: it has no store.json"),
     "newer folder": (lambda source: (source / "store.json").write_text('{"schema": 99}'), "newer version"),
-    "empty": (lambda source: shutil.rmtree(source / "trials"), "holds no finished trial; give a results folder"),
+    "empty": (lambda source: shutil.rmtree(source / "trials"), "holds no finished trial; give the folder"),
 }
 
 

@@ -14,7 +14,13 @@ from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, stack_module_state, vjp, vmap
 
 from dnw_core import effective_weights
-from dnw_core.wiring.transforms import differentiating_by_transform, in_backward_pass, is_concrete, version_of
+from dnw_core.wiring.transforms import (
+    differentiating_by_transform,
+    in_backward_pass,
+    is_concrete,
+    never_compiled,
+    version_of,
+)
 
 
 def batch() -> Tensor:
@@ -185,3 +191,28 @@ def test_what_is_asked_of_pytorch_is_answered() -> None:
     x.sum().backward()  # type: ignore[no-untyped-call]
     assert inside == [True]
     assert not in_backward_pass()
+
+
+def test_what_is_never_compiled_runs_as_it_is_written() -> None:
+    """Beside code that is compiled: with its own arguments and result, and the gradient passes through it."""
+    seen: list[bool] = []
+
+    @never_compiled
+    def eager(x: torch.Tensor, factor: float) -> torch.Tensor:
+        seen.append(torch.compiler.is_compiling())
+        return x * factor if x.sum().item() > 0 else -x
+
+    def whole(x: torch.Tensor) -> torch.Tensor:
+        return eager(x + 1, 2.0).relu() * 3
+
+    compiled = torch.compile(whole, backend="aot_eager")
+    for values in ([1.0, 2.0], [-5.0, 1.0], [0.5, 3.0]):
+        ours, theirs = (torch.tensor(values, requires_grad=True) for _ in range(2))
+        compiled(ours).sum().backward()
+        whole(theirs).sum().backward()
+        assert torch.equal(compiled(ours), whole(theirs))
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        assert torch.equal(ours.grad, theirs.grad)
+    assert len(seen) == 12
+    assert not any(seen)
